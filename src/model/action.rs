@@ -1,0 +1,79 @@
+//! An action: metadata plus an entry point for one runner.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::refs::ActionRef;
+
+/// What can be done, and by which runner.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Action {
+    /// `pack.name`.
+    pub reference: ActionRef,
+    /// For people.
+    pub description: String,
+    /// A disabled action is refused when it is called.
+    pub enabled: bool,
+    /// The runner's name, aliases resolved: `local-shell-cmd`, `workflow`, …
+    pub runner: String,
+    /// The file that the runner runs, as an absolute path; empty for runners that need none.
+    pub entry_point: PathBuf,
+    /// The action's own parameters, over those of its runner.
+    pub parameters: BTreeMap<String, ParameterSpec>,
+    /// JSON Schema of the result, property by property; empty if not declared.
+    pub output_schema: BTreeMap<String, ParameterSpec>,
+    /// Name and value pairs for people and filters.
+    pub tags: Vec<(String, String)>,
+    /// What to announce on completion, as StackStorm's `notify`; `Null` if not given.
+    pub notify: Value,
+    /// What to do with a run whose worker died in the middle.
+    pub on_lost: OnLost,
+    /// The metadata file, relative to the pack: `actions/local.yaml`.
+    pub metadata_file: String,
+}
+
+/// What becomes of an execution that was in flight when its worker died (G3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLost {
+    /// It ends as `abandoned`: nobody knows how far it came.
+    Fail,
+    /// It is run again with the same execution id as key: the action is idempotent.
+    Retry,
+}
+
+/// One parameter of an action or a runner.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParameterSpec {
+    /// JSON Schema of the value: StackStorm's attributes translated (no inline `required`, no `secret` …).
+    pub schema: Value,
+    /// For people.
+    pub description: String,
+    /// Must be given, unless there is a default.
+    pub required: bool,
+    /// Taken when nothing is given; may be a template.
+    pub default: Option<Value>,
+    /// The caller may not set it.
+    pub immutable: bool,
+    /// Masked wherever it is shown (G9).
+    pub secret: bool,
+    /// Place among the positional arguments of a script.
+    pub position: Option<u32>,
+}
+
+impl Default for ParameterSpec {
+    fn default() -> Self {
+        Self {
+            schema: Value::Object(serde_json::Map::new()),
+            description: String::new(),
+            required: false,
+            default: None,
+            immutable: false,
+            secret: false,
+            position: None,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The nouns of Petrel, in StackStorm's words. Data and state machines only: no I/O, no clock, no engine.
+
+pub mod refs;
+pub mod time;
+pub mod pack;
+pub mod action;
+pub mod trigger;
+pub mod rule;
+pub mod execution;

@@ -1,0 +1,135 @@
+//! A loaded pack, and the catalogue: the immutable set of everything that is loaded.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::action::{Action, ParameterSpec};
+use super::refs::{ActionRef, AliasRef, PolicyRef, RuleRef, SensorRef, TriggerTypeRef};
+use super::rule::Rule;
+use super::trigger::{Sensor, TriggerType};
+
+/// `pack.yaml` and where it was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pack {
+    /// Short unique name, `^[a-z0-9_]+$`.
+    pub reference: String,
+    /// For people.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Semantic version.
+    pub version: String,
+    /// Who made it.
+    pub author: String,
+    /// How to reach them.
+    pub email: String,
+    /// For searching.
+    pub keywords: Vec<String>,
+    /// Other packs it needs.
+    pub dependencies: Vec<String>,
+    /// The pack's folder; for `default` the site's root.
+    pub path: PathBuf,
+    /// `config.schema.yaml`, attribute by attribute.
+    pub config_schema: BTreeMap<String, ParameterSpec>,
+    /// Values from the site's configuration, before templates and defaults.
+    pub config: BTreeMap<String, Value>,
+}
+
+/// A policy as declared; what it means is decided by `dispatch`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// `pack.name`.
+    pub reference: PolicyRef,
+    /// A disabled policy does nothing.
+    pub enabled: bool,
+    /// The action it governs.
+    pub resource: ActionRef,
+    /// What it does.
+    pub rule: PolicyRule,
+    /// The metadata file, relative to the pack.
+    pub metadata_file: String,
+}
+
+/// The policies that StackStorm knows and Petrel acts on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PolicyRule {
+    /// At most `threshold` executions at once, counted per values of `attributes`.
+    Concurrency {
+        /// How many may run.
+        threshold: u32,
+        /// Parameter names; executions with equal values are counted together. Empty: all together.
+        attributes: Vec<String>,
+        /// What becomes of those over the threshold.
+        over: OverThreshold,
+    },
+    /// Run again after a failure or a timeout.
+    Retry {
+        /// Which ends are retried.
+        on: RetryOn,
+        /// How many further attempts.
+        max_retry_count: u32,
+        /// Time between them.
+        delay: std::time::Duration,
+    },
+}
+
+/// What a concurrency policy does with an execution that finds no free place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverThreshold {
+    /// It waits, first come first served.
+    Delay,
+    /// It is canceled.
+    Cancel,
+}
+
+/// Which ends a retry policy retries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryOn {
+    /// Status `failed`.
+    Failure,
+    /// Status `timeout`.
+    Timeout,
+}
+
+/// An action alias: how an action is called from chat. Read and listed; acted on by the chat adapters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alias {
+    /// `pack.name`.
+    pub reference: AliasRef,
+    /// For people.
+    pub description: String,
+    /// A disabled alias is not matched.
+    pub enabled: bool,
+    /// The action it runs.
+    pub action: ActionRef,
+    /// The whole metadata, as written.
+    pub metadata: Value,
+    /// The metadata file, relative to the pack.
+    pub metadata_file: String,
+}
+
+/// The immutable set of everything loaded, published as one `Arc` on a watch channel.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    /// Grows by one with each change; an instance records the one it was matched with.
+    pub version: u64,
+    /// By `ref`.
+    pub packs: BTreeMap<String, Arc<Pack>>,
+    /// By reference.
+    pub actions: BTreeMap<ActionRef, Arc<Action>>,
+    /// By reference.
+    pub trigger_types: BTreeMap<TriggerTypeRef, Arc<TriggerType>>,
+    /// By reference.
+    pub sensors: BTreeMap<SensorRef, Arc<Sensor>>,
+    /// By reference; switches and rules from the API are already applied.
+    pub rules: BTreeMap<RuleRef, Arc<Rule>>,
+    /// By reference.
+    pub policies: BTreeMap<PolicyRef, Arc<Policy>>,
+    /// By reference.
+    pub aliases: BTreeMap<AliasRef, Arc<Alias>>,
+    /// What is loaded but cannot work, and why: shown by `list`, refused with this reason when used.
+    pub broken: BTreeMap<String, String>,
+}
