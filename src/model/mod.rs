@@ -7,3 +7,6 @@ pub mod action;
 pub mod trigger;
 pub mod rule;
 pub mod execution;
+
+/// On whose behalf rules and timers act, as in StackStorm.
+pub const SYSTEM_USER: &str = "stanley";
