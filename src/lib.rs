@@ -4,4 +4,6 @@
 
 pub mod model;
 pub mod runners;
+pub mod bus;
+pub mod requests;
 pub mod store;

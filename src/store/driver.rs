@@ -7,7 +7,7 @@ use super::error::StoreError;
 
 /// A parameter of a statement or a column of a row. JSON is `Text`, times are microseconds in `Int`.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Cell {
+pub(super) enum Cell {
     /// SQL NULL.
     Null,
     /// BIGINT.
@@ -72,7 +72,7 @@ pub(crate) use cells;
 
 /// What must be true of a statement's effect for its batch to be committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guard {
+pub(super) enum Guard {
     /// Any number of rows.
     Any,
     /// At least one row; otherwise the whole batch is undone and answered with [`StoreError::Conflict`].
@@ -81,25 +81,25 @@ pub enum Guard {
 
 /// One statement with its parameters, written with `?1`, `?2` …
 #[derive(Debug, Clone)]
-pub struct Statement {
+pub(super) struct Statement {
     /// The text; each stands once in `store/`.
-    pub sql: &'static str,
+    pub(super) sql: &'static str,
     /// Its parameters.
-    pub cells: Vec<Cell>,
+    pub(super) cells: Vec<Cell>,
     /// What must hold.
-    pub guard: Guard,
+    pub(super) guard: Guard,
 }
 
 /// Statements that are committed together or not at all.
 #[derive(Debug, Clone, Default)]
-pub struct Batch {
+pub(super) struct Batch {
     /// In order of execution.
-    pub statements: Vec<Statement>,
+    pub(super) statements: Vec<Statement>,
 }
 
 impl Batch {
     /// Adds a statement that may change any number of rows.
-    pub fn push(&mut self, sql: &'static str, cells: Vec<Cell>) {
+    pub(super) fn push(&mut self, sql: &'static str, cells: Vec<Cell>) {
         self.statements.push(Statement {
             sql,
             cells,
@@ -108,7 +108,7 @@ impl Batch {
     }
 
     /// Adds a statement that must change at least one row.
-    pub fn require(&mut self, sql: &'static str, cells: Vec<Cell>) {
+    pub(super) fn require(&mut self, sql: &'static str, cells: Vec<Cell>) {
         self.statements.push(Statement {
             sql,
             cells,
@@ -119,20 +119,20 @@ impl Batch {
 
 /// What one statement of a committed batch did.
 #[derive(Debug, Clone, Default)]
-pub struct Effect {
+pub(super) struct Effect {
     /// How many rows it changed (or gave back, with RETURNING).
-    pub changed: usize,
+    pub(super) changed: usize,
     /// What RETURNING gave.
-    pub rows: Vec<Row>,
+    pub(super) rows: Vec<Row>,
 }
 
 /// One row of an answer.
 #[derive(Debug, Clone)]
-pub struct Row(pub Vec<Cell>);
+pub(super) struct Row(pub(super) Vec<Cell>);
 
 impl Row {
     /// A text that must be there.
-    pub fn text(&self, column: usize) -> Result<&str, StoreError> {
+    pub(super) fn text(&self, column: usize) -> Result<&str, StoreError> {
         match self.0.get(column) {
             Some(Cell::Text(text)) => Ok(text),
             other => Err(unexpected(column, "text", other)),
@@ -140,7 +140,7 @@ impl Row {
     }
 
     /// A text, or nothing.
-    pub fn text_or_null(&self, column: usize) -> Result<Option<&str>, StoreError> {
+    pub(super) fn text_or_null(&self, column: usize) -> Result<Option<&str>, StoreError> {
         match self.0.get(column) {
             Some(Cell::Null) => Ok(None),
             _ => self.text(column).map(Some),
@@ -148,7 +148,7 @@ impl Row {
     }
 
     /// A number that must be there.
-    pub fn int(&self, column: usize) -> Result<i64, StoreError> {
+    pub(super) fn int(&self, column: usize) -> Result<i64, StoreError> {
         match self.0.get(column) {
             Some(Cell::Int(number)) => Ok(*number),
             other => Err(unexpected(column, "number", other)),
@@ -156,7 +156,7 @@ impl Row {
     }
 
     /// A number, or nothing.
-    pub fn int_or_null(&self, column: usize) -> Result<Option<i64>, StoreError> {
+    pub(super) fn int_or_null(&self, column: usize) -> Result<Option<i64>, StoreError> {
         match self.0.get(column) {
             Some(Cell::Null) => Ok(None),
             _ => self.int(column).map(Some),
@@ -164,7 +164,7 @@ impl Row {
     }
 
     /// Bytes that must be there.
-    pub fn blob(&self, column: usize) -> Result<&[u8], StoreError> {
+    pub(super) fn blob(&self, column: usize) -> Result<&[u8], StoreError> {
         match self.0.get(column) {
             Some(Cell::Blob(bytes)) => Ok(bytes),
             other => Err(unexpected(column, "bytes", other)),
@@ -172,13 +172,13 @@ impl Row {
     }
 
     /// A time that must be there.
-    pub fn time(&self, column: usize) -> Result<crate::model::time::Timestamp, StoreError> {
+    pub(super) fn time(&self, column: usize) -> Result<crate::model::time::Timestamp, StoreError> {
         self.int(column)
             .map(crate::model::time::Timestamp::from_micros)
     }
 
     /// A time, or nothing.
-    pub fn time_or_null(
+    pub(super) fn time_or_null(
         &self,
         column: usize,
     ) -> Result<Option<crate::model::time::Timestamp>, StoreError> {
@@ -188,7 +188,7 @@ impl Row {
     }
 
     /// A text that says what `T` says.
-    pub fn parse<T: std::str::FromStr>(&self, column: usize) -> Result<T, StoreError>
+    pub(super) fn parse<T: std::str::FromStr>(&self, column: usize) -> Result<T, StoreError>
     where
         T::Err: std::fmt::Display,
     {
@@ -198,7 +198,7 @@ impl Row {
     }
 
     /// A text that says what `T` says, or nothing.
-    pub fn parse_or_null<T: std::str::FromStr>(
+    pub(super) fn parse_or_null<T: std::str::FromStr>(
         &self,
         column: usize,
     ) -> Result<Option<T>, StoreError>
@@ -212,7 +212,7 @@ impl Row {
     }
 
     /// JSON that reads as `T`.
-    pub fn json<T: serde::de::DeserializeOwned>(&self, column: usize) -> Result<T, StoreError> {
+    pub(super) fn json<T: serde::de::DeserializeOwned>(&self, column: usize) -> Result<T, StoreError> {
         let text = self.text(column)?;
         serde_json::from_str(text)
             .map_err(|problem| StoreError::Corrupt(format!("column {column}: {problem}")))
@@ -227,9 +227,12 @@ fn unexpected(column: usize, wanted: &str, found: Option<&Cell>) -> StoreError {
 
 /// A database behind the store. Private to it.
 #[async_trait]
-pub trait Driver: Send + Sync {
+pub(super) trait Driver: Send + Sync {
     /// Runs one read.
     async fn query(&self, sql: &'static str, cells: Vec<Cell>) -> Result<Vec<Row>, StoreError>;
+
+    /// Runs one read from a thread that may block.
+    fn query_blocking(&self, sql: &'static str, cells: Vec<Cell>) -> Result<Vec<Row>, StoreError>;
 
     /// Commits one batch: when this returns `Ok`, it is on disk.
     async fn commit(&self, batch: Batch) -> Result<Vec<Effect>, StoreError>;

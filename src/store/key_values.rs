@@ -106,6 +106,9 @@ pub(super) fn push_key_write(batch: &mut Batch, write: &KeyWrite) {
     }
 }
 
+const GET: &str = "SELECT scope, name, value, secret, version, expires_at FROM key_values
+    WHERE scope = ?1 AND name = ?2 AND (expires_at IS NULL OR expires_at > ?3)";
+
 impl KeyValues {
     /// One value, unless it has expired.
     pub async fn key_get(
@@ -122,6 +125,13 @@ impl KeyValues {
             .first()
             .map(key)
             .transpose()
+    }
+
+    /// Whether some name begins with `prefix`; from a thread that may block.
+    pub fn key_has_prefix_blocking(&self, scope: &str, prefix: &str, now: Timestamp) -> StoreResult<bool> {
+        let sql = "SELECT 1 FROM key_values WHERE scope = ?1 AND substr(name, 1, length(?2)) = ?2
+            AND (expires_at IS NULL OR expires_at > ?3) LIMIT 1";
+        Ok(!self.driver.query_blocking(sql, cells![scope, prefix, now])?.is_empty())
     }
 
     /// Values whose names begin with `prefix`, of one scope or of all, by scope and name.

@@ -78,6 +78,12 @@ impl Driver for SqliteDriver {
         answer.await.map_err(|_| stopped())?
     }
 
+    fn query_blocking(&self, sql: &'static str, cells: Vec<Cell>) -> StoreResult<Vec<Row>> {
+        let (reply, answer) = oneshot::channel();
+        self.readers.blocking_send(ReadJob { sql, cells, reply }).map_err(|_| stopped())?;
+        answer.blocking_recv().map_err(|_| stopped())?
+    }
+
     async fn commit(&self, batch: Batch) -> StoreResult<Vec<Effect>> {
         let (reply, answer) = oneshot::channel();
         self.writer
