@@ -7,4 +7,5 @@ pub mod clock;
 pub mod supervise;
 pub mod secrets;
 pub mod auth;
+pub mod config;
 pub mod runners;

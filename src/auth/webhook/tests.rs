@@ -272,14 +272,15 @@ fn g10_without_further_words_a_webhook_wants_somebody_who_may_send() {
         role,
         method: AuthMethod::ApiKey,
     };
+    let (observer, operator) = (as_role(Role::Observer), as_role(Role::Operator));
     assert_eq!(check(None), Err(Refusal::NoPrincipal));
     assert_eq!(
-        check(Some(&as_role(Role::Observer))),
+        check(Some(&observer)),
         Err(Refusal::NotAllowed {
             name: "ada".to_owned()
         })
     );
-    assert_eq!(check(Some(&as_role(Role::Operator))), Ok(()));
+    assert_eq!(check(Some(&operator)), Ok(()));
 }
 
 #[test]
