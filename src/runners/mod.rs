@@ -1,6 +1,20 @@
 //! Those who do the work: one file per runner, one trait, one registry. A runner gets finished parameters and
 //! gives back an outcome; it knows no store, no bus, no rule and no workflow.
 
+pub mod guard;
+pub mod http;
+pub mod inquirer;
+pub mod native;
+pub mod noop;
+pub mod process;
+pub mod rhai;
+pub mod shell;
+pub mod shell_script;
+mod attempt_file;
+mod captured;
+mod declared;
+mod session;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,12 +109,18 @@ pub struct Outcome {
 impl Outcome {
     /// A good end.
     pub fn succeeded(result: Value) -> Self {
-        Self { status: ExecutionStatus::Succeeded, result }
+        Self {
+            status: ExecutionStatus::Succeeded,
+            result,
+        }
     }
 
     /// A bad end whose result already says what is wrong.
     pub fn failed(result: Value) -> Self {
-        Self { status: ExecutionStatus::Failed, result }
+        Self {
+            status: ExecutionStatus::Failed,
+            result,
+        }
     }
 
     /// A bad end with nothing to show but the reason.
@@ -170,7 +190,12 @@ impl OutputSink {
     /// A sink and the end to read it from.
     pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<OutputChunk>) {
         let (sender, receiver) = mpsc::channel(capacity);
-        (Self { sender: Some(sender) }, receiver)
+        (
+            Self {
+                sender: Some(sender),
+            },
+            receiver,
+        )
     }
 
     /// A sink that nobody reads: output is only in the result.
