@@ -65,10 +65,6 @@ fn guard() -> io::Result<()> {
     let session = Session::found()?;
     let mut file = AttemptFile::try_take(&order.attempt_file)?
         .ok_or_else(|| io::Error::other("an earlier attempt of this execution is still running"))?;
-    if let Err(survivors) = file.settle()? {
-        let message = format!("{survivors} processes of an earlier attempt could not be ended");
-        return Err(io::Error::other(message));
-    }
     let mut record = Record {
         session,
         report: None,

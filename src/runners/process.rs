@@ -189,20 +189,21 @@ impl GuardDir {
 
     /// Runs a process for `call` until it, its time limit or `stop` ends it; with it ends its whole session.
     ///
-    /// Dropping the future ends the process as well.
+    /// First it is proven that no earlier attempt is alive. Dropping the future ends the process as well.
     pub async fn run(
         &self,
         call: &Call,
         spec: ProcessSpec,
         stop: &Stop,
     ) -> Result<ProcessEnd, ProcessError> {
+        let proof = self.prove_dead(call.execution).await?;
         let order = serde_json::to_string(&self.order(call, spec)).map_err(io::Error::from)? + "\n";
         let Guard {
             mut child,
             stdin,
             stdout,
             stderr,
-        } = Guard::start(&self.guard_program)?;
+        } = Guard::start(&self.guard_program, &proof)?;
         let ended = CancellationToken::new();
         let (status, stdout, stderr) = tokio::join!(
             async {
@@ -316,7 +317,7 @@ struct Guard {
 }
 
 impl Guard {
-    fn start(program: &Path) -> io::Result<Self> {
+    fn start(program: &Path, _earlier_attempts_are_dead: &Proof) -> io::Result<Self> {
         #[expect(
             clippy::disallowed_methods,
             reason = "this file is the one that starts processes"

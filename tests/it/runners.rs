@@ -375,11 +375,6 @@ async fn g03_a_second_attempt_starts_only_after_the_first_ones_processes_are_dea
     )
     .await;
     let guard = parent_of(&pid);
-    fs::copy(
-        host.dir.path().join(format!("guards/{EXECUTION}.lock")),
-        &kept,
-    )
-    .unwrap();
     // Daemon and guard die together: nobody is left who could end the child but the next attempt.
     stop_process(&guard);
     task.abort();
