@@ -1,6 +1,20 @@
 //! Those who do the work: one file per runner, one trait, one registry. A runner gets finished parameters and
 //! gives back an outcome; it knows no store, no bus, no rule and no workflow.
 
+pub mod guard;
+pub mod http;
+pub mod inquirer;
+pub mod native;
+pub mod noop;
+pub mod process;
+pub mod rhai;
+pub mod shell;
+pub mod shell_script;
+mod attempt_file;
+mod captured;
+mod declared;
+mod session;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,187 @@
+//! One file per execution on this host: the lock that its attempts take in turn, and what the last of them was.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::session::Session;
+
+/// What a guard leaves behind about its attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Where the attempt's processes live; written before the first of them exists.
+    pub(super) session: Session,
+    /// How it ended; absent while it runs, and for ever if the guard was killed.
+    pub(super) report: Option<Report>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Report {
+    pub(super) end: ChildEnd,
+    pub(super) cause: Cause,
+    /// Processes that could not be ended.
+    pub(super) survivors: usize,
+}
+
+/// How the child ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ChildEnd {
+    Exited(i32),
+    Signaled(i32),
+    /// It never ran, for this reason.
+    NotStarted(String),
+    /// It survived.
+    Unknown,
+}
+
+/// Who ended the child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Cause {
+    Itself,
+    TimeUp,
+    Stopped,
+    DaemonGone,
+}
+
+/// An attempt file that nobody else holds.
+#[derive(Debug)]
+pub(super) struct AttemptFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl AttemptFile {
+    /// Takes the file, made if need be; `None` if an attempt holds it.
+    pub(super) fn try_take(path: &Path) -> io::Result<Option<Self>> {
+        loop {
+            let file = open(path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            if is_still_at(&file, path)? {
+                return Ok(Some(Self {
+                    path: path.to_owned(),
+                    file,
+                }));
+            }
+        }
+    }
+
+    /// Takes the file, made if need be; waits for the attempt that holds it.
+    pub(super) fn take(path: &Path) -> io::Result<Self> {
+        loop {
+            let file = open(path)?;
+            file.lock()?;
+            if is_still_at(&file, path)? {
+                return Ok(Self {
+                    path: path.to_owned(),
+                    file,
+                });
+            }
+        }
+    }
+
+    /// What the last attempt left. `None`: it had not come so far as to start anything.
+    ///
+    /// Empty also if a guard was killed between emptying the file and writing it; it does that only before it starts
+    /// its child and after everything has ended, so then too nothing is alive.
+    pub(super) fn read(&mut self) -> io::Result<Option<Record>> {
+        let mut text = String::new();
+        self.file.rewind()?;
+        self.file.read_to_string(&mut text)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_str(&text)?))
+    }
+
+    /// Replaces the content.
+    pub(super) fn write(&mut self, record: &Record) -> io::Result<()> {
+        let text = serde_json::to_vec(record)?;
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(&text)
+    }
+
+    /// Ends what is left of the last attempt and forgets it. `Err` says how many processes survived.
+    pub(super) fn settle(&mut self) -> io::Result<Result<(), usize>> {
+        remove_if_there(&script_path(&self.path))?;
+        let survivors = match self.read()? {
+            Some(record) => record.session.kill()?.len(),
+            None => 0,
+        };
+        if survivors > 0 {
+            return Ok(Err(survivors));
+        }
+        self.file.set_len(0)?;
+        Ok(Ok(()))
+    }
+
+    /// Takes the file away; whoever waits for it will make a new one.
+    pub(super) fn remove(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+}
+
+/// The private script that belongs to an attempt file.
+pub(super) fn script_path(attempt_file: &Path) -> PathBuf {
+    attempt_file.with_extension("script")
+}
+
+/// Removes a file that may be gone already.
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Was the file that we have locked meanwhile removed, or replaced by another one's?
+fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.ino() == file.metadata()?.ino()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_held_by_one_attempt_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.lock");
+        let held = AttemptFile::take(&path).unwrap();
+        assert!(AttemptFile::try_take(&path).unwrap().is_none());
+        drop(held);
+        assert!(AttemptFile::try_take(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn an_attempt_that_started_nothing_is_settled_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = AttemptFile::take(&dir.path().join("x.lock")).unwrap();
+        assert_eq!(file.read().unwrap(), None);
+        assert_eq!(file.settle().unwrap(), Ok(()));
+    }
+}

@@ -1,0 +1,245 @@
+//! The small process that stands over every child: `petrel guard`, spoken to only by [`super::process`].
+//!
+//! It gets its order as one JSON line on standard input, so that no command line shows a secret, and from then on
+//! listens there: the line `stop`, or end-of-file because the daemon died, ends everything it started, as does the
+//! timeout, and as does the child's own end. Its standard output and error are the child's, inherited and not copied,
+//! so that output costs nothing and back-pressure reaches the child. Its own word therefore goes elsewhere: into the
+//! attempt file, which it holds locked as long as it lives. That also survives both it and the daemon, needs no extra
+//! file descriptor, and is where the next attempt looks.
+//!
+//! If the guard itself is killed, its daemon or the next attempt ends the session named in the attempt file. That is
+//! why no parent-death signal is needed, which would reach only the direct child and cost a `pre_exec`.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{self, BufRead, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::attempt_file::{self, AttemptFile, Cause, ChildEnd, Record, Report};
+use super::session::Session;
+
+/// The line that asks a guard to end its child.
+pub(super) const STOP_LINE: &str = "stop\n";
+/// An order is parameters plus environment; what is larger than this is not one.
+const MAX_ORDER_BYTES: u64 = 64 << 20;
+/// After the session is empty the child's exit status needs only to be picked up.
+const REAP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a guard is to do. Holds secrets: never printed.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Order {
+    pub(super) attempt_file: PathBuf,
+    pub(super) argv: Vec<String>,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) cwd: PathBuf,
+    pub(super) stdin: Option<String>,
+    /// Put into a file that only its owner can read; the file's path becomes the last argument.
+    pub(super) script: Option<String>,
+    pub(super) timeout: Option<Duration>,
+    /// Between SIGTERM and SIGKILL.
+    pub(super) grace: Duration,
+}
+
+/// The subcommand `petrel guard`.
+pub fn guard_main() -> ExitCode {
+    match guard() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The daemon reads this as its guard's last words; if it is gone, nobody is left to be told.
+            drop(writeln!(io::stderr(), "petrel guard: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn guard() -> io::Result<()> {
+    let (events, happened) = mpsc::sync_channel(4);
+    let order = listen(events.clone())?;
+    let session = Session::found()?;
+    let mut file = AttemptFile::try_take(&order.attempt_file)?
+        .ok_or_else(|| io::Error::other("an earlier attempt of this execution is still running"))?;
+    let mut record = Record {
+        session,
+        report: None,
+    };
+    file.write(&record)?;
+    let report = run(&order, &record.session, events, &happened)?;
+    attempt_file::remove_if_there(&attempt_file::script_path(&order.attempt_file))?;
+    record.report = Some(report);
+    file.write(&record)
+}
+
+/// Runs the child to its end, or to another.
+fn run(
+    order: &Order,
+    session: &Session,
+    events: SyncSender<Event>,
+    happened: &Receiver<Event>,
+) -> io::Result<Report> {
+    let child = match start(order) {
+        Ok(child) => child,
+        Err(error) => {
+            let end = ChildEnd::NotStarted(error.to_string());
+            return Ok(Report {
+                end,
+                cause: Cause::Itself,
+                survivors: 0,
+            });
+        }
+    };
+    attend(child, order.stdin.clone(), events)?;
+    let (cause, status) = match first_event(happened, order.timeout)? {
+        Event::Exited(status) => (Cause::Itself, Some(status?)),
+        Event::Stop(cause) => (cause, None),
+    };
+    let survivors = session.end(order.grace)?.len();
+    let end = match status {
+        Some(status) => child_end(status),
+        None => reap(happened)?,
+    };
+    Ok(Report {
+        end,
+        cause,
+        survivors,
+    })
+}
+
+/// What a guard waits for.
+enum Event {
+    Exited(io::Result<ExitStatus>),
+    Stop(Cause),
+}
+
+/// Reads the order, then leaves a thread behind that hears the daemon's wish or its death.
+fn listen(events: SyncSender<Event>) -> io::Result<Order> {
+    let mut input = io::BufReader::new(io::stdin());
+    let mut line = String::new();
+    input.by_ref().take(MAX_ORDER_BYTES).read_line(&mut line)?;
+    let order = serde_json::from_str(&line)?;
+    spawn_thread("daemon", move || {
+        let mut line = String::new();
+        let cause = match input.read_line(&mut line) {
+            Ok(0) | Err(_) => Cause::DaemonGone,
+            Ok(_) => Cause::Stopped,
+        };
+        send(&events, Event::Stop(cause));
+    })?;
+    Ok(order)
+}
+
+fn start(order: &Order) -> io::Result<Child> {
+    let (program, arguments) = order
+        .argv
+        .split_first()
+        .ok_or_else(|| io::Error::other("nothing to run"))?;
+    if !order.cwd.is_dir() {
+        return Err(io::Error::other(format!(
+            "the working directory `{}` does not exist",
+            order.cwd.display()
+        )));
+    }
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the guard is the one that starts children"
+    )]
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(&order.env)
+        .current_dir(&order.cwd);
+    if let Some(script) = &order.script {
+        command.arg(write_script(
+            &attempt_file::script_path(&order.attempt_file),
+            script,
+        )?);
+    }
+    command.stdin(if order.stdin.is_some() {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    });
+    // A group of its own, so that a child that signals its group does not hit the guard.
+    command.process_group(0);
+    let started = command.spawn();
+    started
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot start `{program}`: {error}")))
+}
+
+fn write_script<'a>(path: &'a Path, text: &str) -> io::Result<&'a Path> {
+    attempt_file::remove_if_there(path)?;
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?
+        .write_all(text.as_bytes())?;
+    Ok(path)
+}
+
+/// Feeds the child and waits for it, on threads that end with it.
+fn attend(mut child: Child, stdin: Option<String>, events: SyncSender<Event>) -> io::Result<()> {
+    if let (Some(text), Some(mut pipe)) = (stdin, child.stdin.take()) {
+        spawn_thread("stdin", move || {
+            // A child that does not want its input closes the pipe; that is its right.
+            drop(pipe.write_all(text.as_bytes()));
+        })?;
+    }
+    spawn_thread("child", move || {
+        let status = child.wait();
+        send(&events, Event::Exited(status));
+    })
+}
+
+fn first_event(happened: &Receiver<Event>, timeout: Option<Duration>) -> io::Result<Event> {
+    let event = match timeout {
+        None => happened.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        Some(timeout) => happened.recv_timeout(timeout),
+    };
+    match event {
+        Ok(event) => Ok(event),
+        Err(RecvTimeoutError::Timeout) => Ok(Event::Stop(Cause::TimeUp)),
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(io::Error::other("nobody watches the child any more"))
+        }
+    }
+}
+
+/// Picks up how a child ended that was told to. Anything else that is heard now changes nothing.
+fn reap(happened: &Receiver<Event>) -> io::Result<ChildEnd> {
+    loop {
+        match happened.recv_timeout(REAP_TIMEOUT) {
+            Ok(Event::Exited(status)) => return Ok(child_end(status?)),
+            Ok(Event::Stop(_)) => {}
+            Err(_) => return Ok(ChildEnd::Unknown),
+        }
+    }
+}
+
+fn child_end(status: ExitStatus) -> ChildEnd {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => ChildEnd::Exited(code),
+        (None, Some(signal)) => ChildEnd::Signaled(signal),
+        (None, None) => ChildEnd::Unknown,
+    }
+}
+
+/// The receiver lives until the guard ends, and then nobody cares any more.
+fn send(events: &SyncSender<Event>, event: Event) {
+    drop(events.send(event));
+}
+
+/// The guard is a process of its own, without the daemon's supervisor; its threads end with it.
+fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map(drop)
+}

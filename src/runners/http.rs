@@ -1,0 +1,419 @@
+//! The runner `http-request`: one HTTP exchange, bounded in time and size, with StackStorm's parameters and result.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::{Client, Method, Proxy, RequestBuilder, Response, Url, redirect};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::declared::{as_text, as_texts, parameter, read, required, secret, with_default};
+use super::{Call, Outcome, RunEnd, Runner, Stop};
+use crate::model::action::ParameterSpec;
+use crate::model::execution::ExecutionStatus;
+
+/// StackStorm's, for calls that bring none.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A result is stored and templated; what is larger belongs into a file.
+const MAX_BODY_BYTES: usize = 10 << 20;
+/// As browsers do.
+const MAX_REDIRECTS: usize = 10;
+/// StackStorm's: partial content yes, multi-status no.
+const GOOD_STATUS: std::ops::RangeInclusive<u16> = 200..=206;
+
+/// Sends HTTP requests.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct HttpRequest;
+
+#[async_trait]
+impl Runner for HttpRequest {
+    fn name(&self) -> &'static str {
+        "http-request"
+    }
+
+    fn parameters(&self) -> BTreeMap<String, ParameterSpec> {
+        BTreeMap::from([
+            required(parameter("url", "string", "Where to.")),
+            parameter("headers", "object", "Request headers."),
+            parameter("cookies", "object", "Cookies to send."),
+            parameter("http_proxy", "string", "Proxy for http addresses."),
+            parameter("https_proxy", "string", "Proxy for https addresses."),
+            with_default(
+                parameter("allow_redirects", "boolean", "Follow redirects."),
+                json!(false),
+            ),
+            with_default(
+                parameter(
+                    "verify_ssl_cert",
+                    "boolean",
+                    "Check the server's certificate.",
+                ),
+                json!(true),
+            ),
+            parameter("username", "string", "For basic authentication."),
+            secret(parameter("password", "string", "For basic authentication.")),
+            parameter(
+                "url_hosts_blacklist",
+                "array",
+                "Hosts that are never asked, also not by redirect.",
+            ),
+            parameter(
+                "url_hosts_whitelist",
+                "array",
+                "The only hosts that are asked.",
+            ),
+        ])
+    }
+
+    async fn run(&self, call: Call, stop: Stop) -> RunEnd {
+        let exchanged = tokio::select! {
+            exchanged = exchange(&call) => exchanged,
+            () = stop.raised() => Err(canceled()),
+        };
+        RunEnd::Finished(exchanged.unwrap_or_else(|outcome| outcome))
+    }
+}
+
+#[derive(Deserialize)]
+struct Given {
+    url: String,
+    method: Option<String>,
+    #[serde(default)]
+    headers: Map<String, Value>,
+    #[serde(default)]
+    cookies: Map<String, Value>,
+    #[serde(default)]
+    params: Value,
+    #[serde(default)]
+    body: Value,
+    file_content: Option<String>,
+    file_content_type: Option<String>,
+    http_proxy: Option<String>,
+    https_proxy: Option<String>,
+    #[serde(default)]
+    allow_redirects: bool,
+    #[serde(default = "yes")]
+    verify_ssl_cert: bool,
+    username: Option<String>,
+    password: Option<String>,
+    #[serde(default)]
+    url_hosts_blacklist: Vec<String>,
+    #[serde(default)]
+    url_hosts_whitelist: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+async fn exchange(call: &Call) -> Result<Outcome, Outcome> {
+    let given = read::<Given>(&call.parameters)?;
+    let url: Url = given
+        .url
+        .parse()
+        .map_err(|error| Outcome::error(format!("`url` is not an address: {error}")))?;
+    let hosts = Hosts::new(&given)?;
+    hosts.check(&url).map_err(Outcome::error)?;
+    let timeout = call.timeout.unwrap_or(DEFAULT_TIMEOUT);
+    let client = client(&given, hosts, timeout).map_err(|error| failure(error, timeout))?;
+    let request = request(&client, url, given, call)?;
+    let response = request
+        .send()
+        .await
+        .map_err(|error| failure(error, timeout))?;
+    answer(response, timeout).await
+}
+
+/// Which hosts may be asked.
+#[derive(Clone)]
+enum Hosts {
+    All,
+    AllBut(Vec<String>),
+    Only(Vec<String>),
+}
+
+impl Hosts {
+    fn new(given: &Given) -> Result<Self, Outcome> {
+        match (
+            given.url_hosts_blacklist.as_slice(),
+            given.url_hosts_whitelist.as_slice(),
+        ) {
+            ([], []) => Ok(Self::All),
+            (refused, []) => Ok(Self::AllBut(refused.to_vec())),
+            ([], allowed) => Ok(Self::Only(allowed.to_vec())),
+            (_, _) => Err(Outcome::error(
+                "`url_hosts_blacklist` and `url_hosts_whitelist` exclude each other: give only one of them",
+            )),
+        }
+    }
+
+    fn check(&self, url: &Url) -> Result<(), String> {
+        // Hosts compare without case, and IPv6 addresses without brackets, as StackStorm's lists have them.
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let names = |hosts: &[String]| hosts.iter().any(|listed| listed.eq_ignore_ascii_case(host));
+        match self {
+            Self::AllBut(refused) if names(refused) => {
+                Err(format!("host `{host}` is in `url_hosts_blacklist`"))
+            }
+            Self::Only(allowed) if !names(allowed) => {
+                Err(format!("host `{host}` is not in `url_hosts_whitelist`"))
+            }
+            Self::All | Self::AllBut(_) | Self::Only(_) => Ok(()),
+        }
+    }
+}
+
+fn client(given: &Given, hosts: Hosts, timeout: Duration) -> Result<Client, reqwest::Error> {
+    let redirects = if given.allow_redirects {
+        following(hosts)
+    } else {
+        redirect::Policy::none()
+    };
+    let mut builder = Client::builder()
+        .timeout(timeout)
+        .redirect(redirects)
+        .no_proxy()
+        .tls_danger_accept_invalid_certs(!given.verify_ssl_cert);
+    if let Some(proxy) = &given.http_proxy {
+        builder = builder.proxy(Proxy::http(proxy)?);
+    }
+    if let Some(proxy) = &given.https_proxy {
+        builder = builder.proxy(Proxy::https(proxy)?);
+    }
+    builder.build()
+}
+
+fn following(hosts: Hosts) -> redirect::Policy {
+    redirect::Policy::custom(move |attempt| {
+        if attempt.previous().len() > MAX_REDIRECTS {
+            return attempt.error(format!("more than {MAX_REDIRECTS} redirects"));
+        }
+        match hosts.check(attempt.url()) {
+            Ok(()) => attempt.follow(),
+            Err(reason) => attempt.error(reason),
+        }
+    })
+}
+
+fn request(
+    client: &Client,
+    url: Url,
+    given: Given,
+    call: &Call,
+) -> Result<RequestBuilder, Outcome> {
+    let headers = headers(&given, call)?;
+    let content = Content::of(&given, &headers);
+    let mut request = client.request(method(&given, &content)?, url);
+    request = match &given.params {
+        Value::Object(pairs) => request.query(&as_texts(pairs)),
+        Value::Null => request,
+        other => {
+            return Err(Outcome::error(format!(
+                "`params` is an object of query parameters, not `{other}`"
+            )));
+        }
+    };
+    if given.username.is_some() || given.password.is_some() {
+        request = request.basic_auth(given.username.unwrap_or_default(), given.password);
+    }
+    Ok(content.put_into(request.headers(headers)))
+}
+
+fn method(given: &Given, content: &Content) -> Result<Method, Outcome> {
+    let by_content = if matches!(content, Content::None) {
+        "GET"
+    } else {
+        "POST"
+    };
+    let name = given
+        .method
+        .as_deref()
+        .unwrap_or(by_content)
+        .to_ascii_uppercase();
+    name.parse()
+        .map_err(|_| Outcome::error(format!("`{name}` is not an HTTP method")))
+}
+
+fn headers(given: &Given, call: &Call) -> Result<HeaderMap, Outcome> {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        USER_AGENT,
+        HeaderValue::from_static(concat!("petrel/", env!("CARGO_PKG_VERSION"))),
+    );
+    let action = HeaderValue::from_str(call.action.reference.name());
+    headers.extend(
+        action
+            .ok()
+            .map(|action| (HeaderName::from_static("x-stanley-action"), action)),
+    );
+    for (name, value) in &given.headers {
+        let key: HeaderName = name
+            .parse()
+            .map_err(|_| Outcome::error(format!("`{name}` is not a header name")))?;
+        headers.insert(key, header_value(name, &as_text(value))?);
+    }
+    if !given.cookies.is_empty() {
+        let cookies: Vec<String> = as_texts(&given.cookies)
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        headers.insert(COOKIE, header_value("Cookie", &cookies.join("; "))?);
+    }
+    Ok(headers)
+}
+
+/// The value may be secret: it is not in the message.
+fn header_value(name: &str, value: &str) -> Result<HeaderValue, Outcome> {
+    HeaderValue::from_str(value).map_err(|_| {
+        Outcome::error(format!(
+            "the value of header `{name}` has a control character"
+        ))
+    })
+}
+
+/// What the request carries.
+enum Content {
+    None,
+    Json(Value),
+    Text(String),
+    File {
+        content: String,
+        media_type: Option<String>,
+    },
+}
+
+impl Content {
+    fn of(given: &Given, headers: &HeaderMap) -> Self {
+        if let Some(content) = &given.file_content {
+            return Self::File {
+                content: content.clone(),
+                media_type: given.file_content_type.clone(),
+            };
+        }
+        let says_json = headers.get(CONTENT_TYPE).is_some_and(is_json);
+        match &given.body {
+            Value::Null => Self::None,
+            Value::String(text) if text.is_empty() => Self::None,
+            Value::String(text) if says_json => {
+                serde_json::from_str(text).map_or_else(|_| Self::Text(text.clone()), Self::Json)
+            }
+            Value::String(text) => Self::Text(text.clone()),
+            other => Self::Json(other.clone()),
+        }
+    }
+
+    /// Media types that the headers name stay; `json` adds its own only where there is none.
+    fn put_into(self, request: RequestBuilder) -> RequestBuilder {
+        match self {
+            Self::None => request,
+            Self::Json(value) => request.json(&value),
+            Self::Text(text) => request.body(text),
+            Self::File {
+                content,
+                media_type: Some(media_type),
+            } => request.header(CONTENT_TYPE, media_type).body(content),
+            Self::File {
+                content,
+                media_type: None,
+            } => request.body(content),
+        }
+    }
+}
+
+fn is_json(media_type: &HeaderValue) -> bool {
+    let text = media_type.to_str().unwrap_or_default();
+    text.split(';')
+        .next()
+        .is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json"))
+}
+
+async fn answer(response: Response, timeout: Duration) -> Result<Outcome, Outcome> {
+    let status_code = response.status().as_u16();
+    let headers = response.headers().clone();
+    let body = body_within_bounds(response, timeout).await?;
+    let announced_json = headers.get(CONTENT_TYPE).is_some_and(is_json);
+    let parsed = announced_json
+        .then(|| serde_json::from_slice::<Value>(&body).ok())
+        .flatten();
+    let result = json!({
+        "status_code": status_code,
+        "parsed": parsed.is_some(),
+        "body": parsed.unwrap_or_else(|| Value::String(into_text(body))),
+        "headers": joined(&headers),
+    });
+    Ok(if GOOD_STATUS.contains(&status_code) {
+        Outcome::succeeded(result)
+    } else {
+        Outcome::failed(result)
+    })
+}
+
+async fn body_within_bounds(mut response: Response, timeout: Duration) -> Result<Vec<u8>, Outcome> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| failure(error, timeout))?
+    {
+        if body.len() + chunk.len() > MAX_BODY_BYTES {
+            let reason = format!("the answer is larger than {} MiB", MAX_BODY_BYTES >> 20);
+            let result = json!({ "error": reason, "status_code": response.status().as_u16() });
+            return Err(Outcome::failed(result));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn into_text(body: Vec<u8>) -> String {
+    String::from_utf8(body)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// As one object; repeated headers joined by commas, as the standard allows.
+fn joined(headers: &HeaderMap) -> Map<String, Value> {
+    let mut joined = Map::new();
+    for name in headers.keys() {
+        let values: Vec<_> = headers
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .collect();
+        joined.insert(name.to_string(), Value::String(values.join(", ")));
+    }
+    joined
+}
+
+fn canceled() -> Outcome {
+    Outcome {
+        status: ExecutionStatus::Canceled,
+        result: json!({ "error": "stopped on request" }),
+    }
+}
+
+/// Without the address, whose query or user part may hold a secret.
+fn failure(error: reqwest::Error, timeout: Duration) -> Outcome {
+    if error.is_timeout() {
+        let reason = format!(
+            "no complete answer within {} seconds",
+            timeout.as_secs_f64()
+        );
+        return Outcome {
+            status: ExecutionStatus::Timeout,
+            result: json!({ "error": reason }),
+        };
+    }
+    let error = error.without_url();
+    let mut reason = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        reason = format!("{reason}: {inner}");
+        cause = inner.source();
+    }
+    Outcome::error(reason)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,379 @@
+//! Starts child processes, each under a guard (see [`super::guard`]), and nobody else in the daemon does.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin, Command};
+use tokio_util::sync::CancellationToken;
+
+use super::attempt_file::{AttemptFile, Cause, ChildEnd, Report};
+use super::captured::capture;
+use super::guard::{Order, STOP_LINE};
+use super::{Call, OutputStream, Stop};
+use crate::model::refs::ExecutionId;
+
+/// Between SIGTERM and SIGKILL: time to remove a temporary file, short enough for a shutdown grace of 10 s.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// The folder where guards of this host keep their attempt files, and how children are started there.
+#[derive(Debug, Clone)]
+pub struct GuardDir {
+    dir: PathBuf,
+    guard_program: PathBuf,
+    environment: BTreeMap<String, String>,
+    grace: Duration,
+}
+
+/// No process of any earlier attempt of this execution is alive on this host.
+#[derive(Debug)]
+pub struct Proof(ExecutionId);
+
+impl Proof {
+    /// Whose attempts are dead.
+    pub fn execution(&self) -> ExecutionId {
+        self.0
+    }
+}
+
+/// Why there is no proof that an attempt is dead.
+#[derive(Debug, thiserror::Error)]
+pub enum StillAlive {
+    /// They hang in the kernel or belong to another user.
+    #[error("{count} processes of execution {execution} cannot be ended; see `{}`", file.display())]
+    Survivors {
+        /// Whose they are.
+        execution: ExecutionId,
+        /// How many.
+        count: usize,
+        /// Names their session.
+        file: PathBuf,
+    },
+    /// Nobody knows.
+    #[error("cannot find out whether processes of execution {execution} are alive")]
+    Unknown {
+        /// Whose they would be.
+        execution: ExecutionId,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// What to run. Holds secrets: never printed.
+#[derive(Default)]
+pub struct ProcessSpec {
+    /// Program and arguments; everybody on the host can read them.
+    pub argv: Vec<String>,
+    /// Over the clean base environment.
+    pub env: BTreeMap<String, String>,
+    /// By default the base environment's `HOME`, else `/`.
+    pub cwd: Option<PathBuf>,
+    /// Given on standard input, which is empty otherwise.
+    pub stdin: Option<String>,
+    /// Put into a private file for as long as the process runs; its path becomes the last argument.
+    pub script: Option<String>,
+}
+
+/// What came out of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessEnd {
+    /// How it ended.
+    pub ending: Ending,
+    /// Beginning and end of what it wrote, invalid UTF-8 replaced.
+    pub stdout: String,
+    /// As `stdout`.
+    pub stderr: String,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// With this code.
+    Exited(i32),
+    /// By this signal, which was not ours.
+    Signaled(i32),
+    /// It did not even start, for this reason.
+    NotStarted(String),
+    /// It was ended because its time was up.
+    TimedOut,
+    /// It was ended on request.
+    Stopped,
+}
+
+/// Why nobody knows how a process ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// Pipes, files or the guard's program.
+    #[error("cannot run a child process under guard")]
+    Io(#[from] io::Error),
+    /// The guard itself failed or was killed; what it guarded has been ended.
+    #[error("the guard of the child process ended early ({status}): {message}")]
+    GuardLost {
+        /// How the guard ended.
+        status: ExitStatus,
+        /// The last words on standard error.
+        message: String,
+    },
+    /// The guard is gone and what it guarded is not.
+    #[error("the child process was lost")]
+    StillAlive(#[from] StillAlive),
+}
+
+impl GuardDir {
+    /// Uses `dir`, made if need be; `guard_program` is Petrel's own binary.
+    pub fn new(dir: impl Into<PathBuf>, guard_program: impl Into<PathBuf>) -> io::Result<Self> {
+        let dir = dir.into();
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)?;
+        let environment = [
+            (
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            ),
+            ("LANG", "C.UTF-8"),
+        ];
+        let environment = environment
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        Ok(Self {
+            dir: std::path::absolute(dir)?,
+            guard_program: guard_program.into(),
+            environment,
+            grace: GRACE,
+        })
+    }
+
+    /// Adds to what every child finds in its environment, as `HOME`, `USER` or another `PATH`.
+    #[must_use]
+    pub fn with_environment(
+        mut self,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        self.environment.extend(environment);
+        self
+    }
+
+    /// Lets this much time pass between SIGTERM and SIGKILL.
+    #[must_use]
+    pub fn with_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Ends whatever earlier attempts of `execution` have left alive on this host (G3).
+    ///
+    /// Waits for a guard that is still at work, so a call that runs in this daemon must be stopped first. A guard
+    /// whose daemon died is already ending its child.
+    pub async fn prove_dead(&self, execution: ExecutionId) -> Result<Proof, StillAlive> {
+        let file = self.attempt_file(execution);
+        let path = file.clone();
+        let settled = blocking(move || settle(&path)).await;
+        match settled {
+            Ok(Ok(())) => Ok(Proof(execution)),
+            Ok(Err(count)) => Err(StillAlive::Survivors {
+                execution,
+                count,
+                file,
+            }),
+            Err(source) => Err(StillAlive::Unknown { execution, source }),
+        }
+    }
+
+    /// Runs a process for `call` until it, its time limit or `stop` ends it; with it ends its whole session.
+    ///
+    /// First it is proven that no earlier attempt is alive. Dropping the future ends the process as well.
+    pub async fn run(
+        &self,
+        call: &Call,
+        spec: ProcessSpec,
+        stop: &Stop,
+    ) -> Result<ProcessEnd, ProcessError> {
+        let proof = self.prove_dead(call.execution).await?;
+        let order = serde_json::to_string(&self.order(call, spec)).map_err(io::Error::from)? + "\n";
+        let Guard {
+            mut child,
+            stdin,
+            stdout,
+            stderr,
+        } = Guard::start(&self.guard_program, &proof)?;
+        let ended = CancellationToken::new();
+        let (status, stdout, stderr) = tokio::join!(
+            async {
+                let _whatever_happens = ended.clone().drop_guard();
+                attend(&mut child, stdin, order, stop).await
+            },
+            capture(stdout, OutputStream::Stdout, &call.output, &ended),
+            capture(stderr, OutputStream::Stderr, &call.output, &ended),
+        );
+        let (status, stdout, stderr) = (status?, stdout?, stderr?);
+        match self.take_report(call.execution).await? {
+            Some(report) if status.success() => Ok(ProcessEnd {
+                ending: ending(report),
+                stdout,
+                stderr,
+            }),
+            Some(_) | None => {
+                self.prove_dead(call.execution).await?;
+                let message = stderr.lines().last().unwrap_or_default().to_owned();
+                Err(ProcessError::GuardLost { status, message })
+            }
+        }
+    }
+
+    /// The variables by which a child knows on whose behalf it runs.
+    pub(super) fn identity(call: &Call) -> BTreeMap<String, String> {
+        let execution = call.execution.to_string();
+        BTreeMap::from([
+            ("PETREL_EXECUTION_ID".to_owned(), execution.clone()),
+            ("ST2_ACTION_EXECUTION_ID".to_owned(), execution),
+            (
+                "ST2_ACTION_PACK_NAME".to_owned(),
+                call.action.reference.pack().to_owned(),
+            ),
+        ])
+    }
+
+    fn order(&self, call: &Call, spec: ProcessSpec) -> Order {
+        let mut env = self.environment.clone();
+        env.extend(Self::identity(call));
+        env.extend(spec.env);
+        let home = || {
+            self.environment
+                .get("HOME")
+                .map_or_else(|| PathBuf::from("/"), PathBuf::from)
+        };
+        Order {
+            attempt_file: self.attempt_file(call.execution),
+            argv: spec.argv,
+            env,
+            cwd: spec.cwd.unwrap_or_else(home),
+            stdin: spec.stdin,
+            script: spec.script,
+            timeout: call.timeout,
+            grace: self.grace,
+        }
+    }
+
+    fn attempt_file(&self, execution: ExecutionId) -> PathBuf {
+        self.dir.join(format!("{execution}.lock"))
+    }
+
+    /// Reads what the guard, which has ended, has to say, and removes the file unless somebody survived.
+    async fn take_report(&self, execution: ExecutionId) -> io::Result<Option<Report>> {
+        let path = self.attempt_file(execution);
+        blocking(move || {
+            let Some(mut file) = AttemptFile::try_take(&path)? else { return Ok(None) };
+            let Some(report) = file.read()?.and_then(|record| record.report) else { return Ok(None) };
+            if report.survivors == 0 {
+                file.remove()?;
+            } else {
+                tracing::warn!(%execution, count = report.survivors, "processes outlived their action and cannot be ended");
+            }
+            Ok(Some(report))
+        })
+        .await
+    }
+}
+
+fn settle(path: &Path) -> io::Result<Result<(), usize>> {
+    if !path.exists() {
+        return Ok(Ok(()));
+    }
+    let mut file = AttemptFile::take(path)?;
+    let settled = file.settle()?;
+    if settled.is_ok() {
+        file.remove()?;
+    }
+    Ok(settled)
+}
+
+fn ending(report: Report) -> Ending {
+    match (report.cause, report.end) {
+        (_, ChildEnd::NotStarted(reason)) => Ending::NotStarted(reason),
+        (Cause::TimeUp, _) => Ending::TimedOut,
+        (Cause::Stopped | Cause::DaemonGone, _) | (Cause::Itself, ChildEnd::Unknown) => {
+            Ending::Stopped
+        }
+        (Cause::Itself, ChildEnd::Exited(code)) => Ending::Exited(code),
+        (Cause::Itself, ChildEnd::Signaled(signal)) => Ending::Signaled(signal),
+    }
+}
+
+/// A running guard, seen from the daemon.
+struct Guard {
+    child: Child,
+    /// As long as this is open, the guard knows that we live.
+    stdin: ChildStdin,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Guard {
+    fn start(program: &Path, _earlier_attempts_are_dead: &Proof) -> io::Result<Self> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this file is the one that starts processes"
+        )]
+        let mut command = Command::new(program);
+        command.arg("guard").env_clear().current_dir("/");
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let missing = || io::Error::other("a pipe to the guard is missing");
+        let stdin = child.stdin.take().ok_or_else(missing)?;
+        let stdout = child.stdout.take().ok_or_else(missing)?.into_owned_fd()?;
+        let stderr = child.stderr.take().ok_or_else(missing)?.into_owned_fd()?;
+        Ok(Self {
+            child,
+            stdin,
+            stdout,
+            stderr,
+        })
+    }
+}
+
+/// Gives the order, passes a stop on, and waits for the end.
+async fn attend(
+    child: &mut Child,
+    mut stdin: ChildStdin,
+    order: String,
+    stop: &Stop,
+) -> io::Result<ExitStatus> {
+    tell(&mut stdin, &order).await?;
+    tokio::select! {
+        status = child.wait() => return status,
+        () = stop.raised() => {}
+    }
+    tell(&mut stdin, STOP_LINE).await?;
+    child.wait().await
+}
+
+/// A guard that does not listen any more has ended, and why is seen when it is waited for.
+async fn tell(stdin: &mut ChildStdin, line: &str) -> io::Result<()> {
+    match stdin.write_all(line.as_bytes()).await {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// File locks and the process table are read by blocking calls.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "awaited at once: it cannot outlive its caller unseen"
+    )]
+    let task = tokio::task::spawn_blocking(work);
+    task.await?
+}

@@ -1,0 +1,4 @@
+//! Tests with the real binary and real processes.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod runners;
