@@ -12,3 +12,4 @@ pub mod runners;
 pub mod bus;
 pub mod requests;
 pub mod store;
+pub mod governor;
