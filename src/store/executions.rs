@@ -335,6 +335,13 @@ impl Executions {
         committed(self.driver.commit(batch).await)
     }
 
+    /// Puts an unfinished execution into the queue, so that a worker looks at it.
+    pub async fn execution_wake(&self, id: ExecutionId, now: Timestamp) -> StoreResult<()> {
+        let mut batch = Batch::default();
+        push_wake(&mut batch, id, now);
+        self.driver.commit(batch).await.map(drop)
+    }
+
     /// Gives an execution back to the queue unstarted or to be started again; the lease must still be the claim's.
     pub async fn execution_release(&self, claim: Claim, due_at: Timestamp) -> StoreResult<()> {
         let mut batch = Batch::default();

@@ -111,20 +111,13 @@ const GET: &str = "SELECT scope, name, value, secret, version, expires_at FROM k
 
 impl KeyValues {
     /// One value, unless it has expired.
-    pub async fn key_get(
-        &self,
-        scope: &str,
-        name: &str,
-        now: Timestamp,
-    ) -> StoreResult<Option<KeyRow>> {
-        let sql = "SELECT scope, name, value, secret, version, expires_at FROM key_values
-            WHERE scope = ?1 AND name = ?2 AND (expires_at IS NULL OR expires_at > ?3)";
-        self.driver
-            .query(sql, cells![scope, name, now])
-            .await?
-            .first()
-            .map(key)
-            .transpose()
+    pub async fn key_get(&self, scope: &str, name: &str, now: Timestamp) -> StoreResult<Option<KeyRow>> {
+        self.driver.query(GET, cells![scope, name, now]).await?.first().map(key).transpose()
+    }
+
+    /// The same from a thread that may block: templates and workflows read while they are evaluated.
+    pub fn key_get_blocking(&self, scope: &str, name: &str, now: Timestamp) -> StoreResult<Option<KeyRow>> {
+        self.driver.query_blocking(GET, cells![scope, name, now])?.first().map(key).transpose()
     }
 
     /// Whether some name begins with `prefix`; from a thread that may block.

@@ -37,7 +37,7 @@ struct ReadJob {
 
 /// SQLite behind the store's seam. Dropping it lets the threads finish what they were given.
 #[derive(Debug)]
-pub struct SqliteDriver {
+pub(super) struct SqliteDriver {
     writer: mpsc::Sender<WriteJob>,
     readers: mpsc::Sender<ReadJob>,
 }
@@ -45,7 +45,7 @@ pub struct SqliteDriver {
 impl SqliteDriver {
     /// Opens or creates the database at `path`, brings its schema up to date, and refuses one from a newer Petrel.
     /// `max_bytes` limits its size: a write beyond it is answered with [`StoreError::Unavailable`].
-    pub fn open(path: &Path, max_bytes: Option<u64>) -> StoreResult<Self> {
+    pub(super) fn open(path: &Path, max_bytes: Option<u64>) -> StoreResult<Self> {
         let mut connection = Connection::open(path).map_err(|e| explain(&e))?;
         prepare(&connection)?;
         migrate::bring_up_to_date(&mut connection)?;
