@@ -3,4 +3,7 @@
 //! The modules stand in the order of an event's journey; ARCHITECTURE.md says who may know whom.
 
 pub mod model;
+pub mod schema;
+pub mod templates;
+pub mod rules;
 pub mod runners;
