@@ -3,4 +3,5 @@
 //! The modules stand in the order of an event's journey; ARCHITECTURE.md says who may know whom.
 
 pub mod model;
+pub mod packs;
 pub mod runners;
