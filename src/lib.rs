@@ -11,6 +11,7 @@ pub mod config;
 pub mod schema;
 pub mod templates;
 pub mod rules;
+pub mod packs;
 pub mod runners;
 pub mod bus;
 pub mod requests;
