@@ -211,8 +211,9 @@ fn may_answer(detail: &Value, user: &str, role: &str) -> Result<(), ControlError
 }
 
 fn check_answer(schema: &Value, response: &Value) -> Result<(), ControlError> {
-    let schema = Schema::compile(&crate::schema::inquiry_schema(schema))
-        .map_err(|problem| ControlError::BadAnswer(format!("its schema is broken: {problem}")))?;
+    let broken = |problem: String| ControlError::BadAnswer(format!("its schema is broken: {problem}"));
+    let schema = crate::schema::translate_schema(schema).map_err(broken)?;
+    let schema = Schema::compile(&schema).map_err(|problem| broken(problem.to_string()))?;
     schema.validate(response).map_err(|violations| {
         let texts: Vec<String> = violations.iter().map(ToString::to_string).collect();
         ControlError::BadAnswer(texts.join("; "))
