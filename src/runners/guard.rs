@@ -200,7 +200,7 @@ fn attend(mut child: Child, stdin: Option<String>, events: SyncSender<Event>) ->
 
 fn first_event(happened: &Receiver<Event>, timeout: Option<Duration>) -> io::Result<Event> {
     let event = match timeout {
-        None => happened.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        None => happened.recv().map_err(RecvTimeoutError::from),
         Some(timeout) => happened.recv_timeout(timeout),
     };
     match event {

@@ -119,9 +119,10 @@ impl ShellParameters {
             };
         }
         let exported = GuardDir::identity(call).into_iter().chain(env);
-        let exports: String = exported
+        let exports = exported
             .map(|(name, value)| format!("export {name}={}\n", quote(&value)))
-            .collect();
+            .collect::<Vec<_>>()
+            .concat();
         // A `sudo` that needs no password leaves it on standard input: not for the command.
         let script = format!("exec </dev/null\n{exports}{text}");
         let (how, stdin) = match self.sudo_password {

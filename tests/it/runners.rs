@@ -51,13 +51,13 @@ impl Host {
     async fn command(&self, parameters: Value) -> Outcome {
         finished(
             ShellCommand::new(Arc::clone(&self.guards))
-                .run(call(parameters), Stop::default())
+                .run(call(&parameters), Stop::default())
                 .await,
         )
     }
 
     async fn script(&self, script: PathBuf, declared: Value, parameters: Value) -> Outcome {
-        let mut call = call(parameters);
+        let mut call = call(&parameters);
         let action = Arc::make_mut(&mut call.action);
         action.entry_point = script;
         action.parameters = declared
@@ -91,7 +91,7 @@ fn spec(how: &Value) -> ParameterSpec {
     }
 }
 
-fn call(parameters: Value) -> Call {
+fn call(parameters: &Value) -> Call {
     let action = Action {
         reference: "core.local".parse().unwrap(),
         description: String::new(),
@@ -133,7 +133,7 @@ async fn running(
     let runner = ShellCommand::new(Arc::clone(&host.guards));
     let call = Call {
         output,
-        ..call(json!({ "cmd": cmd }))
+        ..call(&json!({ "cmd": cmd }))
     };
     let stop = stop.clone();
     #[expect(clippy::disallowed_methods, reason = "the test has no supervisor")]
@@ -254,7 +254,7 @@ async fn a_timeout_ends_grandchildren_that_ignore_the_polite_signal() {
     let cmd = "set -m; (trap '' TERM; while :; do sleep 1; done) & echo $!; trap '' TERM; while :; do sleep 1; done";
     let call = Call {
         timeout: Some(Duration::from_millis(400)),
-        ..call(json!({ "cmd": cmd }))
+        ..call(&json!({ "cmd": cmd }))
     };
     let outcome = finished(
         ShellCommand::new(Arc::clone(&host.guards))
@@ -311,7 +311,7 @@ async fn a_flood_of_output_is_bounded() {
     let (output, mut reader) = OutputSink::channel(4);
     let call = Call {
         output,
-        ..call(json!({"cmd": "echo first; yes | head -c 20000000; echo last"}))
+        ..call(&json!({"cmd": "echo first; yes | head -c 20000000; echo last"}))
     };
     let count = async {
         let mut streamed = 0;
