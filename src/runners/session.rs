@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 /// How often the process table is read while waiting for an end.
 const ROUND: Duration = Duration::from_millis(10);
+/// 200 ms: enough to get from `fork` to `setsid` on a busy machine.
+const ROUNDS_OF_A_MOMENT: u32 = 20;
 /// What SIGKILL has not ended after this many rounds (5 s) hangs in the kernel or belongs to another user.
 const ROUNDS_AFTER_KILL: u32 = 500;
 
@@ -63,6 +65,15 @@ impl Session {
             }
         }
         Ok(members)
+    }
+
+    /// Gives those a moment who are about to end by themselves, or to start a session of their own (`setsid x &` as
+    /// the last thing a script does), then ends the others.
+    pub(super) fn end_after_a_moment(&self, grace: Duration) -> io::Result<Vec<Pid>> {
+        if self.wait_until_empty(ROUNDS_OF_A_MOMENT)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.end(grace)
     }
 
     /// Asks all members to end, and ends those who have not done so after `grace`. Gives back who is left.
