@@ -7,3 +7,14 @@ pub mod action;
 pub mod trigger;
 pub mod rule;
 pub mod execution;
+
+/// On whose behalf rules and timers act, as in StackStorm.
+pub const SYSTEM_USER: &str = "stanley";
+pub mod group_config;
+pub mod group;
+pub mod node;
+pub mod incident;
+pub mod scaling;
+pub mod reason;
+pub mod decision;
+pub mod group_state;

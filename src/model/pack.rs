@@ -131,5 +131,18 @@ pub struct Catalogue {
     /// By reference.
     pub aliases: BTreeMap<AliasRef, Arc<Alias>>,
     /// What is loaded but cannot work, and why: shown by `list`, refused with this reason when used.
+    /// By unique id, as `rule:default:restart_web`: see [`crate::model::refs::Ref::uid`].
     pub broken: BTreeMap<String, String>,
+}
+
+impl Catalogue {
+    /// Why the action cannot be run, if it is broken.
+    pub fn broken_action(&self, reference: &ActionRef) -> Option<&str> {
+        self.broken.get(&reference.uid()).map(String::as_str)
+    }
+
+    /// Why the rule is not matched, if it is broken.
+    pub fn broken_rule(&self, reference: &RuleRef) -> Option<&str> {
+        self.broken.get(&reference.uid()).map(String::as_str)
+    }
 }

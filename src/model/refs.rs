@@ -45,6 +45,31 @@ pub mod kind {
     pub enum Identity {}
 }
 
+/// What kinds of content objects are called in a unique id.
+pub trait Noun {
+    /// StackStorm's word, as `trigger_type`.
+    const NOUN: &'static str;
+}
+
+impl Noun for kind::Action {
+    const NOUN: &'static str = "action";
+}
+impl Noun for kind::Rule {
+    const NOUN: &'static str = "rule";
+}
+impl Noun for kind::TriggerType {
+    const NOUN: &'static str = "trigger_type";
+}
+impl Noun for kind::Sensor {
+    const NOUN: &'static str = "sensor_type";
+}
+impl Noun for kind::Alias {
+    const NOUN: &'static str = "action_alias";
+}
+impl Noun for kind::Policy {
+    const NOUN: &'static str = "policy";
+}
+
 /// `pack.name`. The pack ends at the first dot, so `core.st2.webhook` is `st2.webhook` of pack `core`.
 pub struct Ref<K> {
     text: Arc<str>,
@@ -92,6 +117,13 @@ impl<K> Ref<K> {
     /// The whole reference.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+}
+
+impl<K: Noun> Ref<K> {
+    /// StackStorm's unique id, which also says what kind of object it is: `action:core:local`.
+    pub fn uid(&self) -> String {
+        format!("{}:{}:{}", K::NOUN, self.pack(), self.name())
     }
 }
 

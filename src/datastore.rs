@@ -1,0 +1,153 @@
+//! The datastore as the rest of Petrel reads it: values opened or left sealed, names in StackStorm's scopes.
+
+use std::sync::{Arc, Mutex};
+
+use crate::clock::Clock;
+use crate::secrets::Keyring;
+use crate::store::{KeyValues, StoreError};
+use crate::store::key_values::{Expected, KeyRow, KeyWrite};
+use crate::model::time::Timestamp;
+use crate::templates;
+
+/// Everybody's scope.
+pub const SYSTEM_SCOPE: &str = "system";
+
+/// The scope of one user.
+pub fn user_scope(user: &str) -> String {
+    format!("user:{user}")
+}
+
+/// Reads and writes values; knows the key that seals the secret ones.
+#[derive(Clone)]
+pub struct Datastore {
+    values: KeyValues,
+    keyring: Arc<Keyring>,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Datastore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Datastore")
+    }
+}
+
+impl Datastore {
+    /// Over the store's rows, sealed with the installation's key.
+    pub fn new(values: KeyValues, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Self {
+        Self { values, keyring, clock }
+    }
+
+    /// The rows.
+    pub const fn values(&self) -> &KeyValues {
+        &self.values
+    }
+
+    /// The key.
+    pub const fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
+    }
+
+    /// One value as stored.
+    pub async fn get(&self, scope: &str, name: &str) -> Result<Option<KeyRow>, StoreError> {
+        self.values.key_get(scope, name, self.clock.now()).await
+    }
+
+    /// The same from a thread that may block.
+    pub fn get_blocking(&self, scope: &str, name: &str) -> Result<Option<KeyRow>, StoreError> {
+        self.values.key_get_blocking(scope, name, self.clock.now())
+    }
+
+    /// What to write to set a value; seals it if it is to be secret.
+    pub fn write(&self, scope: &str, name: &str, value: &str, sealing: Sealing, until: Option<Timestamp>) -> KeyWrite {
+        let (value, secret) = match sealing {
+            Sealing::Clear => (value.to_owned(), false),
+            Sealing::Sealed => (self.keyring.seal(value), true),
+        };
+        KeyWrite {
+            scope: scope.to_owned(),
+            name: name.to_owned(),
+            value: Some(value),
+            secret,
+            expires_at: until,
+            expected: Expected::Anything,
+        }
+    }
+
+    /// The value in clear.
+    pub fn open(&self, row: &KeyRow) -> Result<String, String> {
+        if !row.secret {
+            return Ok(row.value.clone());
+        }
+        self.keyring.open(&row.value).map_err(|problem| format!("key `{}`: {problem}", row.name))
+    }
+
+    /// A view for templates, on behalf of a user. It remembers which secrets it opened.
+    pub fn for_templates(&self, user: &str) -> Arc<TemplateView> {
+        Arc::new(TemplateView { datastore: self.clone(), user: user.to_owned(), opened: Mutex::default() })
+    }
+}
+
+/// Whether a value is stored in clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sealing {
+    /// Readable by everybody who may read keys.
+    Clear,
+    /// Only with the installation's key.
+    Sealed,
+}
+
+/// What `st2kv` is in a template.
+#[derive(Debug)]
+pub struct TemplateView {
+    datastore: Datastore,
+    user: String,
+    opened: Mutex<Vec<String>>,
+}
+
+impl TemplateView {
+    /// The secrets that templates opened, for redaction.
+    pub fn opened(&self) -> Vec<String> {
+        self.opened.lock().map(|opened| opened.clone()).unwrap_or_default()
+    }
+
+    fn scope(&self, scope: templates::Scope) -> String {
+        match scope {
+            templates::Scope::System => SYSTEM_SCOPE.to_owned(),
+            templates::Scope::User => user_scope(&self.user),
+        }
+    }
+}
+
+impl templates::Datastore for TemplateView {
+    fn get(&self, scope: templates::Scope, key: &str) -> Result<Option<String>, String> {
+        let scope = self.scope(scope);
+        let row = wait_here(|| self.datastore.get_blocking(&scope, key)).map_err(|problem| problem.to_string())?;
+        Ok(row.map(|row| row.value))
+    }
+
+    fn is_prefix(&self, scope: templates::Scope, prefix: &str) -> Result<bool, String> {
+        let (scope, now) = (self.scope(scope), self.datastore.clock.now());
+        let dotted = format!("{prefix}.");
+        wait_here(|| self.datastore.values.key_has_prefix_blocking(&scope, &dotted, now))
+            .map_err(|problem| problem.to_string())
+    }
+
+    fn decrypt(&self, text: &str) -> Result<String, String> {
+        let clear = self.datastore.keyring.open(text).map_err(|problem| problem.to_string())?;
+        if let Ok(mut opened) = self.opened.lock() {
+            opened.push(clear.clone());
+        }
+        Ok(clear)
+    }
+}
+
+/// Templates are rendered synchronously, now and then on a thread of the runtime: that thread is lent for the time of
+/// one indexed read.
+fn wait_here<T>(read: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::try_current() {
+        Ok(handle) if handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(read)
+        }
+        _ => read(),
+    }
+}

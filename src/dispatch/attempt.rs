@@ -1,0 +1,202 @@
+//! One attempt: a claimed execution, its runner, its output, its end.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+
+use super::policies::concurrency_of;
+use super::{Dispatcher, Running, StopCause, WORKFLOW_RUNNER, secrets_of};
+use crate::bus::Topic;
+use crate::clock;
+use crate::model::execution::ExecutionStatus;
+use crate::model::pack::OverThreshold;
+use crate::runners::{Call, Outcome, OutputChunk, OutputSink, RunEnd, Runner, Stop, WaitsFor};
+use crate::secrets::Redactor;
+use crate::store::StoreResult;
+use crate::store::executions::SlotTaken;
+use crate::store::output::OutputRow;
+use crate::store::rows::ExecutionRow;
+
+/// Pieces of output that may wait to be stored before the run that makes them has to wait.
+const OUTPUT_QUEUE: usize = 256;
+/// Rows of output written in one batch.
+const OUTPUT_BATCH: usize = 64;
+/// A runner that was asked to stop gets this long beyond its own clean-up before it is given up.
+const STOP_GRACE: Duration = Duration::from_secs(15);
+
+impl Dispatcher {
+    /// Runs a claimed execution to its end, or until it waits for somebody.
+    pub(super) async fn attempt(&self, row: ExecutionRow) -> StoreResult<()> {
+        if !self.holds_its_slot(&row).await? {
+            return Ok(());
+        }
+        let prepared = match self.prepare(&row) {
+            Ok(prepared) => prepared,
+            Err(why) => return self.finish(&row, Outcome::error(why)).await,
+        };
+        if row.status == ExecutionStatus::Canceling && row.runner != WORKFLOW_RUNNER {
+            return self.finish(&row, canceled()).await;
+        }
+        match self.call(&row, prepared).await? {
+            RunEnd::Finished(outcome) => self.finish(&row, outcome).await,
+            RunEnd::Waiting(WaitsFor::Journal) => Ok(()),
+            RunEnd::Waiting(inquiry @ WaitsFor::Inquiry { .. }) => self.await_answer(&row, inquiry).await,
+        }
+    }
+
+    /// Takes the place that a concurrency policy asks for. `false`: it waits in line, or was canceled for want of one.
+    async fn holds_its_slot(&self, row: &ExecutionRow) -> StoreResult<bool> {
+        let catalogue = self.catalogue();
+        let parameters = row.parameters.as_object().cloned().unwrap_or_default();
+        let Some(policy) = concurrency_of(&catalogue, &row.action, &parameters) else { return Ok(true) };
+        let now = self.world.clock.now();
+        let taken = self.stores.executions.slot_take(row.claim(), &policy.slot, policy.threshold, now).await?;
+        match (taken, policy.over) {
+            (SlotTaken::Held, _) => Ok(true),
+            (SlotTaken::Waiting, OverThreshold::Delay) => Ok(false),
+            (SlotTaken::Waiting, OverThreshold::Cancel) => {
+                let why = format!("{} are running already, as many as its policy allows", policy.threshold);
+                let outcome = Outcome { status: ExecutionStatus::Canceled, result: json!({ "error": why }) };
+                self.finish(row, outcome).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    fn prepare(&self, row: &ExecutionRow) -> Result<Prepared, String> {
+        let compiled = self.compiled(&row.action).ok_or_else(|| format!("action `{}` is gone", row.action))??;
+        let registry = self.registry();
+        let runner = registry.get(&compiled.action.runner).ok_or("its runner is gone")?;
+        let parameters = row.parameters.as_object().cloned().unwrap_or_default();
+        Ok(Prepared { runner: Arc::clone(runner), action: Arc::clone(&compiled.action), parameters })
+    }
+
+    async fn call(&self, row: &ExecutionRow, prepared: Prepared) -> StoreResult<RunEnd> {
+        let stop = Stop::default();
+        self.register(row, &stop);
+        let (sink, chunks) = OutputSink::channel(OUTPUT_QUEUE);
+        let timeout = self.timeout_of(row, &prepared.parameters);
+        let call = Call {
+            execution: row.id,
+            attempt: u64::try_from(row.fence).unwrap_or(1),
+            action: prepared.action,
+            parameters: prepared.parameters,
+            user: row.user().to_owned(),
+            output: sink,
+            timeout,
+        };
+        let run = self.run_within(&*prepared.runner, call, &stop, timeout);
+        let (end, stored) = tokio::join!(run, self.store_output(row, chunks));
+        let why = self.unregister(row);
+        stored?;
+        Ok(match end {
+            RunEnd::Finished(outcome) => RunEnd::Finished(self.explain_stop(row, outcome, why)),
+            waiting @ RunEnd::Waiting(_) => waiting,
+        })
+    }
+
+    /// The runner itself keeps the time where it can; this is the second line.
+    async fn run_within(&self, runner: &dyn Runner, call: Call, stop: &Stop, timeout: Option<Duration>) -> RunEnd {
+        let id = call.execution;
+        let mut run = runner.run(call, stop.clone());
+        let Some(limit) = timeout else { return run.await };
+        let clock = &*self.world.clock;
+        if let Ok(end) = clock::timeout(clock, limit + Duration::from_secs(2), &mut run).await {
+            return end;
+        }
+        self.stop_running(id, StopCause::Timeout);
+        match clock::timeout(clock, STOP_GRACE, run).await {
+            Ok(end) => end,
+            Err(_) => RunEnd::Finished(timed_out(limit)),
+        }
+    }
+
+    fn timeout_of(&self, row: &ExecutionRow, parameters: &Map<String, Value>) -> Option<Duration> {
+        if row.runner == WORKFLOW_RUNNER {
+            return None;
+        }
+        let given = parameters.get("timeout").and_then(Value::as_f64).filter(|seconds| *seconds > 0.0);
+        let given = given.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        Some(given.unwrap_or(self.limits.default_timeout))
+    }
+
+    fn explain_stop(&self, row: &ExecutionRow, outcome: Outcome, why: StopCause) -> Outcome {
+        if outcome.status == ExecutionStatus::Succeeded || row.runner == WORKFLOW_RUNNER {
+            return outcome;
+        }
+        let status = match why {
+            StopCause::None => outcome.status,
+            StopCause::Canceled => ExecutionStatus::Canceled,
+            StopCause::Timeout => ExecutionStatus::Timeout,
+            StopCause::Shutdown => ExecutionStatus::Abandoned,
+        };
+        Outcome { status, result: outcome.result }
+    }
+
+    fn register(&self, row: &ExecutionRow, stop: &Stop) {
+        let run = Running { stop: stop.clone(), why: StopCause::None };
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id, run);
+    }
+
+    fn unregister(&self, row: &ExecutionRow) -> StopCause {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.remove(&row.id).map_or(StopCause::None, |run| run.why)
+    }
+
+    /// Stores output as it comes, redacted, many pieces in one batch.
+    async fn store_output(&self, row: &ExecutionRow, mut chunks: mpsc::Receiver<OutputChunk>) -> StoreResult<()> {
+        let Some(first) = chunks.recv().await else { return Ok(()) };
+        let redactor = Redactor::new(secrets_of(&row.context, &self.stores.datastore));
+        let mut sequence = self.stores.outputs.output_last(row.id).await?;
+        let mut batch = vec![first];
+        while !batch.is_empty() {
+            while batch.len() < OUTPUT_BATCH
+                && let Ok(more) = chunks.try_recv()
+            {
+                batch.push(more);
+            }
+            let now = self.world.clock.now();
+            let rows: Vec<OutputRow> = batch
+                .drain(..)
+                .map(|chunk| {
+                    sequence += 1;
+                    let text = redactor.redact(&chunk.text).into_owned();
+                    OutputRow { sequence, stream: chunk.stream.as_str().to_owned(), text, written_at: now }
+                })
+                .collect();
+            self.stores.outputs.output_append(row.id, &rows).await?;
+            self.world.bus.hint(Topic::Announcements);
+            batch.extend(chunks.recv().await);
+        }
+        Ok(())
+    }
+
+    async fn await_answer(&self, row: &ExecutionRow, inquiry: WaitsFor) -> StoreResult<()> {
+        let WaitsFor::Inquiry { schema, route, roles, users, ttl } = inquiry else { return Ok(()) };
+        let now = self.world.clock.now();
+        let detail = json!({ "schema": schema, "route": route, "roles": roles, "users": users,
+            "ttl_minutes": ttl.as_secs() / 60 });
+        self.stores.executions.execution_await_answer(row.claim(), &detail, now.plus(ttl), now).await?;
+        self.world.bus.hint(Topic::Announcements);
+        let payload = json!({ "id": row.id, "route": route });
+        self.raise_internal("core.st2.generic.inquiry", payload, row).await
+    }
+}
+
+struct Prepared {
+    runner: Arc<dyn Runner>,
+    action: Arc<crate::model::action::Action>,
+    parameters: Map<String, Value>,
+}
+
+fn canceled() -> Outcome {
+    Outcome { status: ExecutionStatus::Canceled, result: json!({ "error": "canceled before it started" }) }
+}
+
+fn timed_out(limit: Duration) -> Outcome {
+    let limit = crate::model::time::format_duration(limit);
+    let error = format!("it did not end within its time of {limit}, nor when it was asked to stop");
+    Outcome { status: ExecutionStatus::Timeout, result: json!({ "error": error }) }
+}

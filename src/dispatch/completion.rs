@@ -1,0 +1,262 @@
+//! The end of an execution and everything that belongs into the same transaction: the parent's journal, the slot, the
+//! next attempt, the internal triggers, the scaling activity.
+
+use serde_json::{Value, json};
+
+use super::policies::{concurrency_of, retry_delay};
+use super::{Dispatcher, SEALED_SECRETS, secrets_of};
+use crate::bus::Topic;
+use crate::model::execution::ExecutionStatus;
+use crate::model::pack::Catalogue;
+use crate::model::refs::{ExecutionId, InstanceId, TriggerTypeRef};
+use crate::model::time::Timestamp;
+use crate::requests::{RequestError, Requests, Texts, Wanted};
+use crate::runners::Outcome;
+use crate::secrets::Redactor;
+use crate::store::rows::{Completion, ExecutionRow, NewExecution, NewInstance, Start};
+use crate::store::{StoreError, StoreResult};
+
+const ACTION_TRIGGER: &str = "core.st2.generic.actiontrigger";
+const NOTIFY_TRIGGER: &str = "core.st2.generic.notifytrigger";
+
+impl Dispatcher {
+    /// Writes how an execution ended. An end that came too late (another attempt, a cancel) is dropped: only one
+    /// attempt's result is ever accepted.
+    pub(crate) async fn finish(&self, row: &ExecutionRow, outcome: Outcome) -> StoreResult<()> {
+        const TRIES: usize = 20;
+        for _ in 0..TRIES {
+            let end = self.completion(row, &outcome).await?;
+            match self.write_end(end).await {
+                Ok(()) => {
+                    self.after_end(row, outcome.status);
+                    return Ok(());
+                }
+                Err(StoreError::Conflict) if self.still_mine(row).await? => {}
+                Err(StoreError::Conflict) => {
+                    tracing::info!(execution = %row.id, "a result came too late and was dropped");
+                    return Ok(());
+                }
+                Err(problem) => return Err(problem),
+            }
+        }
+        Err(StoreError::Unavailable(format!("the end of execution {} met {TRIES} other changes", row.id)))
+    }
+
+    async fn write_end(&self, end: Completion) -> StoreResult<()> {
+        if let (Some(_), None, Some(neighbours)) = (&end.parent, &end.activity, self.neighbours.get()) {
+            return match neighbours.parents.deliver(end) {
+                Ok(()) => Ok(()),
+                Err(end) => self.stores.executions.execution_finish(&end).await,
+            };
+        }
+        self.stores.executions.execution_finish(&end).await
+    }
+
+    async fn still_mine(&self, row: &ExecutionRow) -> StoreResult<bool> {
+        let found = self.stores.executions.execution_get(row.id).await?;
+        Ok(found.fence == row.fence && !found.status.is_completed())
+    }
+
+    fn after_end(&self, row: &ExecutionRow, status: ExecutionStatus) {
+        if let Some(neighbours) = self.neighbours.get() {
+            neighbours.end_hook.ended(row, status);
+        }
+        let bus = &self.world.bus;
+        [Topic::Queue, Topic::Instances, Topic::Announcements].into_iter().for_each(|topic| bus.hint(topic));
+    }
+
+    async fn completion(&self, row: &ExecutionRow, outcome: &Outcome) -> StoreResult<Completion> {
+        let now = self.world.clock.now();
+        let catalogue = self.catalogue();
+        let parameters = row.parameters.as_object().cloned().unwrap_or_default();
+        let retry = self.retry(&catalogue, row, outcome.status, now);
+        let activity = match self.neighbours.get() {
+            Some(neighbours) if row.parent.is_none() => {
+                neighbours.end_hook.activity_end(row, outcome.status, &outcome.result).await?
+            }
+            _ => None,
+        };
+        Ok(Completion {
+            claim: row.claim(),
+            status: outcome.status,
+            result: outcome.result.clone(),
+            ended_at: now,
+            parent: row.parent.clone(),
+            slot: concurrency_of(&catalogue, &row.action, &parameters).map(|policy| policy.slot),
+            instances: self.internal_triggers(&catalogue, row, outcome, now),
+            retry: retry.map(Box::new),
+            activity,
+        })
+    }
+
+    /// Another attempt by the action's retry policy, as a new execution. Steps of workflows have `retry` instead.
+    fn retry(
+        &self,
+        catalogue: &Catalogue,
+        row: &ExecutionRow,
+        status: ExecutionStatus,
+        now: Timestamp,
+    ) -> Option<NewExecution> {
+        let retries = row.context.pointer("/policies/retry/retry_count").and_then(Value::as_u64).unwrap_or(0);
+        let delay = retry_delay(catalogue, &row.action, status, retries).filter(|_| row.parent.is_none())?;
+        let mut context = row.context.clone();
+        context["policies"] = json!({ "retry": { "retry_count": retries + 1, "retried": row.id } });
+        let id = ExecutionId::from_bytes(self.world.ids.next());
+        Some(NewExecution {
+            id,
+            action: row.action.clone(),
+            runner: row.runner.clone(),
+            parent: None,
+            root: id,
+            parameters: row.parameters.clone(),
+            context,
+            on_lost: row.on_lost,
+            requested_at: now,
+            start: Start::Queued { due_at: now.plus(delay) },
+            deadline: None,
+        })
+    }
+
+    /// Only what some rule waits for is raised.
+    fn internal_triggers(
+        &self,
+        catalogue: &Catalogue,
+        row: &ExecutionRow,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Vec<NewInstance> {
+        let mut raised = Vec::new();
+        if is_awaited(catalogue, ACTION_TRIGGER) && !started_by_trigger(row, ACTION_TRIGGER) {
+            raised.extend(self.instance(ACTION_TRIGGER, action_payload(self, row, outcome), row, now));
+        }
+        let notify = catalogue.actions.get(&row.action).map_or(&Value::Null, |action| &action.notify);
+        if !notify.is_null() && is_awaited(catalogue, NOTIFY_TRIGGER) {
+            let payloads = notify_payloads(self, row, outcome, notify, now);
+            raised.extend(payloads.into_iter().filter_map(|payload| self.instance(NOTIFY_TRIGGER, payload, row, now)));
+        }
+        raised
+    }
+
+    fn instance(&self, name: &str, payload: Value, row: &ExecutionRow, now: Timestamp) -> Option<NewInstance> {
+        let trigger_type: TriggerTypeRef = name.parse().ok()?;
+        Some(NewInstance {
+            id: InstanceId::from_bytes(self.world.ids.next()),
+            trigger: trigger_type.to_string(),
+            trigger_type,
+            payload,
+            occurred_at: now,
+            trace_tag: row.context_text("trace_tag").unwrap_or_default().to_owned(),
+            dedupe: None,
+        })
+    }
+
+    /// Raises an internal trigger by itself, if some rule waits for it.
+    pub(super) async fn raise_internal(&self, name: &str, payload: Value, row: &ExecutionRow) -> StoreResult<()> {
+        if !is_awaited(&self.catalogue(), name) {
+            return Ok(());
+        }
+        let now = self.world.clock.now();
+        if let Some(instance) = self.instance(name, payload, row, now) {
+            self.stores.events.instance_accept(&instance, now).await?;
+            self.world.bus.hint(Topic::Instances);
+        }
+        Ok(())
+    }
+
+    /// Starts a copy of an execution, with other parameters where they are given.
+    pub async fn re_run(
+        &self,
+        row: &ExecutionRow,
+        changed: serde_json::Map<String, Value>,
+        context: serde_json::Map<String, Value>,
+    ) -> Result<ExecutionId, ReRunError> {
+        let mut parameters = row.parameters.as_object().cloned().unwrap_or_default();
+        parameters.extend(changed);
+        self.drop_immutable(row, &mut parameters);
+        let wanted = Wanted { texts: Texts::Literal, context, ..Wanted::new(row.action.clone(), parameters) };
+        let plan = self.plan(wanted)?;
+        self.stores.executions.execution_request(plan.execution()).await?;
+        let id = plan.execution().id;
+        plan.committed();
+        Ok(id)
+    }
+
+    fn drop_immutable(&self, row: &ExecutionRow, parameters: &mut serde_json::Map<String, Value>) {
+        if let Some(Ok(compiled)) = self.compiled(&row.action) {
+            for (name, _) in compiled.specs().filter(|(_, spec)| spec.immutable) {
+                parameters.remove(name);
+            }
+        }
+    }
+}
+
+/// Why an execution could not be run again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReRunError {
+    /// Its action or parameters do not fit any more.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The store could not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn is_awaited(catalogue: &Catalogue, trigger: &str) -> bool {
+    catalogue.rules.values().any(|rule| rule.enabled && rule.trigger.trigger_type.as_str() == trigger)
+}
+
+/// A rule on the end of actions must not be set off by the action that it runs itself, round and round.
+fn started_by_trigger(row: &ExecutionRow, trigger: &str) -> bool {
+    row.context.pointer("/trigger_instance/trigger").and_then(Value::as_str) == Some(trigger)
+}
+
+fn action_payload(dispatcher: &Dispatcher, row: &ExecutionRow, outcome: &Outcome) -> Value {
+    let redactor = Redactor::new(secrets_of(&row.context, &dispatcher.stores.datastore));
+    json!({
+        "execution_id": row.id,
+        "status": outcome.status,
+        "start_timestamp": row.started_at.unwrap_or(row.requested_at),
+        "action_name": row.action.name(),
+        "action_ref": row.action,
+        "runner_ref": row.runner,
+        "parameters": redactor.redact_value(&row.parameters),
+        "result": redactor.redact_value(&outcome.result),
+    })
+}
+
+fn notify_payloads(
+    dispatcher: &Dispatcher,
+    row: &ExecutionRow,
+    outcome: &Outcome,
+    notify: &Value,
+    now: Timestamp,
+) -> Vec<Value> {
+    let mut sections = vec!["on-complete"];
+    sections.push(if outcome.status.is_failed() { "on-failure" } else { "on-success" });
+    let redactor = Redactor::new(secrets_of(&row.context, &dispatcher.stores.datastore));
+    let result = redactor.redact_value(&outcome.result).to_string();
+    let mut payloads = Vec::new();
+    for section in sections.into_iter().filter_map(|name| notify.get(name)) {
+        let routes = section.get("routes").or_else(|| section.get("channels")).and_then(Value::as_array);
+        for route in routes.into_iter().flatten() {
+            let mut data = section.get("data").cloned().unwrap_or_else(|| json!({}));
+            data["result"] = Value::String(result.clone());
+            payloads.push(json!({
+                "execution_id": row.id, "status": outcome.status, "action_ref": row.action,
+                "runner_ref": row.runner, "route": route, "channel": route, "data": data,
+                "message": section.get("message").cloned().unwrap_or_default(),
+                "start_timestamp": row.started_at.unwrap_or(row.requested_at), "end_timestamp": now,
+            }));
+        }
+    }
+    payloads
+}
+
+/// The context of an execution as people may see it.
+pub fn shown_context(context: &Value) -> Value {
+    let mut shown = context.clone();
+    if let Value::Object(members) = &mut shown {
+        members.remove(SEALED_SECRETS);
+    }
+    shown
+}

@@ -1,0 +1,328 @@
+//! From "wanted" to "done": plans requests, claims executions from the store under a lease and a fence, gives them to
+//! their runners, writes how they ended. The store is the queue; hints only save waiting.
+
+pub mod parameters;
+pub mod plan;
+pub mod policies;
+pub mod attempt;
+pub mod completion;
+pub mod control;
+pub mod sweeper;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::{Bus, Topic};
+use crate::clock::{self, Clock, Ids};
+use crate::datastore::Datastore;
+use crate::model::pack::Catalogue;
+use crate::model::refs::{ActionRef, ExecutionId, Id};
+use crate::model::time::Timestamp;
+use crate::requests::{EndHook, Parents};
+use crate::runners::{Registry, Stop};
+use crate::store::rows::{ExecutionRow, Lease};
+use crate::store::{Events, Executions, Journals, Obligations, Outputs, StoreResult};
+use crate::supervise::Supervisor;
+
+use parameters::CompiledAction;
+
+/// A worker must extend its leases within this time; it does so every third of it.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// The parts of the store that dispatch writes to.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    /// Request, claim, finish.
+    pub executions: Executions,
+    /// Leases, timers.
+    pub obligations: Obligations,
+    /// Internal triggers.
+    pub events: Events,
+    /// What runs say.
+    pub outputs: Outputs,
+    /// Steering of workflows.
+    pub journals: Journals,
+    /// Templates read it.
+    pub datastore: Datastore,
+}
+
+/// Time, chance, news, tasks: what every engine needs of its surroundings.
+#[derive(Clone)]
+pub struct World {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// New ids.
+    pub ids: Arc<dyn Ids>,
+    /// Hints and instances.
+    pub bus: Arc<dyn Bus>,
+    /// Starts and ends tasks.
+    pub supervisor: Supervisor,
+}
+
+/// What dispatch asks when an execution ends; set once, when those parts exist.
+#[derive(Clone)]
+pub struct Neighbours {
+    /// The governor's share in an end.
+    pub end_hook: Arc<dyn EndHook>,
+    /// Workflows that wait in this process.
+    pub parents: Arc<dyn Parents>,
+}
+
+/// Who runs what, how much at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Executions that run at the same time, workflows not counted.
+    pub worker_slots: usize,
+    /// A run that says nothing about its time ends after this long.
+    pub default_timeout: Duration,
+}
+
+/// Plans, claims, runs and finishes executions.
+pub struct Dispatcher {
+    stores: Stores,
+    world: World,
+    catalogue: watch::Receiver<Arc<Catalogue>>,
+    registry: OnceLock<Registry>,
+    neighbours: OnceLock<Neighbours>,
+    limits: Limits,
+    owner: String,
+    slots: Arc<Semaphore>,
+    running: Mutex<HashMap<ExecutionId, Running>>,
+    compiled: Mutex<CompiledActions>,
+    me: Weak<Self>,
+}
+
+/// A run in this process.
+struct Running {
+    stop: Stop,
+    why: StopCause,
+}
+
+/// Why a run was asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopCause {
+    /// It was not.
+    None,
+    /// Somebody canceled it.
+    Canceled,
+    /// Its time is up.
+    Timeout,
+    /// The daemon is stopping: its end is decided by `on_lost`.
+    Shutdown,
+}
+
+#[derive(Default)]
+struct CompiledActions {
+    version: u64,
+    actions: HashMap<ActionRef, Result<Arc<CompiledAction>, String>>,
+}
+
+impl Dispatcher {
+    /// A dispatcher that is not yet introduced to its neighbours; `owner` names this process's leases.
+    pub fn new(
+        stores: Stores,
+        world: World,
+        catalogue: watch::Receiver<Arc<Catalogue>>,
+        limits: Limits,
+        owner: String,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            stores,
+            world,
+            catalogue,
+            registry: OnceLock::new(),
+            neighbours: OnceLock::new(),
+            limits,
+            owner,
+            slots: Arc::new(Semaphore::new(limits.worker_slots)),
+            running: Mutex::default(),
+            compiled: Mutex::default(),
+            me: me.clone(),
+        })
+    }
+
+    /// Introduces the runners and the neighbours; they need the dispatcher themselves, so they come second. Once.
+    pub fn introduce(&self, registry: Registry, neighbours: Neighbours) {
+        let fresh = self.registry.set(registry).is_ok() && self.neighbours.set(neighbours).is_ok();
+        debug_assert!(fresh, "a dispatcher is introduced once");
+    }
+
+    /// The catalogue of this moment.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.catalogue.borrow())
+    }
+
+    /// The name of this process's leases.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// The runners; empty before [`Dispatcher::introduce`].
+    pub fn registry(&self) -> Registry {
+        self.registry.get().cloned().unwrap_or_default()
+    }
+
+    /// A lease of this process, beginning now.
+    pub fn lease(&self, now: Timestamp) -> Lease {
+        Lease { owner: self.owner.clone(), until: now.plus(LEASE) }
+    }
+
+    /// Claims and starts executions until the token is cancelled.
+    pub async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut hints = self.world.bus.listen(Topic::Queue);
+        while !stop.is_cancelled() {
+            let Some(permit) = self.free_slot(&stop).await else { break };
+            if self.tick(permit).await? > 0 {
+                continue;
+            }
+            self.wait_for_work(&mut hints, &stop).await?;
+        }
+        Ok(())
+    }
+
+    /// Claims what is due, as much as there are free slots, and starts it. Gives back how many.
+    pub async fn tick(&self, first: OwnedSemaphorePermit) -> StoreResult<usize> {
+        let now = self.world.clock.now();
+        let mut permits = vec![first];
+        while let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
+            permits.push(permit);
+        }
+        let token = Id::<()>::from_bytes(self.world.ids.next()).to_string();
+        let claimed = self.stores.executions.execution_claim(&self.lease(now), &token, permits.len(), now).await?;
+        let count = claimed.len();
+        for (row, permit) in claimed.into_iter().zip(permits) {
+            self.start(row, Some(permit));
+        }
+        if count > 0 {
+            self.world.bus.hint(Topic::Announcements);
+        }
+        Ok(count)
+    }
+
+    async fn free_slot(&self, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            permit = Arc::clone(&self.slots).acquire_owned() => permit.ok(),
+            () = stop.cancelled() => None,
+        }
+    }
+
+    /// Until there is news, something queued falls due, or a second has passed: losing every hint costs no more.
+    async fn wait_for_work(&self, hints: &mut crate::bus::Hints, stop: &CancellationToken) -> StoreResult<()> {
+        const LOOK_BY_ITSELF: Duration = Duration::from_secs(1);
+        let latest = self.world.clock.now().plus(LOOK_BY_ITSELF);
+        let due = self.stores.executions.queue_next().await?.unwrap_or(latest).min(latest);
+        tokio::select! {
+            () = hints.heard() => {}
+            () = self.world.clock.sleep_until(due) => {}
+            () = stop.cancelled() => {}
+        }
+        Ok(())
+    }
+
+    /// Runs a claimed execution in a task of its own. Workflows hold no slot: what they wait for would need it.
+    pub(crate) fn start(&self, row: ExecutionRow, permit: Option<OwnedSemaphorePermit>) {
+        let Some(me) = self.me.upgrade() else { return };
+        let permit = permit.filter(|_| row.runner != WORKFLOW_RUNNER);
+        let name = format!("{} {}", row.action, row.id);
+        self.world.supervisor.spawn_once(name, async move {
+            let result = me.attempt(row).await;
+            drop(permit);
+            Ok(result?)
+        });
+    }
+
+    /// Extends this process's leases and stops what was canceled elsewhere, until the token is cancelled.
+    pub async fn keep_leases(&self, stop: CancellationToken) -> anyhow::Result<()> {
+        const EVERY: Duration = Duration::from_secs(1);
+        let mut extended = self.world.clock.now();
+        while !stop.is_cancelled() {
+            let now = self.world.clock.now();
+            if now.since(extended) >= LEASE / 3 {
+                self.stores.obligations.leases_extend(&self.owner, now.plus(LEASE)).await?;
+                extended = now;
+            }
+            if self.running_count() > 0 {
+                for id in self.stores.obligations.leases_canceling(&self.owner).await? {
+                    self.stop_running(id, StopCause::Canceled);
+                }
+            }
+            tokio::select! {
+                () = clock::sleep(&*self.world.clock, EVERY) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// How many executions run in this process just now.
+    pub fn running_count(&self) -> usize {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Asks everything that runs here to stop, because the daemon does.
+    pub fn stop_all(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        for run in running.values_mut() {
+            run.why = if run.why == StopCause::None { StopCause::Shutdown } else { run.why };
+            run.stop.raise();
+        }
+    }
+
+    fn stop_running(&self, id: ExecutionId, why: StopCause) -> bool {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(run) = running.get_mut(&id) else { return false };
+        if run.why == StopCause::None {
+            run.why = why;
+        }
+        run.stop.raise();
+        true
+    }
+
+    /// The action ready to be filled in, compiled once per catalogue.
+    fn compiled(&self, action: &ActionRef) -> Option<Result<Arc<CompiledAction>, String>> {
+        let catalogue = self.catalogue();
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if compiled.version != catalogue.version {
+            *compiled = CompiledActions { version: catalogue.version, actions: HashMap::new() };
+        }
+        if let Some(known) = compiled.actions.get(action) {
+            return Some(known.clone());
+        }
+        let found = catalogue.actions.get(action)?;
+        let result = self.compile(Arc::clone(found));
+        compiled.actions.insert(action.clone(), result.clone());
+        Some(result)
+    }
+
+    fn compile(&self, action: Arc<crate::model::action::Action>) -> Result<Arc<CompiledAction>, String> {
+        let registry = self.registry.get().ok_or("the daemon is still starting")?;
+        let runner = registry.get(&action.runner).ok_or_else(|| {
+            format!("there is no runner `{}`; there are {}", action.runner, registry.names().join(", "))
+        })?;
+        CompiledAction::compile(action, &runner.parameters()).map(Arc::new).map_err(|problems| problems.join("; "))
+    }
+}
+
+/// The runner whose executions wait for their steps.
+pub const WORKFLOW_RUNNER: &str = "workflow";
+
+impl std::fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dispatcher").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+/// Where sealed secrets of an execution travel in its context, for redaction.
+pub(crate) const SEALED_SECRETS: &str = "sealed_secrets";
+
+/// The secret values of an execution, opened.
+pub fn secrets_of(context: &Value, datastore: &Datastore) -> Vec<String> {
+    let sealed = context.get(SEALED_SECRETS).and_then(Value::as_str);
+    let opened = sealed.and_then(|sealed| datastore.keyring().open(sealed).ok());
+    opened.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}

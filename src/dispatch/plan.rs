@@ -1,0 +1,196 @@
+//! Planning: a wish becomes an execution that is ready to be written, leased to this process at once if a worker is
+//! free, so that no second commit stands between an event and its action.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::parameters::{CompiledAction, Surroundings};
+use super::policies::concurrency_of;
+use super::{Dispatcher, SEALED_SECRETS, WORKFLOW_RUNNER, secrets_of};
+use crate::bus::Topic;
+use crate::model::refs::{ActionRef, ExecutionId};
+use crate::model::time::Timestamp;
+use crate::requests::{Plan, RequestError, Requests, Wanted};
+use crate::store::rows::{ExecutionRow, NewExecution, Start};
+use crate::templates;
+
+impl Requests for Dispatcher {
+    fn plan(&self, wanted: Wanted) -> Result<Box<dyn Plan>, RequestError> {
+        let me = self.me.upgrade().ok_or_else(|| unusable(&wanted.action, "the daemon is stopping"))?;
+        let compiled = self.usable(&wanted.action)?;
+        let now = self.world.clock.now();
+        let (parameters, secrets) = self.fill(&compiled, &wanted)?;
+        let (start, permit) = self.first_place(&compiled, &parameters, wanted.not_before, now);
+        let id = wanted.id.unwrap_or_else(|| ExecutionId::from_bytes(self.world.ids.next()));
+        let timeout = wanted.timeout.or_else(|| workflow_timeout(&compiled, &parameters));
+        let execution = NewExecution {
+            id,
+            action: wanted.action,
+            runner: compiled.action.runner.clone(),
+            root: wanted.parent.as_ref().map_or(id, |parent| parent.root),
+            parent: wanted.parent.map(|parent| (parent.execution, parent.position)),
+            parameters: Value::Object(parameters),
+            context: self.context(wanted.context, &secrets),
+            on_lost: compiled.action.on_lost,
+            requested_at: now,
+            deadline: timeout.map(|timeout| wanted.not_before.unwrap_or(now).plus(timeout)),
+            start,
+        };
+        Ok(Box::new(Planned { dispatcher: me, execution, permit }))
+    }
+
+    fn plan_failed(&self, wanted: Wanted, problem: &RequestError) -> NewExecution {
+        let now = self.world.clock.now();
+        let id = wanted.id.unwrap_or_else(|| ExecutionId::from_bytes(self.world.ids.next()));
+        let catalogue = self.catalogue();
+        let runner = catalogue.actions.get(&wanted.action).map_or("unknown", |action| action.runner.as_str());
+        NewExecution {
+            id,
+            runner: runner.to_owned(),
+            root: wanted.parent.as_ref().map_or(id, |parent| parent.root),
+            parent: wanted.parent.map(|parent| (parent.execution, parent.position)),
+            parameters: Value::Object(Map::new()),
+            context: self.context(wanted.context, &[]),
+            on_lost: crate::model::action::OnLost::Fail,
+            requested_at: now,
+            deadline: None,
+            start: Start::Failed { result: json!({ "error": problem.to_string() }) },
+            action: wanted.action,
+        }
+    }
+}
+
+impl Dispatcher {
+    fn usable(&self, action: &ActionRef) -> Result<Arc<CompiledAction>, RequestError> {
+        let catalogue = self.catalogue();
+        if let Some(why) = catalogue.broken.get(&format!("action:{action}")) {
+            return Err(unusable(action, why));
+        }
+        let compiled = self.compiled(action).ok_or_else(|| RequestError::UnknownAction(action.clone()))?;
+        let compiled = compiled.map_err(|why| unusable(action, &why))?;
+        if compiled.action.enabled { Ok(compiled) } else { Err(unusable(action, "it is disabled")) }
+    }
+
+    fn fill(
+        &self,
+        compiled: &CompiledAction,
+        wanted: &Wanted,
+    ) -> Result<(Map<String, Value>, Vec<String>), RequestError> {
+        let user = wanted.context.get("user").and_then(Value::as_str).unwrap_or(crate::model::SYSTEM_USER);
+        let view = self.stores.datastore.for_templates(user);
+        let catalogue = self.catalogue();
+        let pack = catalogue.packs.get(wanted.action.pack());
+        let config = pack.map(|pack| json!(pack.config)).unwrap_or_default();
+        let datastore: Arc<dyn templates::Datastore> = Arc::<crate::datastore::TemplateView>::clone(&view);
+        let around = Surroundings {
+            action_context: Value::Object(wanted.context.clone()),
+            config_context: config,
+            datastore: Some(datastore),
+        };
+        let filled = compiled.fill(wanted.parameters.clone(), wanted.texts, &around);
+        let parameters = filled
+            .map_err(|problems| RequestError::BadParameters { action: wanted.action.clone(), problems })?;
+        let mut secrets = compiled.secret_values(&parameters);
+        secrets.extend(view.opened());
+        Ok((parameters, secrets))
+    }
+
+    /// What the tree above knows as secret stays secret below.
+    fn context(&self, mut context: Map<String, Value>, secrets: &[String]) -> Value {
+        if secrets.is_empty() {
+            return Value::Object(context);
+        }
+        let mut all = secrets_of(&Value::Object(context.clone()), &self.stores.datastore);
+        all.extend(secrets.iter().cloned());
+        all.sort();
+        all.dedup();
+        let sealed = self.stores.datastore.keyring().seal(&json!(all).to_string());
+        context.insert(SEALED_SECRETS.to_owned(), Value::String(sealed));
+        Value::Object(context)
+    }
+
+    /// Leased to this process if it may start at once and a worker is free; else in the queue.
+    fn first_place(
+        &self,
+        compiled: &CompiledAction,
+        parameters: &Map<String, Value>,
+        not_before: Option<Timestamp>,
+        now: Timestamp,
+    ) -> (Start, Option<OwnedSemaphorePermit>) {
+        let queued = |due_at| (Start::Queued { due_at }, None);
+        if let Some(later) = not_before.filter(|time| *time > now) {
+            return queued(later);
+        }
+        let catalogue = self.catalogue();
+        let governed = concurrency_of(&catalogue, &compiled.action.reference, parameters).is_some();
+        if governed || self.world.supervisor.token().is_cancelled() {
+            return queued(now);
+        }
+        if compiled.action.runner == WORKFLOW_RUNNER {
+            return (Start::Leased(self.lease(now)), None);
+        }
+        match Arc::clone(&self.slots).try_acquire_owned() {
+            Ok(permit) => (Start::Leased(self.lease(now)), Some(permit)),
+            Err(_) => queued(now),
+        }
+    }
+}
+
+fn unusable(action: &ActionRef, why: &str) -> RequestError {
+    RequestError::Unusable { action: action.clone(), why: why.to_owned() }
+}
+
+/// A workflow's `timeout` parameter, in seconds as everywhere in StackStorm; other runners keep time themselves.
+fn workflow_timeout(compiled: &CompiledAction, parameters: &Map<String, Value>) -> Option<std::time::Duration> {
+    if compiled.action.runner != WORKFLOW_RUNNER {
+        return None;
+    }
+    parameters.get("timeout").and_then(Value::as_u64).map(std::time::Duration::from_secs)
+}
+
+struct Planned {
+    dispatcher: Arc<Dispatcher>,
+    execution: NewExecution,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Plan for Planned {
+    fn execution(&self) -> &NewExecution {
+        &self.execution
+    }
+
+    fn committed(self: Box<Self>) {
+        let Self { dispatcher, execution, permit } = *self;
+        match execution.start {
+            Start::Leased(_) => dispatcher.start(as_claimed(execution), permit),
+            Start::Queued { .. } => dispatcher.world.bus.hint(Topic::Queue),
+            Start::Failed { .. } => {}
+        }
+        dispatcher.world.bus.hint(Topic::Announcements);
+    }
+}
+
+/// The row as the store has it once a leased request is written.
+fn as_claimed(new: NewExecution) -> ExecutionRow {
+    let running = crate::model::execution::ExecutionStatus::Running;
+    ExecutionRow {
+        id: new.id,
+        action: new.action,
+        runner: new.runner,
+        status: running,
+        parent: new.parent,
+        root: new.root,
+        parameters: new.parameters,
+        context: new.context,
+        on_lost: new.on_lost,
+        requested_at: new.requested_at,
+        started_at: Some(new.requested_at),
+        ended_at: None,
+        fence: 1,
+        result: None,
+        result_size_bytes: 0,
+        status_log: vec![(new.requested_at, running)],
+    }
+}

@@ -1,0 +1,105 @@
+//! Time's own work: leases that ran out, sleeps that are over, deadlines, lines before free slots, held triggers. One
+//! look does a bounded amount; the next look is the retry.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::control::Steer;
+use super::{Dispatcher, WORKFLOW_RUNNER};
+use crate::bus::Topic;
+use crate::model::action::OnLost;
+use crate::model::execution::ExecutionStatus as Status;
+use crate::model::pack::PolicyRule;
+use crate::model::time::Timestamp;
+use crate::runners::Outcome;
+use crate::store::StoreResult;
+use crate::store::obligations::ObligationRow;
+use crate::store::rows::ExecutionRow;
+
+/// Sleeps end within this time of their hour, even if every hint is lost.
+const EVERY: Duration = Duration::from_secs(1);
+
+impl Dispatcher {
+    /// Sweeps until the token is cancelled.
+    pub async fn run_sweeper(&self, stop: CancellationToken) -> anyhow::Result<()> {
+        while !stop.is_cancelled() {
+            self.sweep(self.world.clock.now(), None).await?;
+            let latest = self.world.clock.now().plus(EVERY);
+            let due = self.stores.obligations.due_next().await?.unwrap_or(latest).min(latest);
+            tokio::select! {
+                () = self.world.clock.sleep_until(due) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// One look. `survivor` is given once at the start of a daemon that alone owns its data folder: the leases of its
+    /// former life are lost at once.
+    pub async fn sweep(&self, now: Timestamp, survivor: Option<&str>) -> StoreResult<usize> {
+        let mut done = self.stores.obligations.timers_ring(now).await?;
+        done += self.stores.events.holds_release(now).await?;
+        for row in self.stores.obligations.leases_lost(now, survivor).await? {
+            self.recover(&row, now).await?;
+            done += 1;
+        }
+        for due in self.stores.obligations.timeouts_due(now).await? {
+            self.time_out(&due).await?;
+            done += 1;
+        }
+        done += self.move_lines(now).await?;
+        if done > 0 {
+            [Topic::Queue, Topic::Instances, Topic::Announcements].into_iter().for_each(|t| self.world.bus.hint(t));
+        }
+        Ok(done)
+    }
+
+    /// An execution whose worker is gone (G3): again, or abandoned, as its action says. A workflow always goes on.
+    async fn recover(&self, row: &ExecutionRow, now: Timestamp) -> StoreResult<()> {
+        let again = row.on_lost == OnLost::Retry || row.runner == WORKFLOW_RUNNER;
+        if again && row.status != Status::Canceling || row.runner == WORKFLOW_RUNNER {
+            tracing::info!(execution = %row.id, action = %row.action, "its worker is gone: it is run again");
+            self.stores.obligations.lease_requeue(row.claim(), now).await?;
+            return Ok(());
+        }
+        let (status, error) = match row.status {
+            Status::Canceling => (Status::Canceled, "its worker was gone when it was canceled"),
+            _ => (Status::Abandoned, "its worker died while it ran; nobody knows how far it came"),
+        };
+        tracing::warn!(execution = %row.id, action = %row.action, %status, "its worker is gone");
+        self.finish(row, Outcome { status, result: json!({ "error": error }) }).await
+    }
+
+    async fn time_out(&self, due: &ObligationRow) -> StoreResult<()> {
+        let row = self.stores.executions.execution_get(due.execution).await?;
+        if due.kind == "inquiry" {
+            let result = json!({ "error": "nobody answered in time" });
+            return self.finish(&row, Outcome { status: Status::Timeout, result }).await;
+        }
+        self.stores.obligations.timeout_done(due.execution).await?;
+        self.steer(due.execution, Steer::Timeout).await
+    }
+
+    /// A release wakes the first in line; this finds the lines that a policy's higher threshold would move.
+    async fn move_lines(&self, now: Timestamp) -> StoreResult<usize> {
+        let mut moved = 0;
+        for (slot, _) in self.stores.obligations.slots_waiting().await? {
+            let threshold = self.threshold_of(&slot);
+            moved += usize::from(self.stores.executions.slots_sweep(&slot, threshold, now).await?);
+        }
+        Ok(moved)
+    }
+
+    /// A policy that is gone holds nobody back.
+    fn threshold_of(&self, slot: &str) -> u32 {
+        let reference = slot.split(' ').next().unwrap_or_default();
+        let catalogue = self.catalogue();
+        let policy = catalogue.policies.values().find(|policy| policy.enabled && policy.reference.as_str() == reference);
+        match policy.map(|policy| &policy.rule) {
+            Some(PolicyRule::Concurrency { threshold, .. }) => *threshold,
+            Some(PolicyRule::Retry { .. }) | None => u32::MAX,
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! What the governor was asked, what it decided, by which row of its table, and on what grounds.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::group::NodeCount;
+use super::group_config::Mode;
+use super::node::NodeName;
+use super::reason::{Reason, clock_time};
+use super::refs::ActivityId;
+use super::scaling::{ActivityKind, Origin};
+use super::time::Timestamp;
+
+/// Whether delays, back-off and the incident rows hold for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delays {
+    /// They do.
+    #[default]
+    Respect,
+    /// `--force`: they don't. Bounds, suspensions, freeze and an activity under way always hold.
+    Skip,
+}
+
+/// What the governor is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// Look, and do what is needed.
+    Tick,
+    /// Set the group up with its minimum of nodes.
+    Create {
+        /// Who asks.
+        origin: Origin,
+    },
+    /// Add nodes.
+    Expand {
+        /// How many; `expand_by` if not said.
+        by: Option<NodeCount>,
+        /// Whether delays hold.
+        delays: Delays,
+        /// Who asks.
+        origin: Origin,
+    },
+    /// Take nodes away.
+    Deflate {
+        /// How many; `deflate_by` if not said.
+        by: Option<NodeCount>,
+        /// Whether delays hold.
+        delays: Delays,
+        /// Who asks.
+        origin: Origin,
+    },
+    /// Add one node. `expand_delay` and warm-up don't hold for it, back-off does.
+    AddNode {
+        /// Whether back-off holds.
+        delays: Delays,
+        /// Who asks.
+        origin: Origin,
+    },
+    /// Take away this node. Refused while an incident is open, unless forced.
+    DeleteNode {
+        /// Which.
+        name: NodeName,
+        /// Whether an open incident forbids it.
+        delays: Delays,
+        /// Who asks.
+        origin: Origin,
+    },
+    /// Take the whole group away.
+    Delete {
+        /// Who asks.
+        origin: Origin,
+    },
+}
+
+impl Request {
+    /// Who asks.
+    pub fn origin(&self) -> Origin {
+        match self {
+            Self::Tick => Origin::Tick,
+            Self::Create { origin }
+            | Self::Delete { origin }
+            | Self::Expand { origin, .. }
+            | Self::Deflate { origin, .. }
+            | Self::AddNode { origin, .. }
+            | Self::DeleteNode { origin, .. } => origin.clone(),
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nothing now.
+    Hold,
+    /// Nothing now: the clock jumped, and the remaining durations were kept.
+    Rebase,
+    /// What was asked cannot be done.
+    Refuse,
+    /// Nothing, because of the mode, a suspension or a freeze; this is what would have been done.
+    Record {
+        /// What would have been done.
+        would: Box<Verdict>,
+    },
+    /// Set the group up with these nodes.
+    CreateGroup {
+        /// Reserved names.
+        nodes: Vec<NodeName>,
+    },
+    /// Add these nodes.
+    Expand {
+        /// Reserved names.
+        nodes: Vec<NodeName>,
+    },
+    /// Add this node.
+    AddNode {
+        /// Reserved name.
+        node: NodeName,
+    },
+    /// Take these nodes away.
+    Deflate {
+        /// The victims.
+        nodes: Vec<NodeName>,
+    },
+    /// Take this node away.
+    DeleteNode {
+        /// Which.
+        node: NodeName,
+    },
+    /// Take the whole group away with whatever is left of these nodes.
+    DeleteGroup {
+        /// All nodes not proven gone.
+        nodes: Vec<NodeName>,
+    },
+    /// Cancel this activity and undo what it did.
+    FailActivity {
+        /// Which.
+        id: ActivityId,
+    },
+}
+
+impl Verdict {
+    /// It changes something outside.
+    pub const fn acts(&self) -> bool {
+        !matches!(self, Self::Hold | Self::Rebase | Self::Refuse | Self::Record { .. })
+    }
+
+    /// The nodes it reserves.
+    pub fn reserved(&self) -> &[NodeName] {
+        match self {
+            Self::CreateGroup { nodes } | Self::Expand { nodes } => nodes,
+            Self::AddNode { node } => std::slice::from_ref(node),
+            Self::Hold
+            | Self::Rebase
+            | Self::Refuse
+            | Self::Record { .. }
+            | Self::Deflate { .. }
+            | Self::DeleteNode { .. }
+            | Self::DeleteGroup { .. }
+            | Self::FailActivity { .. } => &[],
+        }
+    }
+
+    /// The nodes it takes away.
+    pub fn removed(&self) -> &[NodeName] {
+        match self {
+            Self::Deflate { nodes } | Self::DeleteGroup { nodes } => nodes,
+            Self::DeleteNode { node } => std::slice::from_ref(node),
+            Self::Hold
+            | Self::Rebase
+            | Self::Refuse
+            | Self::Record { .. }
+            | Self::CreateGroup { .. }
+            | Self::Expand { .. }
+            | Self::AddNode { .. }
+            | Self::FailActivity { .. } => &[],
+        }
+    }
+
+    const fn in_words(&self) -> &'static str {
+        match self {
+            Self::Hold | Self::Rebase => "holding",
+            Self::Refuse => "refused",
+            Self::Record { .. } => "only recording",
+            Self::CreateGroup { .. } => "creating the group",
+            Self::Expand { .. } => "expanding",
+            Self::AddNode { .. } => "adding a node",
+            Self::Deflate { .. } => "deflating",
+            Self::DeleteNode { .. } => "deleting a node",
+            Self::DeleteGroup { .. } => "deleting the group",
+            Self::FailActivity { .. } => "cancelling",
+        }
+    }
+}
+
+/// The row of the governor's table that decided. In the table's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Row {
+    /// The group is being deleted.
+    Deleting,
+    /// The clock jumped, or this is the first look at the group.
+    ClockJump,
+    /// An activity is under way.
+    InFlight,
+    /// An activity is past its deadline.
+    Stuck,
+    /// The mode is off, or everything is suspended.
+    SwitchedOff,
+    /// More live nodes than allowed. Delays and open incidents don't hold it back.
+    AboveMax,
+    /// Never set up, or fewer live nodes than wanted. Delays don't hold it back.
+    BelowMin,
+    /// Failed nodes to clear away.
+    FailedNodes,
+    /// Rest after a failure.
+    Backoff,
+    /// Expanding is suspended.
+    ExpandSuspended,
+    /// No room for more nodes.
+    AtMax,
+    /// Too soon after the last expansion.
+    ExpandDelay,
+    /// New nodes have not taken effect yet.
+    Warmup,
+    /// More nodes for a critical incident or on request.
+    Expand,
+    /// Only warnings are open.
+    Warned,
+    /// Not quiet for long enough.
+    RecoveryHold,
+    /// Deflating is suspended.
+    DeflateSuspended,
+    /// Nothing to take away.
+    AtMin,
+    /// Too soon after the last scaling.
+    DeflateDelay,
+    /// Too many reversals lately.
+    Flapping,
+    /// Every node that could go is protected or needed.
+    NoVictim,
+    /// Fewer nodes because all is quiet, or on request.
+    Deflate,
+    /// A request that no row of the table forbids, or that makes no sense.
+    Asked,
+}
+
+/// Something people are told once per incident.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "notice", rename_all = "snake_case")]
+pub enum Notice {
+    /// The group is at its maximum and the incident goes on: automation is not enough.
+    Escalate {
+        /// Key of the incident.
+        incident: String,
+    },
+    /// A warning is open.
+    Warning {
+        /// Key of the incident.
+        incident: String,
+    },
+}
+
+impl Notice {
+    /// Key of the incident it is about.
+    pub fn incident(&self) -> &str {
+        match self {
+            Self::Escalate { incident } | Self::Warning { incident } => incident,
+        }
+    }
+}
+
+/// By how much every stored instant of the group moves, so that the remaining durations stay what they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebase {
+    /// Microseconds, negative if the clock went back.
+    pub shift_micros: i64,
+    /// The epoch that begins.
+    pub epoch: u64,
+}
+
+/// What the governor saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inputs {
+    /// Nodes on their way into service or in it.
+    pub live: NodeCount,
+    /// Nodes that serve.
+    pub in_service: NodeCount,
+    /// Nodes not proven gone.
+    pub total: NodeCount,
+    /// Failed nodes not yet cleared away.
+    pub failed: NodeCount,
+    /// Lower limit.
+    pub min: NodeCount,
+    /// Upper limit.
+    pub max: NodeCount,
+    /// Keys of open critical incidents.
+    pub critical: Vec<String>,
+    /// Keys of open warnings.
+    pub warnings: Vec<String>,
+    /// The activity under way.
+    pub activity: Option<ActivityId>,
+    /// Reversals within `flap_window`.
+    pub flips: u32,
+    /// Failures one after the other.
+    pub failures_in_row: u32,
+    /// The group's mode.
+    pub mode: Mode,
+}
+
+impl fmt::Display for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in service", self.in_service)?;
+        let coming = self.live.above(self.in_service).get();
+        if coming > 0 {
+            write!(f, ", {coming} on the way")?;
+        }
+        let leaving = self.total.above(self.live).above(self.failed).get();
+        if leaving > 0 {
+            write!(f, ", {leaving} leaving")?;
+        }
+        if self.failed > NodeCount::ZERO {
+            write!(f, ", {} failed", self.failed.get())?;
+        }
+        write!(f, " of at most {}", self.max.get())
+    }
+}
+
+/// One decision, as recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// When, by the store's clock.
+    pub at: Timestamp,
+    /// What was asked.
+    pub request: Request,
+    /// What is to be done.
+    pub verdict: Verdict,
+    /// Which row of the table decided.
+    pub row: Row,
+    /// Why.
+    pub reason: Reason,
+    /// When the same question may get another answer, if time alone can change it.
+    pub next_at: Option<Timestamp>,
+    /// What people have to be told now.
+    pub notices: Vec<Notice>,
+    /// The clock jumped: to be applied to the group's instants before anything else.
+    pub rebase: Option<Rebase>,
+    /// What the governor saw.
+    pub inputs: Inputs,
+}
+
+impl Decision {
+    /// Nothing new since `earlier`: it is counted, not recorded again.
+    pub fn repeats(&self, earlier: &Self) -> bool {
+        let told = |it: &Self| (it.row, it.next_at, it.rebase, it.notices.len());
+        !self.verdict.acts()
+            && told(self) == told(earlier)
+            && self.request == earlier.request
+            && self.verdict == earlier.verdict
+            && self.inputs == earlier.inputs
+    }
+
+    /// The kind of activity to open and by how many live nodes it changes the group; `None` if there is nothing to open.
+    pub fn opens(&self) -> Option<(ActivityKind, i32)> {
+        let reserved = count(self.verdict.reserved());
+        let kind_and_want = match &self.verdict {
+            Verdict::CreateGroup { .. } => (ActivityKind::Create, reserved),
+            Verdict::Expand { .. } if self.row == Row::BelowMin => (ActivityKind::Repair, reserved),
+            Verdict::Expand { .. } => (ActivityKind::Expand, reserved),
+            Verdict::AddNode { .. } => (ActivityKind::AddNode, reserved),
+            Verdict::Deflate { .. } if self.row == Row::FailedNodes => (ActivityKind::Repair, 0),
+            Verdict::Deflate { nodes } => (ActivityKind::Deflate, -count(nodes)),
+            Verdict::DeleteNode { .. } => (ActivityKind::DeleteNode, -1),
+            Verdict::DeleteGroup { .. } => (ActivityKind::Delete, -self.inputs.live.as_delta()),
+            Verdict::Hold | Verdict::Rebase | Verdict::Refuse | Verdict::Record { .. } | Verdict::FailActivity { .. } => {
+                return None;
+            }
+        };
+        Some(kind_and_want)
+    }
+}
+
+fn count(nodes: &[NodeName]) -> i32 {
+    NodeCount::of(nodes.iter()).as_delta()
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.verdict.in_words(), self.inputs, self.reason)?;
+        if let Some(next_at) = self.next_at {
+            write!(f, "; next at {}", clock_time(next_at, self.at))?;
+        }
+        Ok(())
+    }
+}

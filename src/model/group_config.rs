@@ -1,0 +1,202 @@
+//! The knobs of a group, with the defaults of the pack that Petrel's autoscaling grew out of.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::group::NodeCount;
+use super::time::format_duration;
+
+/// Serializes a [`Duration`] as people write it (`30s`); exact to the millisecond.
+pub mod duration_text {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::model::time::{format_duration, parse_duration};
+
+    /// Writes the short form if it says everything, else milliseconds.
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        let short = format_duration(*duration);
+        let exact = parse_duration(&short).is_ok_and(|read| read.as_millis() == duration.as_millis());
+        if exact {
+            return serializer.serialize_str(&short);
+        }
+        serializer.collect_str(&format_args!("{}ms", duration.as_millis()))
+    }
+
+    /// Reads `30s`, `10m`, `1h30m`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_duration(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What the governor may do with a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Nothing, whoever asks.
+    Off,
+    /// Decide and record, but act on nothing.
+    Observe,
+    /// Decide and act.
+    #[default]
+    Auto,
+}
+
+/// Limits, steps and delays of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroupConfig {
+    /// Never voluntarily fewer nodes in service.
+    pub min_nodes: NodeCount,
+    /// Never more nodes reserved.
+    pub max_nodes: NodeCount,
+    /// Nodes added at once.
+    pub expand_by: NodeCount,
+    /// Nodes taken away at once.
+    pub deflate_by: NodeCount,
+    /// Rest after an expansion ended before the next one.
+    #[serde(with = "duration_text")]
+    pub expand_delay: Duration,
+    /// Rest after any scaling ended before a deflation.
+    #[serde(with = "duration_text")]
+    pub deflate_delay: Duration,
+    /// An incident of which nothing is heard for so long is no longer believed; its tombstone lives as long.
+    #[serde(with = "duration_text")]
+    pub alert_ttl: Duration,
+    /// Quiet needed after the last incident before nodes are taken away.
+    #[serde(with = "duration_text")]
+    pub recovery_hold: Duration,
+    /// An activity that takes longer is cancelled and compensated.
+    #[serde(with = "duration_text")]
+    pub activity_timeout: Duration,
+    /// A new node must answer within this time.
+    #[serde(with = "duration_text")]
+    pub node_boot_timeout: Duration,
+    /// A leaving node gets so long to finish its requests.
+    #[serde(with = "duration_text")]
+    pub drain_timeout: Duration,
+    /// A node just put into service is given so long to take effect before more are added.
+    #[serde(with = "duration_text")]
+    pub warmup: Duration,
+    /// Reversals within this time make a group flap.
+    #[serde(with = "duration_text")]
+    pub flap_window: Duration,
+    /// From so many reversals on, nothing is taken away for `flap_window`.
+    pub flap_max: u32,
+    /// How often the governor looks; a longer gap than two of these is a clock jump or a downtime.
+    #[serde(with = "duration_text")]
+    pub tick: Duration,
+    /// What the governor may do.
+    pub mode: Mode,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        const MINUTE: u64 = 60;
+        Self {
+            min_nodes: NodeCount::new(1),
+            max_nodes: NodeCount::new(20),
+            expand_by: NodeCount::new(1),
+            deflate_by: NodeCount::new(1),
+            expand_delay: Duration::from_secs(10 * MINUTE),
+            deflate_delay: Duration::from_secs(30 * MINUTE),
+            alert_ttl: Duration::from_secs(6 * 60 * MINUTE),
+            recovery_hold: Duration::from_secs(5 * MINUTE),
+            activity_timeout: Duration::from_secs(15 * MINUTE),
+            node_boot_timeout: Duration::from_secs(15 * MINUTE),
+            drain_timeout: Duration::from_secs(MINUTE),
+            warmup: Duration::from_secs(MINUTE),
+            flap_window: Duration::from_secs(60 * MINUTE),
+            flap_max: 3,
+            tick: Duration::from_secs(30),
+            mode: Mode::Auto,
+        }
+    }
+}
+
+impl GroupConfig {
+    /// Everything that is wrong with it, each with the way out.
+    pub fn validate(&self) -> Result<(), Vec<String>> {
+        let faults: Vec<String> = self.bound_faults().into_iter().chain(self.duration_faults()).collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    fn bound_faults(&self) -> Vec<String> {
+        let (min, max) = (self.min_nodes.get(), self.max_nodes.get());
+        let steps = [("max_nodes", max), ("expand_by", self.expand_by.get()), ("deflate_by", self.deflate_by.get())];
+        let mut faults: Vec<String> = steps
+            .into_iter()
+            .filter(|(_, value)| *value == 0)
+            .map(|(name, _)| format!("{name} is 0; write at least 1"))
+            .collect();
+        if min > max {
+            faults.push(format!("min_nodes ({min}) is above max_nodes ({max}); lower one or raise the other"));
+        }
+        if self.flap_max == 0 {
+            faults.push("flap_max is 0, which forbids every deflation; write at least 1".to_owned());
+        }
+        faults
+    }
+
+    fn duration_faults(&self) -> Vec<String> {
+        let needed = [
+            ("alert_ttl", self.alert_ttl),
+            ("activity_timeout", self.activity_timeout),
+            ("node_boot_timeout", self.node_boot_timeout),
+            ("tick", self.tick),
+        ];
+        let zero = needed.into_iter().filter(|(_, value)| value.is_zero());
+        let mut faults: Vec<String> = zero.map(|(name, _)| format!("{name} is 0; write a time such as 30s")).collect();
+        if self.recovery_hold > self.alert_ttl {
+            let (hold, ttl) = (format_duration(self.recovery_hold), format_duration(self.alert_ttl));
+            faults.push(format!("recovery_hold ({hold}) is longer than alert_ttl ({ttl}); an incident is forgotten before"));
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_the_pack_s() {
+        let config = GroupConfig::default();
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!((config.min_nodes.get(), config.max_nodes.get()), (1, 20));
+        assert_eq!((config.expand_delay.as_secs(), config.deflate_delay.as_secs()), (600, 1800));
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once() {
+        let config = GroupConfig {
+            min_nodes: NodeCount::new(3),
+            max_nodes: NodeCount::ZERO,
+            expand_by: NodeCount::ZERO,
+            tick: Duration::ZERO,
+            flap_max: 0,
+            recovery_hold: Duration::from_secs(86_400),
+            ..GroupConfig::default()
+        };
+        assert_eq!(config.validate().unwrap_err().len(), 6);
+    }
+
+    #[test]
+    fn durations_are_stored_as_people_write_them_and_lose_nothing() {
+        let odd = Duration::from_millis(86_400_000 + 3_600_000 + 60_000 + 1);
+        let config = GroupConfig { warmup: odd, ..GroupConfig::default() };
+        let json = serde_json::to_value(&config).unwrap();
+        assert_eq!(json["expand_delay"], "10m");
+        assert_eq!(json["warmup"], "90060001ms");
+        assert_eq!(serde_json::from_value::<GroupConfig>(json).unwrap(), config);
+    }
+
+    #[test]
+    fn a_misspelt_knob_is_refused() {
+        let read = serde_json::from_str::<GroupConfig>(r#"{"expand_dealy": "10m"}"#);
+        assert!(read.unwrap_err().to_string().contains("expand_dealy"));
+    }
+}

@@ -1,0 +1,86 @@
+//! Everything that is known of one group at one moment: what the governor decides on, and nothing else.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::decision::Notice;
+use super::group::{Group, NodeCount};
+use super::incident::Incident;
+use super::node::{Node, NodePhase};
+use super::scaling::ScalingActivity;
+use super::time::Timestamp;
+
+/// What the governor remembers of a group between two looks. All instants are the store clock's and move with a clock jump.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GroupMemory {
+    /// The last time the store's clock was seen in this group. `None` before the first time.
+    pub clock_seen: Option<Timestamp>,
+    /// Grows with every clock jump; instants of different epochs cannot be compared.
+    pub epoch: u64,
+    /// When the group was set up; `None` until its creation succeeded.
+    pub created: Option<Timestamp>,
+    /// When the last expansion ended: `expand_delay` counts from its completion.
+    pub last_expand_end: Option<Timestamp>,
+    /// When the last deflation ended.
+    pub last_deflate_end: Option<Timestamp>,
+    /// Activities that failed one after the other.
+    pub failures_in_row: u32,
+    /// Nothing is tried before, after a failure.
+    pub backoff_until: Option<Timestamp>,
+    /// When automatic expansions had to undo a recent deflation.
+    pub flips: Vec<Timestamp>,
+    /// The number that the next node gets; numbers are never used again.
+    pub next_node: u32,
+    /// What people have been told already, while it lasts.
+    pub told: BTreeSet<Notice>,
+}
+
+/// A group with its nodes, incidents, the activity under way, and the governor's memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupState {
+    /// What its owner wrote.
+    pub group: Group,
+    /// Its nodes. Those that are gone may be left out.
+    pub nodes: Vec<Node>,
+    /// Its incidents, tombstones included.
+    pub incidents: Vec<Incident>,
+    /// The one activity under way.
+    pub activity: Option<ScalingActivity>,
+    /// What the governor remembers.
+    pub memory: GroupMemory,
+}
+
+impl GroupState {
+    /// A group that was just defined: no node, no history.
+    pub fn new(group: Group) -> Self {
+        let memory = GroupMemory { next_node: 1, ..GroupMemory::default() };
+        Self { group, nodes: Vec::new(), incidents: Vec::new(), activity: None, memory }
+    }
+
+    /// Nodes on their way into service or in it.
+    pub fn live(&self) -> NodeCount {
+        NodeCount::of(self.nodes.iter().filter(|node| node.phase.is_live()))
+    }
+
+    /// Nodes that serve.
+    pub fn in_service(&self) -> NodeCount {
+        self.in_phase(NodePhase::InService)
+    }
+
+    /// Nodes not proven gone; what counts against `max_nodes`.
+    pub fn total(&self) -> NodeCount {
+        NodeCount::of(self.nodes.iter().filter(|node| node.phase.counts()))
+    }
+
+    /// Nodes in one phase.
+    pub fn in_phase(&self, phase: NodePhase) -> NodeCount {
+        NodeCount::of(self.nodes.iter().filter(|node| node.phase == phase))
+    }
+
+    /// Nodes that may still be reserved.
+    pub fn headroom(&self) -> NodeCount {
+        self.group.config.max_nodes.above(self.total())
+    }
+}

@@ -1,0 +1,46 @@
+//! Trigger types: files of their own, and those that a sensor declares.
+
+use serde_json::Value;
+
+use crate::model::trigger::TriggerType;
+use crate::packs::diagnostic::Report;
+use crate::packs::fields::Fields;
+use crate::packs::metadata::{BOOKKEEPING, Origin, read_reference};
+use crate::packs::parameter::translate_schema;
+use crate::packs::yaml::{Entry, Node};
+
+/// A trigger type.
+pub fn read_trigger_type(node: &Node, origin: &Origin, report: &mut Report) -> Option<TriggerType> {
+    let mut fields = Fields::open(node, "trigger type", report)?;
+    let name = fields.required_text("name", report);
+    let reference = read_reference(name, &mut fields, origin, report);
+    let description = fields.text("description", report).unwrap_or_default();
+    let payload_schema = read_schema("payload_schema", &mut fields, report);
+    let parameters_schema = read_schema("parameters_schema", &mut fields, report);
+    fields.bookkeeping(BOOKKEEPING);
+    fields.not_acted_on(&["payload_info", "tags"], report);
+    fields.finish(report);
+    Some(TriggerType {
+        reference: reference?,
+        description,
+        payload_schema: payload_schema?,
+        parameters_schema: parameters_schema?,
+        metadata_file: origin.metadata_file.clone(),
+    })
+}
+
+/// A schema; absent or empty accepts anything.
+fn read_schema(key: &'static str, fields: &mut Fields<'_>, report: &mut Report) -> Option<Value> {
+    let raw = fields.json(key);
+    if raw.as_object().is_some_and(serde_json::Map::is_empty) {
+        return Some(Value::Null);
+    }
+    match translate_schema(&raw) {
+        Ok(schema) => Some(schema),
+        Err(error) => {
+            let span = fields.entry(key).and_then(Entry::place);
+            report.error(span, format!("`{key}`: {error}"));
+            None
+        }
+    }
+}

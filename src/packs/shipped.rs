@@ -1,0 +1,129 @@
+//! The packs that come with Petrel, carried in the binary so that it works in an empty folder.
+//!
+//! They are written to the data folder and loaded from there as the last of the roots: a pack of the same name in
+//! any other root takes the place of the shipped one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+/// Path below the folder of packs, and content.
+const SHIPPED: &[(&str, &str)] = &[
+    ("core/pack.yaml", include_str!("../../packs/core/pack.yaml")),
+    ("core/actions/announcement.yaml", include_str!("../../packs/core/actions/announcement.yaml")),
+    ("core/actions/ask.yaml", include_str!("../../packs/core/actions/ask.yaml")),
+    ("core/actions/http.yaml", include_str!("../../packs/core/actions/http.yaml")),
+    ("core/actions/inject_trigger.yaml", include_str!("../../packs/core/actions/inject_trigger.yaml")),
+    ("core/actions/local.yaml", include_str!("../../packs/core/actions/local.yaml")),
+    ("core/actions/noop.yaml", include_str!("../../packs/core/actions/noop.yaml")),
+    ("core/actions/pause.yaml", include_str!("../../packs/core/actions/pause.yaml")),
+    ("core/actions/uuid.yaml", include_str!("../../packs/core/actions/uuid.yaml")),
+    ("core/triggers/actiontrigger.yaml", include_str!("../../packs/core/triggers/actiontrigger.yaml")),
+    ("core/triggers/cron_timer.yaml", include_str!("../../packs/core/triggers/cron_timer.yaml")),
+    ("core/triggers/date_timer.yaml", include_str!("../../packs/core/triggers/date_timer.yaml")),
+    ("core/triggers/inquiry.yaml", include_str!("../../packs/core/triggers/inquiry.yaml")),
+    ("core/triggers/interval_timer.yaml", include_str!("../../packs/core/triggers/interval_timer.yaml")),
+    ("core/triggers/key_value_pair_create.yaml", include_str!("../../packs/core/triggers/key_value_pair_create.yaml")),
+    ("core/triggers/key_value_pair_delete.yaml", include_str!("../../packs/core/triggers/key_value_pair_delete.yaml")),
+    ("core/triggers/key_value_pair_update.yaml", include_str!("../../packs/core/triggers/key_value_pair_update.yaml")),
+    (
+        "core/triggers/key_value_pair_value_change.yaml",
+        include_str!("../../packs/core/triggers/key_value_pair_value_change.yaml"),
+    ),
+    ("core/triggers/notifytrigger.yaml", include_str!("../../packs/core/triggers/notifytrigger.yaml")),
+    ("core/triggers/webhook.yaml", include_str!("../../packs/core/triggers/webhook.yaml")),
+];
+
+/// Writes the shipped packs below `folder`, once per version of their content, and says where: a root for
+/// [`ContentRoots::packs`](crate::packs::layout::ContentRoots::packs).
+pub fn unpack(folder: &Path) -> io::Result<PathBuf> {
+    let target = folder.join(version());
+    if target.is_dir() {
+        return Ok(target);
+    }
+    let unfinished = folder.join(format!(".{}.{}", version(), std::process::id()));
+    for (path, content) in SHIPPED {
+        let file = unfinished.join(path);
+        std::fs::create_dir_all(file.parent().unwrap_or(&unfinished))?;
+        std::fs::write(file, content)?;
+    }
+    match std::fs::rename(&unfinished, &target) {
+        Ok(()) => Ok(target),
+        Err(_) if target.is_dir() => std::fs::remove_dir_all(&unfinished).map(|()| target),
+        Err(error) => Err(error),
+    }
+}
+
+/// Changes whenever a shipped file does.
+fn version() -> String {
+    let mut digest = Sha256::new();
+    for (path, content) in SHIPPED {
+        digest.update(path.as_bytes());
+        digest.update([0]);
+        digest.update(content.as_bytes());
+        digest.update([0]);
+    }
+    digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::action::ParameterSpec;
+    use crate::packs::check::{Checks, Runners};
+    use crate::packs::layout::ContentRoots;
+    use crate::packs::load::{Loaded, load};
+
+    fn load_from(root: PathBuf) -> Loaded {
+        let any = ParameterSpec { schema: json!({}), ..ParameterSpec::default() };
+        let cmd = BTreeMap::from([("cmd".to_owned(), any)]);
+        let names = ["local-shell-cmd", "local-shell-script", "http-request", "noop", "native", "inquirer"];
+        let runners: Runners = names.iter().map(|name| ((*name).to_owned(), cmd.clone())).collect();
+        let roots = ContentRoots { site: "/nonexistent".into(), packs: vec![root] };
+        load(&roots, &BTreeMap::new(), &Checks { runners: &runners, compile: &() })
+    }
+
+    fn files_below(folder: &Path, root: &Path, into: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files_below(&path, root, into);
+            } else {
+                into.insert(path.strip_prefix(root).unwrap().display().to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_of_the_shipped_packs_is_in_the_binary() {
+        let packs = Path::new(env!("CARGO_MANIFEST_DIR")).join("packs");
+        let mut on_disk = BTreeSet::new();
+        files_below(&packs, &packs, &mut on_disk);
+        let carried: BTreeSet<String> = SHIPPED.iter().map(|(path, _)| (*path).to_owned()).collect();
+        assert_eq!(carried, on_disk);
+    }
+
+    #[test]
+    fn the_shipped_core_pack_loads_without_a_finding() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = unpack(folder.path()).unwrap();
+        assert_eq!(unpack(folder.path()).unwrap(), root, "a second time changes nothing");
+        let loaded = load_from(root);
+        let findings: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+        assert_eq!(findings, Vec::<String>::new());
+        for name in ["local", "http", "noop", "pause", "uuid", "announcement", "inject_trigger", "ask"] {
+            assert!(loaded.catalogue.actions.contains_key(&format!("core.{name}").parse().unwrap()), "{name}");
+        }
+        for name in ["webhook", "IntervalTimer", "CronTimer", "DateTimer", "generic.actiontrigger", "generic.inquiry"] {
+            assert!(
+                loaded.catalogue.trigger_types.contains_key(&format!("core.st2.{name}").parse().unwrap()),
+                "{name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! How engines ask for executions without knowing who runs them: rules, workflows and the governor plan a request
+//! here, write it with their own facts in one transaction, and then let it go. `dispatch` implements it.
+
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+
+use crate::model::execution::ExecutionStatus;
+use crate::model::refs::{ActionRef, ExecutionId};
+use crate::model::time::Timestamp;
+use crate::store::rows::{ActivityEnd, Completion, ExecutionRow, NewExecution};
+
+/// An execution that somebody wants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// The id it is to have, if that is already known (a journal names its steps before they exist).
+    pub id: Option<ExecutionId>,
+    /// What to run.
+    pub action: ActionRef,
+    /// What to run it with.
+    pub parameters: Map<String, Value>,
+    /// What strings in the parameters are.
+    pub texts: Texts,
+    /// User, trace, rule, … kept with the execution and inherited by its steps.
+    pub context: Map<String, Value>,
+    /// The workflow and position that wants it, and the top of their tree.
+    pub parent: Option<Parent>,
+    /// Not before that time.
+    pub not_before: Option<Timestamp>,
+    /// Overrides how long it may take.
+    pub timeout: Option<std::time::Duration>,
+}
+
+impl Wanted {
+    /// A wish with nothing special about it.
+    pub fn new(action: ActionRef, parameters: Map<String, Value>) -> Self {
+        Self {
+            id: None,
+            action,
+            parameters,
+            texts: Texts::Literal,
+            context: Map::new(),
+            parent: None,
+            not_before: None,
+            timeout: None,
+        }
+    }
+}
+
+/// Where a step belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// The workflow.
+    pub execution: ExecutionId,
+    /// Its place in the workflow's journal.
+    pub position: String,
+    /// The top of the tree.
+    pub root: ExecutionId,
+}
+
+/// What the strings in given parameters are. Defaults from metadata are always templates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Texts {
+    /// Data, never looked into: what an alert or a script says must not become a template.
+    Literal,
+    /// Templates, as a person at the command line or the API may write them.
+    Templates,
+}
+
+/// Why an execution cannot be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// There is no such action.
+    #[error("action `{0}` does not exist; `petrel action list` shows what does")]
+    UnknownAction(ActionRef),
+    /// It is there but must not or cannot be used.
+    #[error("action `{action}` cannot be run: {why}")]
+    Unusable {
+        /// The action.
+        action: ActionRef,
+        /// Disabled, broken, or of a runner that this Petrel lacks.
+        why: String,
+    },
+    /// The parameters do not fit.
+    #[error("parameters of `{action}`: {}", problems.join("; "))]
+    BadParameters {
+        /// The action.
+        action: ActionRef,
+        /// All of it, not the first.
+        problems: Vec<String>,
+    },
+}
+
+/// Turns wishes into executions that are ready to be written.
+pub trait Requests: Send + Sync {
+    /// Checks and renders a wish. What comes back must be written by the caller and then be let go.
+    fn plan(&self, wanted: Wanted) -> Result<Box<dyn Plan>, RequestError>;
+
+    /// An execution that is over before it begins, so that people see what was wanted and why it could not be.
+    fn plan_failed(&self, wanted: Wanted, problem: &RequestError) -> NewExecution;
+}
+
+/// An execution ready to be written.
+pub trait Plan: Send {
+    /// What to write.
+    fn execution(&self) -> &NewExecution;
+
+    /// It is written: it may start.
+    fn committed(self: Box<Self>);
+}
+
+/// Asked when an execution ends, before its end is written: what else belongs into that transaction?
+#[async_trait]
+pub trait EndHook: Send + Sync {
+    /// The end of the scaling activity that this execution carries out, if it does.
+    async fn activity_end(
+        &self,
+        execution: &ExecutionRow,
+        status: ExecutionStatus,
+        result: &Value,
+    ) -> Result<Option<ActivityEnd>, crate::store::StoreError>;
+
+    /// The end is written.
+    fn ended(&self, execution: &ExecutionRow, status: ExecutionStatus);
+}
+
+/// Workflows that wait in this process: they take the end of a step from memory and write it with their next one.
+pub trait Parents: Send + Sync {
+    /// Hands over the end of a step, or gives it back because its workflow does not wait here.
+    fn deliver(&self, end: Completion) -> Result<(), Box<Completion>>;
+}

@@ -1,0 +1,262 @@
+//! Jinja as StackStorm's packs write it, compiled once: the only place that knows the template engine.
+//!
+//! A template that is one single expression keeps its value's type; anything else becomes text. A name
+//! that is not there is an error that says which. A template cannot run for ever nor recurse without end.
+
+pub mod compiled_value;
+pub mod datastore;
+pub mod jsonpath;
+pub mod python_regex;
+
+mod filters;
+mod json_text;
+mod versions;
+
+#[cfg(test)]
+mod tests;
+
+pub use compiled_value::{CompiledValue, ValueError};
+pub use datastore::{Datastore, Scope};
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, ErrorKind, Expression, UndefinedBehavior};
+use serde_json::Value;
+
+use self::filters::NONE_MARK;
+
+/// Instructions one rendering may execute: thousands of times what a real pack needs, about 10 ms of work.
+const FUEL: u64 = 200_000;
+
+/// Nested macro calls and includes; far below what a thread's stack bears.
+const RECURSION_LIMIT: usize = 50;
+
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(environment);
+
+/// Why a template was refused or could not be rendered. Lines count from 1 inside the template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// It is not a template.
+    #[error("template syntax, line {line}: {reason}")]
+    Syntax {
+        /// Where.
+        line: usize,
+        /// What the parser expected.
+        reason: String,
+    },
+    /// It uses a name that the context does not have.
+    #[error("template, line {line}: {names} is undefined; check the spelling or give it a `default(...)`")]
+    Undefined {
+        /// Where.
+        line: usize,
+        /// The name, or the names of which one must be it, each in back-ticks.
+        names: String,
+    },
+    /// It executed too many instructions.
+    #[error("template, line {line}: stopped after {FUEL} instructions; make its loops smaller")]
+    TooExpensive {
+        /// Where.
+        line: usize,
+    },
+    /// A filter, method or operator refused its input.
+    #[error("template, line {line}: {reason}")]
+    Failed {
+        /// Where.
+        line: usize,
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// Whether a text holds Jinja at all; texts that do not are taken as they are.
+pub fn is_template(text: &str) -> bool {
+    text.contains("{{") || text.contains("{%")
+}
+
+/// The names a template can see: data, and the datastore if there is one.
+#[derive(Debug, Clone)]
+pub struct Context {
+    root: minijinja::Value,
+}
+
+impl Context {
+    /// The members of a JSON object as top-level names; the datastore adds `st2kv` and `system`.
+    pub fn new(names: &Value, kv: Option<&Arc<dyn Datastore>>) -> Self {
+        let members = names.as_object().into_iter().flatten();
+        let data = members.map(|(name, value)| (name.clone(), minijinja::Value::from(Serde(value))));
+        let stored = kv.into_iter().flat_map(datastore::names);
+        Self { root: minijinja::Value::from_pairs(stored.chain(data)) }
+    }
+
+    fn has(&self, dotted: &str) -> bool {
+        let mut value = self.root.clone();
+        for name in dotted.split('.') {
+            match value.get_attr(name) {
+                Ok(found) if !found.is_undefined() => value = found,
+                Ok(_) | Err(_) => return false,
+            }
+        }
+        true
+    }
+}
+
+/// A template, compiled. Cheap to clone.
+#[derive(Clone)]
+pub struct Template {
+    compiled: Arc<Compiled>,
+}
+
+struct Compiled {
+    source: String,
+    program: Program,
+    /// Dotted, as far as they are plain: `trigger.body.name`.
+    names: BTreeSet<String>,
+}
+
+enum Program {
+    Expression(Expression<'static, 'static>),
+    Text(Box<Environment<'static>>),
+}
+
+/// The one template in the environment of a [`Program::Text`].
+const SELF: &str = "template";
+
+impl Template {
+    /// Parses and compiles.
+    pub fn compile(source: &str) -> Result<Self, TemplateError> {
+        let (program, names) = match compile_expression(source) {
+            Some(compiled) => compiled,
+            None => compile_text(source)?,
+        };
+        let names = names.into_iter().filter(|name| !is_built_in(name)).collect();
+        Ok(Self { compiled: Arc::new(Compiled { source: source.to_owned(), program, names }) })
+    }
+
+    /// As it was written.
+    pub fn source(&self) -> &str {
+        &self.compiled.source
+    }
+
+    /// The top-level names it uses, such as `trigger`.
+    pub fn references(&self) -> BTreeSet<String> {
+        self.compiled.names.iter().map(|name| first_name(name).to_owned()).collect()
+    }
+
+    /// Its value in this context.
+    pub fn render(&self, context: &Context) -> Result<Value, TemplateError> {
+        let rendered = match &self.compiled.program {
+            Program::Expression(expression) => {
+                expression.eval(context.root.clone()).and_then(|value| to_json(&value))
+            }
+            Program::Text(environment) => environment
+                .get_template(SELF)
+                .and_then(|template| template.render(context.root.clone()))
+                .map(Value::String),
+        };
+        match rendered {
+            Ok(Value::String(text)) if text == NONE_MARK => Ok(Value::Null),
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.explain(&error, context)),
+        }
+    }
+
+    fn explain(&self, error: &minijinja::Error, context: &Context) -> TemplateError {
+        let line = error.line().unwrap_or(1);
+        match error.kind() {
+            ErrorKind::UndefinedError => TemplateError::Undefined { line, names: self.missing_names(context) },
+            ErrorKind::OutOfFuel => TemplateError::TooExpensive { line },
+            _ => TemplateError::Failed { line, reason: reason_of(error) },
+        }
+    }
+
+    /// The engine does not say which name it missed, so every name used is looked up again.
+    fn missing_names(&self, context: &Context) -> String {
+        let missing: Vec<String> =
+            self.compiled.names.iter().filter(|name| !context.has(name)).map(|name| format!("`{name}`")).collect();
+        if missing.is_empty() { format!("something in `{}`", self.compiled.source) } else { missing.join(" or ") }
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Template").field(&self.compiled.source).finish()
+    }
+}
+
+type CompiledProgram = (Program, BTreeSet<String>);
+
+/// `{{ ... }}` and nothing else. `None` if it is not that, or if what is inside is no expression.
+fn compile_expression(source: &str) -> Option<CompiledProgram> {
+    let inside = source.trim().strip_prefix("{{")?.strip_suffix("}}")?;
+    let inside = inside.strip_prefix(['-', '+']).unwrap_or(inside);
+    let inside = inside.strip_suffix(['-', '+']).unwrap_or(inside);
+    let expression = ENVIRONMENT.compile_expression_owned(inside.to_owned()).ok()?;
+    let names = expression.undeclared_variables(true).into_iter().collect();
+    Some((Program::Expression(expression), names))
+}
+
+fn compile_text(source: &str) -> Result<CompiledProgram, TemplateError> {
+    let mut environment = Box::new(ENVIRONMENT.clone());
+    environment.add_template_owned(SELF, source.to_owned()).map_err(|error| syntax_error(&error))?;
+    let template = environment.get_template(SELF).map_err(|error| syntax_error(&error))?;
+    let names = template.undeclared_variables(true).into_iter().collect();
+    Ok((Program::Text(environment), names))
+}
+
+fn syntax_error(error: &minijinja::Error) -> TemplateError {
+    TemplateError::Syntax { line: error.line().unwrap_or(1), reason: reason_of(error) }
+}
+
+fn reason_of(error: &minijinja::Error) -> String {
+    match error.detail() {
+        Some(detail) => detail.to_owned(),
+        None => error.kind().to_string(),
+    }
+}
+
+fn first_name(dotted: &str) -> &str {
+    dotted.split_once('.').map_or(dotted, |(first, _)| first)
+}
+
+fn is_built_in(dotted: &str) -> bool {
+    ENVIRONMENT.globals().any(|(global, _)| global == first_name(dotted))
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(RECURSION_LIMIT);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_unknown_method_callback(filters::python_method);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.expect("the default delimiters are valid"));
+    filters::register(&mut environment);
+    environment
+}
+
+/// The JSON of a template's value; undefined parts are errors, also deep inside.
+pub(crate) fn to_json(value: &minijinja::Value) -> Result<Value, minijinja::Error> {
+    use minijinja::value::ValueKind;
+    match value.kind() {
+        ValueKind::Undefined => Err(ErrorKind::UndefinedError.into()),
+        ValueKind::Seq | ValueKind::Iterable => {
+            value.try_iter()?.checked().map(|item| to_json(&item?)).collect::<Result<Vec<_>, _>>().map(Value::Array)
+        }
+        ValueKind::Map => value
+            .try_iter()?
+            .checked()
+            .map(|key| {
+                let key = key?;
+                Ok((key.to_string(), to_json(&value.get_item(&key)?)?))
+            })
+            .collect::<Result<_, _>>()
+            .map(Value::Object),
+        _ => serde_json::to_value(value)
+            .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string())),
+    }
+}
