@@ -95,20 +95,22 @@ fn run(
         }
     };
     attend(child, order.stdin.clone(), events)?;
-    let (cause, status) = match first_event(happened, order.timeout)? {
-        Event::Exited(status) => (Cause::Itself, Some(status?)),
-        Event::Stop(cause) => (cause, None),
-    };
-    let survivors = session.end(order.grace)?.len();
-    let end = match status {
-        Some(status) => child_end(status),
-        None => reap(happened)?,
-    };
-    Ok(Report {
-        end,
-        cause,
-        survivors,
-    })
+    match first_event(happened, order.timeout)? {
+        Event::Exited(status) => Ok(Report {
+            end: child_end(status?),
+            cause: Cause::Itself,
+            survivors: session.end_after_a_moment(order.grace)?.len(),
+        }),
+        Event::Stop(cause) => {
+            let survivors = session.end(order.grace)?.len();
+            let end = reap(happened)?;
+            Ok(Report {
+                end,
+                cause,
+                survivors,
+            })
+        }
+    }
 }
 
 /// What a guard waits for.
@@ -200,7 +202,7 @@ fn attend(mut child: Child, stdin: Option<String>, events: SyncSender<Event>) ->
 
 fn first_event(happened: &Receiver<Event>, timeout: Option<Duration>) -> io::Result<Event> {
     let event = match timeout {
-        None => happened.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        None => happened.recv().map_err(RecvTimeoutError::from),
         Some(timeout) => happened.recv_timeout(timeout),
     };
     match event {

@@ -147,7 +147,7 @@ fn take_required(properties: &mut Map<String, Value>) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn inquiry(parameters: Value) -> WaitsFor {
+    fn inquiry(parameters: &Value) -> WaitsFor {
         let parameters = parameters.as_object().unwrap().clone();
         read::<Given>(&parameters).unwrap().into_inquiry()
     }
@@ -159,9 +159,9 @@ mod tests {
             route: String::new(),
             roles: Vec::new(),
             users: Vec::new(),
-            ttl: Duration::from_secs(86_400),
+            ttl: Duration::from_hours(24),
         };
-        assert_eq!(inquiry(json!({})), expected);
+        assert_eq!(inquiry(&json!({})), expected);
     }
 
     #[test]
@@ -173,10 +173,10 @@ mod tests {
                 "note": { "type": "string", "required": false },
             }},
         });
-        let WaitsFor::Inquiry { schema, ttl, .. } = inquiry(given) else {
+        let WaitsFor::Inquiry { schema, ttl, .. } = inquiry(&given) else {
             panic!("no inquiry")
         };
-        assert_eq!(ttl, Duration::from_secs(60));
+        assert_eq!(ttl, Duration::from_mins(1));
         let expected = json!({
             "type": "object",
             "properties": { "pin": { "type": "integer" }, "note": { "type": "string" } },

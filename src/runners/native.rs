@@ -72,3 +72,77 @@ impl fmt::Debug for Native {
         f.debug_set().entries(self.names()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+    use crate::model::action::{Action, OnLost};
+    use crate::model::refs::ExecutionId;
+    use crate::runners::OutputSink;
+
+    struct Says(&'static str);
+
+    #[async_trait]
+    impl NativeAction for Says {
+        async fn run(&self, _call: &Call, _stop: &Stop) -> Outcome {
+            Outcome::succeeded(json!(self.0))
+        }
+    }
+
+    fn call(reference: &str, entry_point: &str) -> Call {
+        let action = Action {
+            reference: reference.parse().unwrap(),
+            description: String::new(),
+            enabled: true,
+            runner: "native".to_owned(),
+            entry_point: entry_point.into(),
+            parameters: BTreeMap::new(),
+            output_schema: BTreeMap::new(),
+            tags: Vec::new(),
+            notify: Value::Null,
+            on_lost: OnLost::Retry,
+            metadata_file: String::new(),
+        };
+        Call {
+            execution: ExecutionId::from_bytes([7; 12]),
+            attempt: 1,
+            action: Arc::new(action),
+            parameters: Map::new(),
+            user: "admin".to_owned(),
+            output: OutputSink::ignored(),
+            timeout: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_action_is_found_by_its_reference_or_its_entry_point() {
+        let mut native = Native::default();
+        native.add("core.uuid", Arc::new(Says("by reference")));
+        native.add("make_uuid", Arc::new(Says("by entry point")));
+        let cases = [
+            (
+                "core.uuid",
+                "make_uuid",
+                Outcome::succeeded(json!("by reference")),
+            ),
+            (
+                "my.uuid",
+                "/packs/my/actions/make_uuid",
+                Outcome::succeeded(json!("by entry point")),
+            ),
+            (
+                "my.other",
+                "",
+                Outcome::error("no native action is called my.other"),
+            ),
+        ];
+        for (reference, entry_point, outcome) in cases {
+            let end = native
+                .run(call(reference, entry_point), Stop::default())
+                .await;
+            assert_eq!(end, RunEnd::Finished(outcome), "{reference}");
+        }
+    }
+}

@@ -187,6 +187,19 @@ impl GuardDir {
         }
     }
 
+    /// Executions whose last attempt was not cleared away: it runs, or its daemon died. After a start it is the latter,
+    /// and [`Self::prove_dead`] clears it.
+    pub fn left_behind(&self) -> io::Result<Vec<ExecutionId>> {
+        let mut executions = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".lock"));
+            executions.extend(id.and_then(|id| id.parse::<ExecutionId>().ok()));
+        }
+        executions.sort_unstable();
+        Ok(executions)
+    }
+
     /// Runs a process for `call` until it, its time limit or `stop` ends it; with it ends its whole session.
     ///
     /// First it is proven that no earlier attempt is alive. Dropping the future ends the process as well.

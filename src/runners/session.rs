@@ -9,11 +9,13 @@ use std::io;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{self, Pid, Signal};
+use rustix::process::{self, Pid, Signal, WaitOptions};
 use serde::{Deserialize, Serialize};
 
 /// How often the process table is read while waiting for an end.
 const ROUND: Duration = Duration::from_millis(10);
+/// 200 ms: enough to get from `fork` to `setsid` on a busy machine.
+const ROUNDS_OF_A_MOMENT: u32 = 20;
 /// What SIGKILL has not ended after this many rounds (5 s) hangs in the kernel or belongs to another user.
 const ROUNDS_AFTER_KILL: u32 = 500;
 
@@ -26,8 +28,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Makes the calling process the leader of a session of its own.
+    /// Makes the calling process the leader of a session of its own, and the one who inherits orphans.
     pub(super) fn found() -> io::Result<Self> {
+        process::set_child_subreaper(Some(process::getpid()))?;
         let leader = process::setsid()?.as_raw_pid();
         let own =
             Stat::read(leader)?.ok_or_else(|| io::Error::other("this process is not in /proc"))?;
@@ -63,6 +66,28 @@ impl Session {
             }
         }
         Ok(members)
+    }
+
+    /// For the leader, when it waits for no child any more: has everybody ended? Since orphans come to it, that is so
+    /// when it has no children; the process table of a large host need not be read.
+    pub(super) fn is_over() -> io::Result<bool> {
+        loop {
+            match process::wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(None) => return Ok(false),
+                Err(Errno::CHILD) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// For the leader: gives those a moment who are about to end by themselves, or to start a session of their own (`setsid x &` as
+    /// the last thing a script does), then ends the others.
+    pub(super) fn end_after_a_moment(&self, grace: Duration) -> io::Result<Vec<Pid>> {
+        if Self::is_over()? || self.wait_until_empty(ROUNDS_OF_A_MOMENT)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.end(grace)
     }
 
     /// Asks all members to end, and ends those who have not done so after `grace`. Gives back who is left.

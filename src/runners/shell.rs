@@ -119,9 +119,10 @@ impl ShellParameters {
             };
         }
         let exported = GuardDir::identity(call).into_iter().chain(env);
-        let exports: String = exported
+        let exports = exported
             .map(|(name, value)| format!("export {name}={}\n", quote(&value)))
-            .collect();
+            .collect::<Vec<_>>()
+            .concat();
         // A `sudo` that needs no password leaves it on standard input: not for the command.
         let script = format!("exec </dev/null\n{exports}{text}");
         let (how, stdin) = match self.sudo_password {
@@ -202,10 +203,13 @@ pub(super) async fn run_shell(
 }
 
 fn lost(error: &ProcessError) -> Outcome {
-    let cause = std::error::Error::source(error)
-        .map(|cause| format!(": {cause}"))
-        .unwrap_or_default();
-    let result = json!({ "error": format!("{error}{cause}"), "succeeded": false, "failed": true });
+    let first: &dyn std::error::Error = error;
+    let chain = std::iter::successors(Some(first), |error| error.source());
+    let reason = chain
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ");
+    let result = json!({ "error": reason, "succeeded": false, "failed": true });
     let status = match error {
         ProcessError::Io(_) => ExecutionStatus::Failed,
         ProcessError::GuardLost { .. } | ProcessError::StillAlive(_) => ExecutionStatus::Abandoned,

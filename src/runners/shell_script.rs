@@ -198,7 +198,8 @@ impl Interpreter {
             let options = options
                 .iter()
                 .map(|option| format!("set {option}\n"))
-                .collect();
+                .collect::<Vec<_>>()
+                .concat();
             return Self::Shell {
                 program: program.to_owned(),
                 options,

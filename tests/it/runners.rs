@@ -51,13 +51,13 @@ impl Host {
     async fn command(&self, parameters: Value) -> Outcome {
         finished(
             ShellCommand::new(Arc::clone(&self.guards))
-                .run(call(parameters), Stop::default())
+                .run(call(&parameters), Stop::default())
                 .await,
         )
     }
 
     async fn script(&self, script: PathBuf, declared: Value, parameters: Value) -> Outcome {
-        let mut call = call(parameters);
+        let mut call = call(&parameters);
         let action = Arc::make_mut(&mut call.action);
         action.entry_point = script;
         action.parameters = declared
@@ -91,7 +91,7 @@ fn spec(how: &Value) -> ParameterSpec {
     }
 }
 
-fn call(parameters: Value) -> Call {
+fn call(parameters: &Value) -> Call {
     let action = Action {
         reference: "core.local".parse().unwrap(),
         description: String::new(),
@@ -133,7 +133,7 @@ async fn running(
     let runner = ShellCommand::new(Arc::clone(&host.guards));
     let call = Call {
         output,
-        ..call(json!({ "cmd": cmd }))
+        ..call(&json!({ "cmd": cmd }))
     };
     let stop = stop.clone();
     #[expect(clippy::disallowed_methods, reason = "the test has no supervisor")]
@@ -254,7 +254,7 @@ async fn a_timeout_ends_grandchildren_that_ignore_the_polite_signal() {
     let cmd = "set -m; (trap '' TERM; while :; do sleep 1; done) & echo $!; trap '' TERM; while :; do sleep 1; done";
     let call = Call {
         timeout: Some(Duration::from_millis(400)),
-        ..call(json!({ "cmd": cmd }))
+        ..call(&json!({ "cmd": cmd }))
     };
     let outcome = finished(
         ShellCommand::new(Arc::clone(&host.guards))
@@ -291,7 +291,7 @@ async fn a_stop_ends_a_command_politely() {
 async fn whoever_is_left_behind_ends_with_the_action_unless_in_a_session_of_his_own() {
     let host = Host::new();
     let outcome = host
-        .command(json!({"cmd": "sleep 100 & echo $!; setsid sleep 100 & echo $!"}))
+        .command(json!({"cmd": "sleep 100 & echo $!; mkfifo leaves; setsid sh -c 'echo $$ > leaves; exec sleep 100' & cat leaves", "cwd": host.dir.path()}))
         .await;
     assert_eq!(
         outcome.status,
@@ -311,7 +311,7 @@ async fn a_flood_of_output_is_bounded() {
     let (output, mut reader) = OutputSink::channel(4);
     let call = Call {
         output,
-        ..call(json!({"cmd": "echo first; yes | head -c 20000000; echo last"}))
+        ..call(&json!({"cmd": "echo first; yes | head -c 20000000; echo last"}))
     };
     let count = async {
         let mut streamed = 0;
@@ -327,6 +327,24 @@ async fn a_flood_of_output_is_bounded() {
     assert!(stdout.starts_with("first\ny\n") && stdout.ends_with("y\nlast"));
     assert!(stdout.contains("bytes left out") && stdout.len() < 1_100_000);
     assert!(streamed < 1_200_000, "{streamed}");
+}
+
+#[tokio::test]
+async fn a_guard_that_cannot_run_is_an_error_with_its_cause() {
+    let dir = tempfile::tempdir().unwrap();
+    let guards =
+        Arc::new(GuardDir::new(dir.path().join("guards"), dir.path().join("nothing")).unwrap());
+    let outcome = finished(
+        ShellCommand::new(guards)
+            .run(call(&json!({"cmd": "true"})), Stop::default())
+            .await,
+    );
+    assert_eq!(outcome.status, ExecutionStatus::Failed);
+    let error = outcome.result["error"].as_str().unwrap();
+    assert!(
+        error.starts_with("cannot run a child process under guard: No such file"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -381,6 +399,7 @@ async fn g03_a_second_attempt_starts_only_after_the_first_ones_processes_are_dea
     assert!(task.await.unwrap_err().is_cancelled());
     kill(&guard);
     assert!(!is_dead(&pid));
+    assert_eq!(host.guards.left_behind().unwrap(), [EXECUTION]);
     let second = host
         .command(json!({"cmd": format!("test -d /proc/{pid} && cat /proc/{pid}/stat || true")}))
         .await;

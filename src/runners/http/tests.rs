@@ -41,7 +41,7 @@ async fn server() -> String {
     format!("http://{address}")
 }
 
-fn call(parameters: Value) -> Call {
+fn call(parameters: &Value) -> Call {
     let action = Action {
         reference: "core.http".parse().unwrap(),
         description: String::new(),
@@ -76,7 +76,7 @@ async fn outcome_of(call: Call) -> Outcome {
 #[tokio::test]
 async fn a_request_carries_all_that_was_given() {
     let server = server().await;
-    let outcome = outcome_of(call(json!({
+    let outcome = outcome_of(call(&json!({
         "url": format!("{server}/seen?a=1"), "method": "put", "params": {"b": "x y"}, "body": {"k": 1},
         "headers": {"X-Own": 5}, "cookies": {"c": "d"}, "username": "u", "password": "p",
     })))
@@ -123,7 +123,7 @@ async fn only_200_to_206_is_a_success() {
         ),
     ];
     for (parameters, status, code, body) in cases {
-        let outcome = outcome_of(call(parameters.clone())).await;
+        let outcome = outcome_of(call(&parameters)).await;
         assert_eq!(outcome.status, status, "{parameters}");
         assert_eq!(outcome.result["status_code"], code, "{parameters}");
         assert_eq!(
@@ -163,7 +163,7 @@ async fn what_cannot_be_asked_says_why() {
         (json!({"url": "no address"}), "is not an address"),
     ];
     for (parameters, reason) in cases {
-        let outcome = outcome_of(call(parameters)).await;
+        let outcome = outcome_of(call(&parameters)).await;
         assert_eq!(outcome.status, ExecutionStatus::Failed, "{outcome:?}");
         assert!(
             outcome.result["error"].as_str().unwrap().contains(reason),
@@ -175,7 +175,7 @@ async fn what_cannot_be_asked_says_why() {
 #[tokio::test]
 async fn an_error_does_not_show_the_address() {
     let outcome = outcome_of(call(
-        json!({"url": "http://user:hunter2@127.0.0.1:1/?token=hunter2"}),
+        &json!({"url": "http://user:hunter2@127.0.0.1:1/?token=hunter2"}),
     ))
     .await;
     assert_eq!(outcome.status, ExecutionStatus::Failed);
@@ -188,7 +188,7 @@ async fn an_error_does_not_show_the_address() {
 #[tokio::test]
 async fn a_server_that_never_answers_is_a_timeout() {
     let server = server().await;
-    let mut call = call(json!({"url": format!("{server}/never")}));
+    let mut call = call(&json!({"url": format!("{server}/never")}));
     call.timeout = Some(Duration::from_millis(50));
     assert_eq!(outcome_of(call).await.status, ExecutionStatus::Timeout);
 }
@@ -199,7 +199,7 @@ async fn a_stop_ends_the_wait() {
     let stop = Stop::default();
     stop.raise();
     let end = HttpRequest
-        .run(call(json!({"url": format!("{server}/never")})), stop)
+        .run(call(&json!({"url": format!("{server}/never")})), stop)
         .await;
     let RunEnd::Finished(outcome) = end else {
         panic!("waits")

@@ -7,7 +7,7 @@ use crate::model::action::{Action, OnLost};
 use crate::model::refs::ExecutionId;
 use crate::runners::OutputChunk;
 
-fn call(script: &Path, parameters: Value, output: OutputSink) -> Call {
+fn call(script: &Path, parameters: &Value, output: OutputSink) -> Call {
     let action = Action {
         reference: "core.script".parse().unwrap(),
         description: String::new(),
@@ -38,7 +38,7 @@ async fn run_with(text: &str, output: OutputSink, stop: Stop) -> Outcome {
     fs::write(&script, text).unwrap();
     let call = call(
         &script,
-        json!({"name": "web", "count": 2, "list": [1.5, null]}),
+        &json!({"name": "web", "count": 2, "list": [1.5, null]}),
         output,
     );
     match RhaiScript::new().run(call, stop).await {
@@ -72,7 +72,7 @@ async fn what_goes_wrong_is_told_with_its_place() {
         ("sleep(1)", "no `sleep`"),
         ("timestamp()", "no `timestamp`"),
         ("eval(\"1\")", "eval"),
-        ("import \"other\" as o; 1", "other"),
+        ("import \"other\" as o; 1", "modules"),
         ("params.count = 3", "params"),
     ];
     for (text, expected) in cases {

@@ -15,7 +15,7 @@ use crate::model::action::ParameterSpec;
 use crate::model::execution::ExecutionStatus;
 
 /// StackStorm's, for calls that bring none.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 /// A result is stored and templated; what is larger belongs into a file.
 const MAX_BODY_BYTES: usize = 10 << 20;
 /// As browsers do.
@@ -85,7 +85,7 @@ struct Given {
     #[serde(default)]
     cookies: Map<String, Value>,
     #[serde(default)]
-    params: Value,
+    params: Map<String, Value>,
     #[serde(default)]
     body: Value,
     file_content: Option<String>,
@@ -206,15 +206,9 @@ fn request(
     let headers = headers(&given, call)?;
     let content = Content::of(&given, &headers);
     let mut request = client.request(method(&given, &content)?, url);
-    request = match &given.params {
-        Value::Object(pairs) => request.query(&as_texts(pairs)),
-        Value::Null => request,
-        other => {
-            return Err(Outcome::error(format!(
-                "`params` is an object of query parameters, not `{other}`"
-            )));
-        }
-    };
+    if !given.params.is_empty() {
+        request = request.query(&as_texts(&given.params));
+    }
     if given.username.is_some() || given.password.is_some() {
         request = request.basic_auth(given.username.unwrap_or_default(), given.password);
     }
@@ -233,7 +227,7 @@ fn method(given: &Given, content: &Content) -> Result<Method, Outcome> {
         .unwrap_or(by_content)
         .to_ascii_uppercase();
     name.parse()
-        .map_err(|_| Outcome::error(format!("`{name}` is not an HTTP method")))
+        .map_err(|error| Outcome::error(format!("`{name}` is not an HTTP method: {error}")))
 }
 
 fn headers(given: &Given, call: &Call) -> Result<HeaderMap, Outcome> {
@@ -251,7 +245,7 @@ fn headers(given: &Given, call: &Call) -> Result<HeaderMap, Outcome> {
     for (name, value) in &given.headers {
         let key: HeaderName = name
             .parse()
-            .map_err(|_| Outcome::error(format!("`{name}` is not a header name")))?;
+            .map_err(|error| Outcome::error(format!("`{name}` is not a header name: {error}")))?;
         headers.insert(key, header_value(name, &as_text(value))?);
     }
     if !given.cookies.is_empty() {
@@ -264,13 +258,10 @@ fn headers(given: &Given, call: &Call) -> Result<HeaderMap, Outcome> {
     Ok(headers)
 }
 
-/// The value may be secret: it is not in the message.
+/// The value may be secret: neither we nor the error repeat it.
 fn header_value(name: &str, value: &str) -> Result<HeaderValue, Outcome> {
-    HeaderValue::from_str(value).map_err(|_| {
-        Outcome::error(format!(
-            "the value of header `{name}` has a control character"
-        ))
-    })
+    let made = HeaderValue::from_str(value);
+    made.map_err(|error| Outcome::error(format!("header `{name}` cannot be sent: {error}")))
 }
 
 /// What the request carries.
@@ -300,7 +291,9 @@ impl Content {
                 serde_json::from_str(text).map_or_else(|_| Self::Text(text.clone()), Self::Json)
             }
             Value::String(text) => Self::Text(text.clone()),
-            other => Self::Json(other.clone()),
+            value @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                Self::Json(value.clone())
+            }
         }
     }
 

@@ -17,13 +17,14 @@ use super::{Call, Outcome, OutputSink, OutputStream, RunEnd, Runner, Stop};
 use crate::model::action::ParameterSpec;
 use crate::model::execution::ExecutionStatus;
 
-/// A few seconds of work on a slow machine.
-const MAX_OPERATIONS: u64 = 50_000_000;
+/// A second of work, more or less.
+const MAX_OPERATIONS: u64 = 10_000_000;
 const MAX_CALL_LEVELS: usize = 64;
 const MAX_EXPRESSION_DEPTH: usize = 64;
-/// Rhai checks sizes of whole values: nested ones count together.
-const MAX_STRING_BYTES: usize = 8 << 20;
-const MAX_ITEMS: usize = 1_000_000;
+/// Rhai checks sizes of whole values, nested ones counted together; times the number of variables that is 256 MiB.
+const MAX_STRING_BYTES: usize = 1 << 20;
+const MAX_ITEMS: usize = 50_000;
+const MAX_VARIABLES: usize = 256;
 /// Lines that may be printed; what a script has to say belongs into its result.
 const MAX_PRINTED_LINES: u64 = 10_000;
 
@@ -50,6 +51,8 @@ impl RhaiScript {
             .set_max_call_levels(MAX_CALL_LEVELS)
             .set_max_expr_depths(MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_DEPTH)
             .set_max_string_size(MAX_STRING_BYTES)
+            .set_max_variables(MAX_VARIABLES)
+            .set_max_modules(0)
             .set_max_array_size(MAX_ITEMS)
             .set_max_map_size(MAX_ITEMS)
             .disable_symbol("eval")
@@ -142,17 +145,7 @@ fn stopped() -> Outcome {
 fn failed(failure: &EvalAltResult, script: &Path) -> Outcome {
     let inner = failure.unwrap_inner();
     let at = inner.position();
-    let (reason, thrown) = match inner {
-        EvalAltResult::ErrorRuntime(value, _) => (
-            value.to_string(),
-            from_dynamic(value).unwrap_or(Value::Null),
-        ),
-        EvalAltResult::ErrorTooManyOperations(_) => (
-            format!("the script did not end within {MAX_OPERATIONS} operations"),
-            Value::Null,
-        ),
-        other => (without_position(other), Value::Null),
-    };
+    let (reason, thrown) = reason(inner);
     let name = script.file_name().unwrap_or_default().to_string_lossy();
     let mut result = json!({ "error": format!("{name}{}: {reason}", place(at)) });
     if let Some(result) = result.as_object_mut() {
@@ -163,6 +156,22 @@ fn failed(failure: &EvalAltResult, script: &Path) -> Outcome {
         }
     }
     Outcome::failed(result)
+}
+
+fn reason(failure: &EvalAltResult) -> (String, Value) {
+    if let EvalAltResult::ErrorRuntime(value, _) = failure {
+        return (
+            value.to_string(),
+            from_dynamic(value).unwrap_or(Value::Null),
+        );
+    }
+    if matches!(failure, EvalAltResult::ErrorTooManyOperations(_)) {
+        return (
+            format!("the script did not end within {MAX_OPERATIONS} operations"),
+            Value::Null,
+        );
+    }
+    (without_position(failure), Value::Null)
 }
 
 fn place(at: Position) -> String {
