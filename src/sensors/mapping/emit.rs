@@ -57,7 +57,8 @@ impl Emits {
     /// Adds what `poll` returned: maps of `trigger`, `payload` and the options.
     pub(super) fn push_map(&self, emit: &Map) -> NativeResult<()> {
         let trigger = emit.get("trigger").and_then(|value| value.clone().into_immutable_string().ok());
-        let trigger = trigger.ok_or_else(|| mistake("an emitted map has no `trigger`; write `trigger: \"pack.name\"`"))?;
+        let trigger =
+            trigger.ok_or_else(|| mistake("an emitted map has no `trigger`; write `trigger: \"pack.name\"`"))?;
         let payload = emit.get("payload").cloned().unwrap_or_else(|| Map::new().into());
         let mut options = emit.clone();
         options.retain(|name, _| name != "trigger" && name != "payload");
@@ -88,7 +89,8 @@ fn read(trigger: &str, payload: &Dynamic, options: &Map) -> NativeResult<Emit> {
     }
     Ok(Emit {
         trigger: trigger.parse().map_err(|error| mistake(format!("emit: {error}")))?,
-        payload: from_dynamic(payload).map_err(|error| mistake(format!("emit: the payload is not plain data: {error}")))?,
+        payload: from_dynamic(payload)
+            .map_err(|error| mistake(format!("emit: the payload is not plain data: {error}")))?,
         dedupe_key,
         occurred_at: occurred_at(options)?,
         delay,

@@ -16,7 +16,7 @@ use self::emit::Emits;
 use self::script::{Failure, Script};
 
 pub use self::emit::Emit;
-pub use self::poller::{HttpGet, PollError, Poller, Polled};
+pub use self::poller::{HttpGet, PollError, Polled, Poller};
 pub use self::script::{MapperError, ScriptFailure};
 
 /// A request as scripts see it.
@@ -52,6 +52,15 @@ pub enum MapError {
     Script(#[from] ScriptFailure),
 }
 
+impl From<Failure> for MapError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Broken(failure) => Self::Script(failure),
+            Failure::Thrown { status, reason } => Self::Rejected { status, reason },
+        }
+    }
+}
+
 /// A compiled `fn map(request)` or `fn map(request, config)`.
 #[derive(Debug, Clone)]
 pub struct Mapper(Script);
@@ -75,11 +84,8 @@ impl Mapper {
             "body": request.body,
             "content_type": request.content_type,
         });
-        match self.0.call(&engine, &argument, config) {
-            Ok(_) => Ok(emits.take()),
-            Err(Failure::Broken(failure)) => Err(failure.into()),
-            Err(Failure::Thrown { status, reason }) => Err(MapError::Rejected { status, reason }),
-        }
+        let _returned = self.0.call(&engine, &argument, config)?; // what counts was emitted
+        Ok(emits.take())
     }
 }
 

@@ -26,6 +26,15 @@ pub enum PollError {
     Script(#[from] ScriptFailure),
 }
 
+impl From<Failure> for PollError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Broken(failure) => Self::Script(failure),
+            Failure::Thrown { reason, .. } => Self::GaveUp { reason },
+        }
+    }
+}
+
 /// What a poll brought.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Polled {
@@ -53,30 +62,27 @@ impl Poller {
         let mut engine = engine();
         emits.offer_to(&mut engine);
         offer_http_get(&mut engine, http_get);
-        let explain = |failure| match failure {
-            Failure::Broken(failure) => PollError::Script(failure),
-            Failure::Thrown { reason, .. } => PollError::GaveUp { reason },
-        };
-        let answer = self.0.call(&engine, state, config).map_err(explain)?;
+        let answer = self.0.call(&engine, state, config)?;
         let state = self.read_answer(&answer, state, &emits)?;
         Ok(Polled { state, emits: emits.take() })
     }
 
-    fn read_answer(&self, answer: &Dynamic, old_state: &Value, emits: &Emits) -> Result<Value, ScriptFailure> {
+    fn read_answer(&self, answer: &Dynamic, old_state: &Value, emits: &Emits) -> Result<Value, Failure> {
         if answer.is_unit() {
             return Ok(old_state.clone());
         }
-        let shape = || self.0.broken("`poll` must return nothing or `#{state: …, emit: […]}`");
+        let shape = || Failure::Broken(self.0.broken("`poll` must return nothing or `#{state: …, emit: […]}`"));
         let answer = answer.as_map_ref().map_err(|_| shape())?;
         if answer.keys().any(|name| name != "state" && name != "emit") {
             return Err(shape());
         }
         if let Some(list) = answer.get("emit").filter(|list| !list.is_unit()) {
             let list = list.as_array_ref().map_err(|_| shape())?;
-            push_all(&list, emits).map_err(|error| self.0.broken(error.to_string()))?;
+            push_all(&list, emits).map_err(|error| self.0.explain(*error))?;
         }
         match answer.get("state") {
-            Some(state) => from_dynamic(state).map_err(|error| self.0.broken(format!("state is not plain data: {error}"))),
+            Some(state) => from_dynamic(state)
+                .map_err(|error| Failure::Broken(self.0.broken(format!("the state is not plain data: {error}")))),
             None => Ok(old_state.clone()),
         }
     }

@@ -4,10 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use rhai::packages::{Package, StandardPackage};
 use rhai::serde::to_dynamic;
-use rhai::{AST, Dynamic, Engine, EvalAltResult, Position, Scope, Shared};
+use rhai::{AST, Dynamic, Engine, EvalAltResult, Map, Module, Position, Scope, ScriptFuncDef, Shared};
 use serde_json::Value;
 
-use crate::sensors::body::{BodyLimits, parse_json};
+use crate::sensors::body::{BodyError, BodyLimits, parse_json};
 
 use super::time_text;
 
@@ -50,16 +50,38 @@ pub struct ScriptFailure {
 /// How a call ended badly.
 pub(super) enum Failure {
     /// The script said no, by `throw` or `reject`.
-    Thrown { status: u16, reason: String },
+    Thrown {
+        status: u16,
+        reason: String,
+    },
     Broken(ScriptFailure),
+}
+
+/// What the entry function is called inside the engine.
+const ENTRY: &str = "sensor_entry";
+
+/// A script's own `fn map(x)` would take the place of the arrays' `map` in `list.map(|x| …)`: it gets another name.
+fn rename_entry(ast: &AST, entry: &str) -> AST {
+    let mut functions = Module::new();
+    for (.., function) in ast.shared_lib().iter_script_fn_info() {
+        let mut function = ScriptFuncDef::clone(function);
+        if function.name == entry {
+            function.name = ENTRY.into();
+        }
+        functions.set_script_fn(function);
+    }
+    AST::new(ast.statements().iter().cloned(), functions)
 }
 
 pub(super) type NativeResult<T> = Result<T, Box<EvalAltResult>>;
 
-/// An error that blames the script, not its input.
+/// What is thrown when the script, not its input, is to blame: told apart by its type.
+#[derive(Clone)]
+struct Mistake(String);
+
+/// An error that blames the script.
 pub(super) fn mistake(message: impl Into<String>) -> Box<EvalAltResult> {
-    let message: String = message.into();
-    Box::new(EvalAltResult::ErrorSystem(String::new(), message.into()))
+    Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(Mistake(message.into())), Position::NONE))
 }
 
 /// An error that blames the input; scripts may catch it.
@@ -72,17 +94,11 @@ pub(super) fn refusal(message: impl Into<String>) -> Box<EvalAltResult> {
 pub(super) struct Script {
     ast: Arc<AST>,
     file: Arc<str>,
-    entry: &'static str,
     takes_config: bool,
 }
 
 impl Script {
-    pub(super) fn compile(
-        source: &str,
-        file: &str,
-        entry: &'static str,
-        parameter: &str,
-    ) -> Result<Self, MapperError> {
+    pub(super) fn compile(source: &str, file: &str, entry: &'static str, parameter: &str) -> Result<Self, MapperError> {
         let ast = engine().compile(source).map_err(|error| {
             let (line, column) = place(error.position());
             MapperError { file: file.to_owned(), line, column, message: error.err_type().to_string() }
@@ -99,7 +115,7 @@ impl Script {
             Some(other) => return wrong(format!("function `{entry}` has {other} parameters")),
             None => return wrong(format!("the script has no function `{entry}`")),
         };
-        Ok(Self { ast: Arc::new(ast), file: file.into(), entry, takes_config })
+        Ok(Self { ast: Arc::new(rename_entry(&ast, entry)), file: file.into(), takes_config })
     }
 
     pub(super) fn call(&self, engine: &Engine, argument: &Value, config: &Value) -> Result<Dynamic, Failure> {
@@ -108,11 +124,12 @@ impl Script {
 
     fn try_call(&self, engine: &Engine, argument: &Value, config: &Value) -> NativeResult<Dynamic> {
         let argument = to_dynamic(argument)?;
+        let config = if config.is_null() { Map::new().into() } else { to_dynamic(config)? };
         let scope = &mut Scope::new();
         if self.takes_config {
-            engine.call_fn(scope, &self.ast, self.entry, (argument, to_dynamic(config)?))
+            engine.call_fn(scope, &self.ast, ENTRY, (argument, config))
         } else {
-            engine.call_fn(scope, &self.ast, self.entry, (argument,))
+            engine.call_fn(scope, &self.ast, ENTRY, (argument,))
         }
     }
 
@@ -123,11 +140,15 @@ impl Script {
 
     pub(super) fn explain(&self, error: EvalAltResult) -> Failure {
         let mut innermost = innermost(error);
-        if let EvalAltResult::ErrorRuntime(thrown, _) = &innermost {
-            return thrown_failure(thrown);
-        }
         let (line, column) = place(innermost.take_position());
-        Failure::Broken(ScriptFailure { line, column, ..self.broken(innermost.to_string()) })
+        let message = match &innermost {
+            EvalAltResult::ErrorRuntime(thrown, _) => match thrown.read_lock::<Mistake>() {
+                Some(mistake) => mistake.0.clone(),
+                None => return thrown_failure(thrown),
+            },
+            _ => innermost.to_string(),
+        };
+        Failure::Broken(ScriptFailure { line, column, ..self.broken(message) })
     }
 }
 
@@ -156,7 +177,7 @@ fn place(position: Position) -> (usize, usize) {
 
 /// An engine with the standard functions, the helpers that every script has, and all limits.
 pub(super) fn engine() -> Engine {
-    static STANDARD: OnceLock<Shared<rhai::Module>> = OnceLock::new();
+    static STANDARD: OnceLock<Shared<Module>> = OnceLock::new();
     let standard = STANDARD.get_or_init(|| StandardPackage::new().as_shared_module());
     let mut engine = Engine::new_raw();
     engine.register_global_module(Shared::clone(standard));
@@ -173,8 +194,7 @@ pub(super) fn engine() -> Engine {
 
 fn register_helpers(engine: &mut Engine) {
     engine.register_fn("parse_json", |text: &str| -> NativeResult<Dynamic> {
-        let value = parse_json(text, BodyLimits::default()).map_err(|error| refusal(error.to_string()))?;
-        to_dynamic(value)
+        to_dynamic(parse_json(text, BodyLimits::default()).map_err(|error| refusal(explain_text(&error)))?)
     });
     engine.register_fn("reject", |reason: &str| -> NativeResult<()> { Err(refusal(reason)) });
     engine.register_fn("to_time", |time: Dynamic| -> NativeResult<String> {
@@ -185,4 +205,13 @@ fn register_helpers(engine: &mut Engine) {
     engine.register_fn("timestamp", || -> NativeResult<()> { Err(mistake("a sensor script has no clock")) });
     engine.register_fn("sleep", |_seconds: i64| -> NativeResult<()> { Err(mistake("a sensor script cannot wait")) });
     engine.register_fn("sleep", |_seconds: f64| -> NativeResult<()> { Err(mistake("a sensor script cannot wait")) });
+}
+
+/// A text inside of a body is not the body.
+fn explain_text(error: &BodyError) -> String {
+    match error {
+        BodyError::NotJson { problem } => format!("the text is not JSON: {problem}"),
+        BodyError::TooDeep { max_depth } => format!("the JSON text is nested deeper than {max_depth} levels"),
+        BodyError::NotUtf8 { .. } | BodyError::UnknownType { .. } => error.to_string(),
+    }
 }

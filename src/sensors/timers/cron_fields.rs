@@ -30,16 +30,8 @@ const MINUTE: Field = plain("minute", 0, 59);
 const SECOND: Field = plain("second", 0, 59);
 
 /// From coarse to fine, each with what it defaults to when something coarser is the finest one given.
-const ORDER: [(Field, &str); 8] = [
-    (YEAR, "*"),
-    (MONTH, "1"),
-    (DAY, "1"),
-    (WEEK, "*"),
-    (DAY_OF_WEEK, "*"),
-    (HOUR, "0"),
-    (MINUTE, "0"),
-    (SECOND, "0"),
-];
+const ORDER: [(Field, &str); 8] =
+    [(YEAR, "*"), (MONTH, "1"), (DAY, "1"), (WEEK, "*"), (DAY_OF_WEEK, "*"), (HOUR, "0"), (MINUTE, "0"), (SECOND, "0")];
 
 /// The fields of a `CronTimer`.
 #[derive(Debug, Clone)]

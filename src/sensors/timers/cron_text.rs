@@ -69,7 +69,8 @@ impl CronText {
 }
 
 fn split(text: &str) -> Result<[&str; 5], ScheduleError> {
-    const REMEDY: &str = "write five fields, minute hour day month weekday, as in \"*/5 * * * *\", or a nickname such as @daily";
+    const REMEDY: &str =
+        "write five fields, minute hour day month weekday, as in \"*/5 * * * *\", or a nickname such as @daily";
     let known = NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim()));
     let fields: Vec<&str> = known.map_or(text, |(_, fields)| *fields).split_whitespace().collect();
     <[&str; 5]>::try_from(fields)
