@@ -20,3 +20,4 @@ pub mod datastore;
 pub mod runners;
 pub mod governor;
 pub mod store;
+pub mod sensors;
