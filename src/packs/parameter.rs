@@ -96,7 +96,9 @@ pub fn translate_schema(raw: &Value) -> Result<Value, String> {
     match raw {
         Value::Object(attributes) => translate_map(attributes).map(Value::Object),
         Value::Bool(_) | Value::Null => Ok(raw.clone()),
-        _ => Err("a schema must be a map, as `{type: object, properties: …}`".to_owned()),
+        Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err("a schema must be a map, as `{type: object, properties: …}`".to_owned())
+        }
     }
 }
 
@@ -111,7 +113,6 @@ fn translate_map(attributes: &Map<String, Value>) -> Result<Map<String, Value>, 
     let mut schema = Map::new();
     for (name, value) in attributes {
         match name.as_str() {
-            "position" | "immutable" => {}
             "required" => require(value.as_array().cloned().unwrap_or_default(), &mut schema),
             "type" => {
                 schema.insert(name.clone(), checked_type(value)?);
@@ -126,7 +127,7 @@ fn translate_map(attributes: &Map<String, Value>) -> Result<Map<String, Value>, 
             "additionalItems" if attributes.get("items").is_some_and(Value::is_array) => {
                 schema.insert("items".to_owned(), translate_schema(value)?);
             }
-            "additionalItems" => {}
+            "position" | "immutable" | "additionalItems" => {}
             "items" | "additionalProperties" | "not" => {
                 schema.insert(name.clone(), translate_schema(value)?);
             }
