@@ -220,6 +220,13 @@ trigger_types:
 }
 
 #[test]
+fn a_trigger_type_with_a_wrong_schema_accepts_anything() {
+    let (trigger, findings) = read(trigger::read_trigger_type, "name: t\npayload_schema: {type: obj}\n");
+    assert_eq!(trigger.unwrap().payload_schema, json!(null));
+    assert!(findings[0].starts_with("warning `payload_schema`: `obj` is not a type"), "{findings:?}");
+}
+
+#[test]
 fn a_webhook_sensor_brings_its_script() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("map.rhai"), "fn map(request) { [] }").unwrap();

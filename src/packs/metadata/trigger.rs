@@ -23,24 +23,21 @@ pub fn read_trigger_type(node: &Node, origin: &Origin, report: &mut Report) -> O
     Some(TriggerType {
         reference: reference?,
         description,
-        payload_schema: payload_schema?,
-        parameters_schema: parameters_schema?,
+        payload_schema,
+        parameters_schema,
         metadata_file: origin.metadata_file.clone(),
     })
 }
 
-/// A schema; absent or empty accepts anything.
-fn read_schema(key: &'static str, fields: &mut Fields<'_>, report: &mut Report) -> Option<Value> {
+/// A schema; absent or empty accepts anything. StackStorm lets a wrong one pass, so it is only warned about.
+fn read_schema(key: &'static str, fields: &mut Fields<'_>, report: &mut Report) -> Value {
     let raw = fields.json(key);
     if raw.as_object().is_some_and(serde_json::Map::is_empty) {
-        return Some(Value::Null);
+        return Value::Null;
     }
-    match translate_schema(&raw) {
-        Ok(schema) => Some(schema),
-        Err(error) => {
-            let span = fields.entry(key).and_then(Entry::place);
-            report.error(span, format!("`{key}`: {error}"));
-            None
-        }
-    }
+    translate_schema(&raw).unwrap_or_else(|error| {
+        let span = fields.entry(key).and_then(Entry::place);
+        report.warning(span, format!("`{key}`: {error}")).help("until it is corrected, anything is accepted");
+        Value::Null
+    })
 }
