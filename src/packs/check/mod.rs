@@ -288,7 +288,7 @@ fn required_of<'a>(
         let specs = [action.parameters.get(*name), runner.get(*name)];
         let mut specs = specs.into_iter().flatten();
         let required = specs.clone().any(|spec| spec.required);
-        required && specs.all(|spec| spec.default.is_none())
+        required && specs.all(|spec| spec.default.as_ref().is_none_or(Value::is_null))
     })
 }
 

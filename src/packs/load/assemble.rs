@@ -129,7 +129,7 @@ fn report(loading: &mut Loading<'_>, problems: Problems) {
     }
 }
 
-/// Marks what is broken and sums up; of `replaced` objects the findings have been reported with the text that was given up.
+/// Marks what is broken and sums up; findings about `replaced` objects were reported with the text that was given up.
 fn conclude(
     mut loading: Loading<'_>,
     mut catalogue: Catalogue,
