@@ -6,6 +6,7 @@
 pub mod diagnostic;
 pub mod yaml;
 pub mod suggest;
+pub mod digest;
 pub mod fields;
 pub mod parameter;
 pub mod metadata;

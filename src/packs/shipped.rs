@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
+use crate::packs::digest::sha256_of_parts;
 
 /// Path below the folder of packs, and content.
 const SHIPPED: &[(&str, &str)] = &[
@@ -57,14 +57,7 @@ pub fn unpack(folder: &Path) -> io::Result<PathBuf> {
 
 /// Changes whenever a shipped file does.
 fn version() -> String {
-    let mut digest = Sha256::new();
-    for (path, content) in SHIPPED {
-        digest.update(path.as_bytes());
-        digest.update([0]);
-        digest.update(content.as_bytes());
-        digest.update([0]);
-    }
-    digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    sha256_of_parts(SHIPPED.iter().flat_map(|(path, content)| [*path, *content])).chars().take(12).collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::model::action::{Action, ParameterSpec};
 use crate::model::pack::{Alias, Catalogue, Policy};
-use crate::model::refs::ActionRef;
+use crate::model::refs::{ActionRef, TriggerTypeRef};
 use crate::model::rule::Rule;
 use crate::model::trigger::{Sensor, SensorSource, Trigger};
 use crate::packs::diagnostic::Severity;
@@ -153,18 +153,6 @@ impl Checks<'_> {
         }
     }
 
-    /// An action alias against the catalogue.
-    pub fn alias(&self, alias: &Alias, catalogue: &Catalogue) -> Vec<Problem> {
-        let known = catalogue.actions.contains_key(&alias.action);
-        if known { Vec::new() } else { vec![unknown_action(&["action_ref"], &alias.action, catalogue)] }
-    }
-
-    /// A policy against the catalogue.
-    pub fn policy(&self, policy: &Policy, catalogue: &Catalogue) -> Vec<Problem> {
-        let known = catalogue.actions.contains_key(&policy.resource);
-        if known { Vec::new() } else { vec![unknown_action(&["resource_ref"], &policy.resource, catalogue)] }
-    }
-
     fn unknown_runner(&self, action: &Action) -> Problem {
         let path = ["runner_type"];
         if FOREIGN_RUNNERS.contains(&action.runner.as_str()) {
@@ -206,6 +194,18 @@ impl Checks<'_> {
     }
 }
 
+/// An action alias against the catalogue.
+pub fn check_alias(alias: &Alias, catalogue: &Catalogue) -> Vec<Problem> {
+    let known = catalogue.actions.contains_key(&alias.action);
+    if known { Vec::new() } else { vec![unknown_action(&["action_ref"], &alias.action, catalogue)] }
+}
+
+/// A policy against the catalogue.
+pub fn check_policy(policy: &Policy, catalogue: &Catalogue) -> Vec<Problem> {
+    let known = catalogue.actions.contains_key(&policy.resource);
+    if known { Vec::new() } else { vec![unknown_action(&["resource_ref"], &policy.resource, catalogue)] }
+}
+
 /// Marks as broken what leans on something broken; gives what to report, by unique id.
 pub(crate) fn spread(catalogue: &mut Catalogue) -> BTreeMap<String, Vec<Problem>> {
     let mut found = BTreeMap::new();
@@ -234,7 +234,7 @@ fn unknown_action(path: &[&str], reference: &ActionRef, catalogue: &Catalogue) -
 /// Does the trigger type exist, and do the parameters fit its schema?
 fn check_trigger(trigger: &Trigger, catalogue: &Catalogue) -> Vec<Problem> {
     let Some(declared) = catalogue.trigger_types.get(&trigger.trigger_type) else {
-        let names = catalogue.trigger_types.keys().map(|reference| reference.as_str());
+        let names = catalogue.trigger_types.keys().map(TriggerTypeRef::as_str);
         let help = did_you_mean(trigger.trigger_type.as_str(), names);
         let what = format!("there is no trigger type `{}`", trigger.trigger_type);
         return vec![Problem::error(&["trigger", "type"], what).with_help(help)];
@@ -288,7 +288,7 @@ fn required_of<'a>(
         let specs = [action.parameters.get(*name), runner.get(*name)];
         let mut specs = specs.into_iter().flatten();
         let required = specs.clone().any(|spec| spec.required);
-        required && specs.all(|spec| spec.default.is_none())
+        required && specs.all(|spec| spec.default.as_ref().is_none_or(Value::is_null))
     })
 }
 

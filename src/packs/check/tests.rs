@@ -90,7 +90,7 @@ fn a_rule_must_fit_its_trigger_and_its_action() {
             json!({"type": "core.st2.webhook", "parameters": {"ulr": "a"}}),
             json!({"ref": "core.noop"}),
             vec![
-                "trigger/parameters/ulr: trigger type `core.st2.webhook` has no parameter `ulr`",
+                "trigger/parameters/ulr: trigger type `core.st2.webhook` has no parameter `ulr` (did you mean `url`?)",
                 "trigger/type: trigger type `core.st2.webhook` needs the parameter `url`, which is not given",
             ],
         ),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use crate::model::pack::Catalogue;
 use crate::model::trigger::TriggerType;
-use crate::packs::check::{Checks, Problem, spread};
+use crate::packs::check::{Checks, Problem, check_alias, check_policy, spread};
 use crate::packs::diagnostic::{Report, Severity};
+use crate::packs::digest::sha256;
 
 use super::object::{Item, Object, read_item};
-use super::read::{parse_good, sha256};
+use super::read::parse_good;
 use super::{Loaded, Loading, Source};
 
 /// Checks what was read; objects that fail are replaced by their last good version and all is checked again.
@@ -38,7 +39,9 @@ fn catalogue_of(loading: &Loading<'_>) -> Catalogue {
         match &object.parsed.value {
             Item::Trigger(item) => add_trigger_type(&mut catalogue, item),
             Item::Sensor(item, types) => {
-                types.iter().for_each(|declared| add_trigger_type(&mut catalogue, declared));
+                for declared in types {
+                    add_trigger_type(&mut catalogue, declared);
+                }
                 catalogue.sensors.insert(item.reference.clone(), Arc::new((**item).clone()));
             }
             Item::Action(item) => {
@@ -74,8 +77,8 @@ fn check_all(objects: &BTreeMap<String, Object>, catalogue: &Catalogue, checks: 
         Item::Sensor(item, _) => checks.sensor(item),
         Item::Action(item) => checks.action(item),
         Item::Rule(item) => checks.rule(item, catalogue),
-        Item::Alias(item) => checks.alias(item, catalogue),
-        Item::Policy(item) => checks.policy(item, catalogue),
+        Item::Alias(item) => check_alias(item, catalogue),
+        Item::Policy(item) => check_policy(item, catalogue),
     };
     let found = objects.iter().map(|(uid, object)| (uid.clone(), check(object)));
     found.filter(|(_, problems)| !problems.is_empty()).collect()
@@ -126,7 +129,7 @@ fn report(loading: &mut Loading<'_>, problems: Problems) {
     }
 }
 
-/// Marks what is broken and sums up; of `replaced` objects the findings have been reported with the text that was given up.
+/// Marks what is broken and sums up; findings about `replaced` objects were reported with the text that was given up.
 fn conclude(
     mut loading: Loading<'_>,
     mut catalogue: Catalogue,

@@ -5,9 +5,8 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-
 use crate::packs::diagnostic::{Diagnostic, Report};
+use crate::packs::digest::sha256;
 use crate::packs::yaml::{self, MAX_BYTES, Node};
 
 use super::object::Item;
@@ -121,11 +120,6 @@ pub(super) fn parse_good<T>(
     let node = yaml::read(label, &text, &mut aside)?;
     let value = read(&node, &mut aside)?;
     (!aside.has_errors()).then(|| Parsed { value, node, file: label.to_owned(), text, kept: true })
-}
-
-/// Lower-case hex of the text's SHA-256.
-pub(super) fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One byte more than the limit is enough to know that the limit is passed.

@@ -156,12 +156,7 @@ fn a_change_that_does_not_compile_keeps_the_last_good_version() {
     let kept = &second.catalogue.rules[&"default.a".parse().unwrap()];
     assert_eq!(kept.description, "");
     assert_eq!(second.catalogue.broken, BTreeMap::new());
-    assert_eq!(
-        second.diagnostics[0].what,
-        "keeping the version of `rule:default:a` that was good before (sha256 ".to_owned()
-            + &second.sources["rule:default:a"].sha256[..12]
-            + ")"
-    );
+    assert!(second.diagnostics[0].what.starts_with("keeping the version of `rule:default:a`"));
     assert_eq!(
         second.diagnostics[1].render(),
         "\

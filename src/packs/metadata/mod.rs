@@ -18,9 +18,10 @@ use crate::model::action::ParameterSpec;
 use crate::model::refs::Ref;
 use crate::packs::diagnostic::Report;
 use crate::packs::fields::Fields;
-use crate::packs::parameter::{translate, unknown_attributes};
+use crate::packs::parameter::unknown_attributes;
 use crate::packs::suggest::closest;
 use crate::packs::yaml::Entry;
+use crate::schema::translate_parameter;
 
 /// Where the metadata that is being read comes from.
 #[derive(Debug, Clone)]
@@ -94,7 +95,7 @@ fn read_parameter(entry: &Entry, report: &mut Report) -> Option<(String, Paramet
             report.help(help);
         }
     }
-    match translate(&raw) {
+    match translate_parameter(&raw) {
         Ok(spec) => Some((entry.key.clone(), spec)),
         Err(error) => {
             report.error(entry.place(), format!("parameter `{}`: {error}", entry.key));

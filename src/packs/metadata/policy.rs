@@ -99,7 +99,7 @@ fn read_retry(node: &Node, report: &mut Report) -> Option<PolicyRule> {
     if !(1..=5).contains(&max_retry_count) {
         report.warning(node.locate(&["max_retry_count"]), "StackStorm allows 1 to 5 retries");
     }
-    if delay > Duration::from_secs(120) {
+    if delay > Duration::from_mins(2) {
         report.warning(node.locate(&["delay"]), "StackStorm allows a delay of at most 120 seconds");
     }
     Some(PolicyRule::Retry { on: on?.ok()?, max_retry_count, delay })

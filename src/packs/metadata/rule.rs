@@ -66,13 +66,11 @@ fn read_part<T>(
     report: &mut Report,
     read: fn(&Node, &mut Report) -> Option<T>,
 ) -> Option<T> {
-    match fields.node(key) {
-        Some(node) => read(node, report),
-        None => {
-            fields.missing(key, report);
-            None
-        }
+    let node = fields.node(key);
+    if node.is_none() {
+        fields.missing(key, report);
     }
+    read(node?, report)
 }
 
 fn read_trigger(node: &Node, report: &mut Report) -> Option<Trigger> {

@@ -108,7 +108,7 @@ fn wrong_fields_are_named_with_the_way_out() {
         ("name: a\nrunner_type: noop\non_lost: retyr\n", "error `on_lost` cannot be `retyr` (did you mean `retry`?)"),
         (
             "name: a\nrunner_type: noop\nparameters: {x: {type: sting}}\n",
-            "error parameter `x`: `sting` is not a type; did you mean `string`?",
+            "error parameter `x`: \"sting\" is not a type; the types are string, integer, number, boolean, array, object, null",
         ),
         (
             "name: a\nrunner_type: noop\nparameters: {x: {position: 0}, y: {position: 0}}\n",
@@ -217,6 +217,13 @@ trigger_types:
     assert_eq!(sensor.source, SensorSource::Python { class_name: "FileSensor".to_owned() });
     assert_eq!(types[0].reference.as_str(), "p.file.changed");
     assert_eq!(types[0].payload_schema["required"], json!(["path"]));
+}
+
+#[test]
+fn a_trigger_type_with_a_wrong_schema_accepts_anything() {
+    let (trigger, findings) = read(trigger::read_trigger_type, "name: t\npayload_schema: {type: obj}\n");
+    assert_eq!(trigger.unwrap().payload_schema, json!(null));
+    assert!(findings[0].starts_with("warning `payload_schema`: \"obj\" is not a type"), "{findings:?}");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use crate::model::trigger::TriggerType;
 use crate::packs::diagnostic::Report;
 use crate::packs::fields::Fields;
 use crate::packs::metadata::{BOOKKEEPING, Origin, read_reference};
-use crate::packs::parameter::translate_schema;
 use crate::packs::yaml::{Entry, Node};
+use crate::schema::translate_schema;
 
 /// A trigger type.
 pub fn read_trigger_type(node: &Node, origin: &Origin, report: &mut Report) -> Option<TriggerType> {
@@ -23,24 +23,21 @@ pub fn read_trigger_type(node: &Node, origin: &Origin, report: &mut Report) -> O
     Some(TriggerType {
         reference: reference?,
         description,
-        payload_schema: payload_schema?,
-        parameters_schema: parameters_schema?,
+        payload_schema,
+        parameters_schema,
         metadata_file: origin.metadata_file.clone(),
     })
 }
 
-/// A schema; absent or empty accepts anything.
-fn read_schema(key: &'static str, fields: &mut Fields<'_>, report: &mut Report) -> Option<Value> {
+/// A schema; absent or empty accepts anything. StackStorm lets a wrong one pass, so it is only warned about.
+fn read_schema(key: &'static str, fields: &mut Fields<'_>, report: &mut Report) -> Value {
     let raw = fields.json(key);
-    if raw.as_object().is_some_and(serde_json::Map::is_empty) {
-        return Some(Value::Null);
+    if raw.is_null() || raw.as_object().is_some_and(serde_json::Map::is_empty) {
+        return Value::Null;
     }
-    match translate_schema(&raw) {
-        Ok(schema) => Some(schema),
-        Err(error) => {
-            let span = fields.entry(key).and_then(Entry::place);
-            report.error(span, format!("`{key}`: {error}"));
-            None
-        }
-    }
+    translate_schema(&raw).unwrap_or_else(|error| {
+        let span = fields.entry(key).and_then(Entry::place);
+        report.warning(span, format!("`{key}`: {error}")).help("until it is corrected, anything is accepted");
+        Value::Null
+    })
 }

@@ -3,11 +3,12 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::*;
+use crate::packs::diagnostic::Diagnostic;
 
 fn read_text(file: &str, text: &str) -> (Option<Node>, Vec<String>) {
     let mut report = Report::new(file, text.into());
     let node = read(file, text, &mut report);
-    (node, report.into_diagnostics().iter().map(|diagnostic| diagnostic.render()).collect())
+    (node, report.into_diagnostics().iter().map(Diagnostic::render).collect())
 }
 
 fn value(text: &str) -> Value {
