@@ -5,3 +5,4 @@
 pub mod model;
 pub mod runners;
 pub mod governor;
+pub mod store;

@@ -1,0 +1,153 @@
+//! Content that outlives its files: the last good version of each object, the API's own layer of rules, and the
+//! settings of the installation (freeze, generation).
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::driver::{Batch, cells};
+use super::error::{StoreError, StoreResult};
+use super::executions::committed;
+use super::stream::push_announcement;
+use crate::model::refs::RuleRef;
+use crate::model::time::Timestamp;
+
+super::aggregate! {
+    /// Last good content, the API's layer of rules, settings.
+    Contents
+}
+
+/// What the API's layer says about one rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuleLayer {
+    /// The rule.
+    pub rule: RuleRef,
+    /// The switch, if somebody set it.
+    pub enabled: Option<bool>,
+    /// The whole rule, if it was made through the API.
+    pub definition: Option<Value>,
+}
+
+impl Contents {
+    /// The last good version of every object: uid → file and text.
+    pub async fn last_good_read(&self) -> StoreResult<BTreeMap<String, (String, String)>> {
+        let rows = self
+            .driver
+            .query(
+                "SELECT uid, file, content FROM last_good_content",
+                Vec::new(),
+            )
+            .await?;
+        let entries = rows.iter().map(|row| {
+            Ok((
+                row.text(0)?.to_owned(),
+                (row.text(1)?.to_owned(), row.text(2)?.to_owned()),
+            ))
+        });
+        entries.collect()
+    }
+
+    /// Replaces the last good versions: what is not named any more is forgotten.
+    pub async fn last_good_write(
+        &self,
+        objects: &BTreeMap<String, (String, String)>,
+    ) -> StoreResult<()> {
+        let known = self.last_good_read().await?;
+        let mut batch = Batch::default();
+        for uid in known.keys().filter(|uid| !objects.contains_key(*uid)) {
+            batch.push(
+                "DELETE FROM last_good_content WHERE uid = ?1",
+                cells![uid.as_str()],
+            );
+        }
+        for (uid, version) in objects
+            .iter()
+            .filter(|(uid, version)| known.get(*uid) != Some(version))
+        {
+            let sql = "INSERT INTO last_good_content (uid, file, content) VALUES (?1, ?2, ?3)
+                ON CONFLICT (uid) DO UPDATE SET file = excluded.file, content = excluded.content";
+            batch.push(
+                sql,
+                cells![uid.as_str(), version.0.as_str(), version.1.as_str()],
+            );
+        }
+        if batch.statements.is_empty() {
+            return Ok(());
+        }
+        self.driver.commit(batch).await.map(drop)
+    }
+
+    /// The API's layer of rules.
+    pub async fn rule_layer_read(&self) -> StoreResult<Vec<RuleLayer>> {
+        let sql = "SELECT rule_ref, enabled, definition FROM rule_layer ORDER BY rule_ref";
+        let rows = self.driver.query(sql, Vec::new()).await?;
+        let layers = rows.iter().map(|row| {
+            Ok(RuleLayer {
+                rule: row.parse(0)?,
+                enabled: row.int_or_null(1)?.map(|switch| switch != 0),
+                definition: row.text_or_null(2)?.map(|_| row.json(2)).transpose()?,
+            })
+        });
+        layers.collect()
+    }
+
+    /// Writes what the API's layer says about one rule.
+    pub async fn rule_layer_write(&self, layer: &RuleLayer, now: Timestamp) -> StoreResult<()> {
+        let sql = "INSERT INTO rule_layer (rule_ref, enabled, definition) VALUES (?1, ?2, ?3)
+            ON CONFLICT (rule_ref) DO UPDATE SET enabled = excluded.enabled, definition = excluded.definition";
+        let mut batch = Batch::default();
+        batch.push(
+            sql,
+            cells![
+                &layer.rule,
+                layer.enabled.map(i64::from),
+                layer.definition.as_ref()
+            ],
+        );
+        push_announcement(
+            &mut batch,
+            "petrel.rule__update",
+            layer.rule.as_str(),
+            None,
+            now,
+        );
+        self.driver.commit(batch).await.map(drop)
+    }
+
+    /// Forgets what the API's layer says about one rule.
+    pub async fn rule_layer_delete(&self, rule: &RuleRef) -> StoreResult<()> {
+        let mut batch = Batch::default();
+        batch.require("DELETE FROM rule_layer WHERE rule_ref = ?1", cells![rule]);
+        if committed(self.driver.commit(batch).await)? {
+            return Ok(());
+        }
+        Err(StoreError::NotFound(format!(
+            "rule {rule} in the API's layer"
+        )))
+    }
+
+    /// A setting of the installation.
+    pub async fn setting_get(&self, name: &str) -> StoreResult<Option<String>> {
+        let rows = self
+            .driver
+            .query("SELECT value FROM meta WHERE name = ?1", cells![name])
+            .await?;
+        rows.first()
+            .map(|row| row.text(0).map(str::to_owned))
+            .transpose()
+    }
+
+    /// Sets a setting of the installation, or forgets it.
+    pub async fn setting_put(&self, name: &str, value: Option<&str>) -> StoreResult<()> {
+        let mut batch = Batch::default();
+        match value {
+            Some(value) => {
+                let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2)
+                    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+                batch.push(sql, cells![name, value]);
+            }
+            None => batch.push("DELETE FROM meta WHERE name = ?1", cells![name]),
+        }
+        self.driver.commit(batch).await.map(drop)
+    }
+}

@@ -1,0 +1,242 @@
+//! What a database has to offer: run a read, commit a batch. A batch is data, a list of guarded statements, so that
+//! one writer can commit many callers at once and two back ends can share every statement.
+
+use async_trait::async_trait;
+
+use super::error::StoreError;
+
+/// A parameter of a statement or a column of a row. JSON is `Text`, times are microseconds in `Int`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// SQL NULL.
+    Null,
+    /// BIGINT.
+    Int(i64),
+    /// TEXT.
+    Text(String),
+    /// BLOB.
+    Blob(Vec<u8>),
+}
+
+impl From<i64> for Cell {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+impl From<&str> for Cell {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+impl From<String> for Cell {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+impl From<Vec<u8>> for Cell {
+    fn from(value: Vec<u8>) -> Self {
+        Self::Blob(value)
+    }
+}
+impl From<crate::model::time::Timestamp> for Cell {
+    fn from(value: crate::model::time::Timestamp) -> Self {
+        Self::Int(value.as_micros())
+    }
+}
+impl<K> From<crate::model::refs::Id<K>> for Cell {
+    fn from(value: crate::model::refs::Id<K>) -> Self {
+        Self::Text(value.to_string())
+    }
+}
+impl<K> From<&crate::model::refs::Ref<K>> for Cell {
+    fn from(value: &crate::model::refs::Ref<K>) -> Self {
+        Self::Text(value.as_str().to_owned())
+    }
+}
+impl From<&serde_json::Value> for Cell {
+    fn from(value: &serde_json::Value) -> Self {
+        Self::Text(value.to_string())
+    }
+}
+impl<T: Into<Self>> From<Option<T>> for Cell {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// The parameters of a statement: `cells![id, now, "text"]`.
+macro_rules! cells {
+    ($($value:expr),* $(,)?) => { vec![$($crate::store::driver::Cell::from($value)),*] };
+}
+pub(crate) use cells;
+
+/// What must be true of a statement's effect for its batch to be committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// Any number of rows.
+    Any,
+    /// At least one row; otherwise the whole batch is undone and answered with [`StoreError::Conflict`].
+    Some,
+}
+
+/// One statement with its parameters, written with `?1`, `?2` …
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// The text; each stands once in `store/`.
+    pub sql: &'static str,
+    /// Its parameters.
+    pub cells: Vec<Cell>,
+    /// What must hold.
+    pub guard: Guard,
+}
+
+/// Statements that are committed together or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// In order of execution.
+    pub statements: Vec<Statement>,
+}
+
+impl Batch {
+    /// Adds a statement that may change any number of rows.
+    pub fn push(&mut self, sql: &'static str, cells: Vec<Cell>) {
+        self.statements.push(Statement {
+            sql,
+            cells,
+            guard: Guard::Any,
+        });
+    }
+
+    /// Adds a statement that must change at least one row.
+    pub fn require(&mut self, sql: &'static str, cells: Vec<Cell>) {
+        self.statements.push(Statement {
+            sql,
+            cells,
+            guard: Guard::Some,
+        });
+    }
+}
+
+/// What one statement of a committed batch did.
+#[derive(Debug, Clone, Default)]
+pub struct Effect {
+    /// How many rows it changed (or gave back, with RETURNING).
+    pub changed: usize,
+    /// What RETURNING gave.
+    pub rows: Vec<Row>,
+}
+
+/// One row of an answer.
+#[derive(Debug, Clone)]
+pub struct Row(pub Vec<Cell>);
+
+impl Row {
+    /// A text that must be there.
+    pub fn text(&self, column: usize) -> Result<&str, StoreError> {
+        match self.0.get(column) {
+            Some(Cell::Text(text)) => Ok(text),
+            other => Err(unexpected(column, "text", other)),
+        }
+    }
+
+    /// A text, or nothing.
+    pub fn text_or_null(&self, column: usize) -> Result<Option<&str>, StoreError> {
+        match self.0.get(column) {
+            Some(Cell::Null) => Ok(None),
+            _ => self.text(column).map(Some),
+        }
+    }
+
+    /// A number that must be there.
+    pub fn int(&self, column: usize) -> Result<i64, StoreError> {
+        match self.0.get(column) {
+            Some(Cell::Int(number)) => Ok(*number),
+            other => Err(unexpected(column, "number", other)),
+        }
+    }
+
+    /// A number, or nothing.
+    pub fn int_or_null(&self, column: usize) -> Result<Option<i64>, StoreError> {
+        match self.0.get(column) {
+            Some(Cell::Null) => Ok(None),
+            _ => self.int(column).map(Some),
+        }
+    }
+
+    /// Bytes that must be there.
+    pub fn blob(&self, column: usize) -> Result<&[u8], StoreError> {
+        match self.0.get(column) {
+            Some(Cell::Blob(bytes)) => Ok(bytes),
+            other => Err(unexpected(column, "bytes", other)),
+        }
+    }
+
+    /// A time that must be there.
+    pub fn time(&self, column: usize) -> Result<crate::model::time::Timestamp, StoreError> {
+        self.int(column)
+            .map(crate::model::time::Timestamp::from_micros)
+    }
+
+    /// A time, or nothing.
+    pub fn time_or_null(
+        &self,
+        column: usize,
+    ) -> Result<Option<crate::model::time::Timestamp>, StoreError> {
+        Ok(self
+            .int_or_null(column)?
+            .map(crate::model::time::Timestamp::from_micros))
+    }
+
+    /// A text that says what `T` says.
+    pub fn parse<T: std::str::FromStr>(&self, column: usize) -> Result<T, StoreError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let text = self.text(column)?;
+        text.parse()
+            .map_err(|problem: T::Err| StoreError::Corrupt(format!("column {column}: {problem}")))
+    }
+
+    /// A text that says what `T` says, or nothing.
+    pub fn parse_or_null<T: std::str::FromStr>(
+        &self,
+        column: usize,
+    ) -> Result<Option<T>, StoreError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        match self.text_or_null(column)? {
+            None => Ok(None),
+            Some(_) => self.parse(column).map(Some),
+        }
+    }
+
+    /// JSON that reads as `T`.
+    pub fn json<T: serde::de::DeserializeOwned>(&self, column: usize) -> Result<T, StoreError> {
+        let text = self.text(column)?;
+        serde_json::from_str(text)
+            .map_err(|problem| StoreError::Corrupt(format!("column {column}: {problem}")))
+    }
+}
+
+fn unexpected(column: usize, wanted: &str, found: Option<&Cell>) -> StoreError {
+    StoreError::Corrupt(format!(
+        "column {column} should hold a {wanted} but holds {found:?}"
+    ))
+}
+
+/// A database behind the store. Private to it.
+#[async_trait]
+pub trait Driver: Send + Sync {
+    /// Runs one read.
+    async fn query(&self, sql: &'static str, cells: Vec<Cell>) -> Result<Vec<Row>, StoreError>;
+
+    /// Commits one batch: when this returns `Ok`, it is on disk.
+    async fn commit(&self, batch: Batch) -> Result<Vec<Effect>, StoreError>;
+
+    /// Commits one batch from a thread that may block.
+    fn commit_blocking(&self, batch: Batch) -> Result<Vec<Effect>, StoreError>;
+
+    /// Writes a consistent copy of the whole database to `target` while work goes on.
+    async fn backup(&self, target: std::path::PathBuf) -> Result<(), StoreError>;
+}

@@ -1,0 +1,457 @@
+//! Trigger instances from their acceptance to their enforcements, and the instants of timers.
+
+use super::driver::{Batch, Row, cells};
+use super::error::{StoreError, StoreResult};
+use super::executions::push_new_execution;
+use super::rows::{EnforcementRow, NewEnforcement, NewInstance, Page};
+use super::stream::push_announcement;
+use crate::model::refs::{EnforcementId, InstanceId, RuleRef, TriggerTypeRef};
+use crate::model::time::Timestamp;
+use crate::model::trigger::{InstanceStatus, TriggerInstance};
+
+super::aggregate! {
+    /// Trigger instances, enforcements, held instances and timers.
+    Events
+}
+
+/// What became of an instance that was handed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is durable now.
+    New,
+    /// It was seen before, as this one; nothing was written.
+    Duplicate(InstanceId),
+}
+
+/// What a rule engine has to write about one instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MatchRecord {
+    /// The instance, which must still be pending.
+    pub instance: InstanceId,
+    /// The catalogue it was matched with.
+    pub catalogue_version: u64,
+    /// How it ended.
+    pub status: InstanceStatus,
+    /// A row for every rule that matched or failed.
+    pub enforcements: Vec<NewEnforcement>,
+}
+
+/// An instance that happens later unless it is withdrawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeldInstance {
+    /// The key by which it can be withdrawn; a new one under the same key replaces the old one.
+    pub key: String,
+    /// What will happen.
+    pub instance: NewInstance,
+    /// When.
+    pub due_at: Timestamp,
+}
+
+/// Where a timer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimerState {
+    /// When it was first seen: intervals count from here.
+    pub anchor: Timestamp,
+    /// The last instant that was turned into an instance or passed over.
+    pub last: Option<Timestamp>,
+}
+
+/// Which instances to list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct InstanceFilter {
+    /// Of this type only.
+    pub trigger_type: Option<TriggerTypeRef>,
+    /// In this status only.
+    pub status: Option<String>,
+    /// Later than this.
+    pub after: Option<Timestamp>,
+    /// Earlier than this.
+    pub before: Option<Timestamp>,
+}
+
+const INSERT_INSTANCE: &str = "INSERT INTO trigger_instances
+    (id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending')";
+const REMEMBER_KEY: &str =
+    "INSERT INTO deduplication (trigger_type, dedupe_key, instance_id, expires_at)
+    VALUES (?1, ?2, ?3, ?4) ON CONFLICT (trigger_type, dedupe_key)
+    DO UPDATE SET instance_id = excluded.instance_id, expires_at = excluded.expires_at
+    WHERE deduplication.expires_at < ?5";
+const COLUMNS: &str = "id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status";
+
+/// Adds the rows of one new instance to a batch; with a key that is remembered the batch ends in a conflict.
+pub(super) fn push_instance(batch: &mut Batch, new: &NewInstance, now: Timestamp) {
+    if let Some((key, expires_at)) = &new.dedupe {
+        batch.require(
+            REMEMBER_KEY,
+            cells![&new.trigger_type, key.as_str(), new.id, *expires_at, now],
+        );
+    }
+    let payload = new.payload.to_string();
+    let row = cells![
+        new.id,
+        new.trigger.as_str(),
+        &new.trigger_type,
+        payload,
+        new.occurred_at,
+        new.trace_tag.as_str()
+    ];
+    batch.push(INSERT_INSTANCE, row);
+}
+
+impl Events {
+    /// Makes an instance durable, unless its key is remembered.
+    pub async fn instance_accept(
+        &self,
+        new: &NewInstance,
+        now: Timestamp,
+    ) -> StoreResult<Accepted> {
+        let mut batch = Batch::default();
+        push_instance(&mut batch, new, now);
+        match (self.driver.commit(batch).await, &new.dedupe) {
+            (Ok(_), _) => Ok(Accepted::New),
+            (Err(StoreError::Conflict), Some((key, _))) => self
+                .instance_by_key(&new.trigger_type, key)
+                .await
+                .map(Accepted::Duplicate),
+            (Err(problem), _) => Err(problem),
+        }
+    }
+
+    async fn instance_by_key(
+        &self,
+        trigger_type: &TriggerTypeRef,
+        key: &str,
+    ) -> StoreResult<InstanceId> {
+        let sql =
+            "SELECT instance_id FROM deduplication WHERE trigger_type = ?1 AND dedupe_key = ?2";
+        let rows = self.driver.query(sql, cells![trigger_type, key]).await?;
+        rows.first().ok_or(StoreError::Conflict)?.parse(0)
+    }
+
+    /// Instances that wait to be matched, oldest first, after `after`.
+    pub async fn instances_pending(
+        &self,
+        after: Option<InstanceId>,
+        limit: i64,
+    ) -> StoreResult<Vec<TriggerInstance>> {
+        let sql =
+            "SELECT id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status
+            FROM trigger_instances WHERE status = 'pending' AND id > ?1 ORDER BY id LIMIT ?2";
+        let after = after.map_or_else(String::new, |id| id.to_string());
+        self.driver
+            .query(sql, cells![after, limit])
+            .await?
+            .iter()
+            .map(instance)
+            .collect()
+    }
+
+    /// How many instances wait to be matched.
+    pub async fn instances_pending_count(&self) -> StoreResult<i64> {
+        let sql = "SELECT count(*) FROM trigger_instances WHERE status = 'pending'";
+        first_int(&self.driver.query(sql, Vec::new()).await?)
+    }
+
+    /// One instance.
+    pub async fn instance_get(&self, id: InstanceId) -> StoreResult<TriggerInstance> {
+        let sql =
+            "SELECT id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status
+            FROM trigger_instances WHERE id = ?1";
+        let rows = self.driver.query(sql, cells![id]).await?;
+        instance(
+            rows.first()
+                .ok_or_else(|| StoreError::NotFound(format!("trigger instance {id}")))?,
+        )
+    }
+
+    /// Instances, newest first, and how many there are in all.
+    pub async fn instance_list(
+        &self,
+        filter: &InstanceFilter,
+        page: Page,
+    ) -> StoreResult<(Vec<TriggerInstance>, i64)> {
+        const WHERE: &str = "FROM trigger_instances WHERE (?1 IS NULL OR trigger_type = ?1)
+            AND (?2 IS NULL OR status = ?2) AND (?3 IS NULL OR occurred_at > ?3) AND (?4 IS NULL OR occurred_at < ?4)";
+        static LIST: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+            format!("SELECT {COLUMNS} {WHERE} ORDER BY id DESC LIMIT ?5 OFFSET ?6")
+        });
+        static COUNT: std::sync::LazyLock<String> =
+            std::sync::LazyLock::new(|| format!("SELECT count(*) {WHERE}"));
+        let conditions = cells![
+            filter.trigger_type.as_ref(),
+            filter.status.clone(),
+            filter.after,
+            filter.before
+        ];
+        let mut paged = conditions.clone();
+        paged.extend(cells![page.limit, page.offset]);
+        let rows = self.driver.query(&LIST, paged).await?;
+        let count = first_int(&self.driver.query(&COUNT, conditions).await?)?;
+        Ok((
+            rows.iter().map(instance).collect::<StoreResult<_>>()?,
+            count,
+        ))
+    }
+
+    /// Writes what the rules made of an instance, if it is still pending: enforcements, executions, status, at once.
+    /// `false`: somebody was quicker, nothing was written.
+    pub async fn match_record(&self, record: &MatchRecord, now: Timestamp) -> StoreResult<bool> {
+        let mut batch = Batch::default();
+        let done =
+            "UPDATE trigger_instances SET status = ?2, processed_at = ?3, catalogue_version = ?4
+            WHERE id = ?1 AND status = 'pending'";
+        let version = i64::try_from(record.catalogue_version).unwrap_or(i64::MAX);
+        batch.require(
+            done,
+            cells![record.instance, record.status.as_str(), now, version],
+        );
+        for enforcement in &record.enforcements {
+            push_enforcement(&mut batch, record.instance, enforcement, now);
+        }
+        match self.driver.commit(batch).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict) => Ok(false),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Lets one enforcement per key pass within the throttle's time. Asked again for the same instance it gives the
+    /// same answer, so a crash between this and [`Events::match_record`] loses nothing.
+    pub async fn throttle_pass(
+        &self,
+        rule: &RuleRef,
+        key: &str,
+        instance: InstanceId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> StoreResult<bool> {
+        let sql = "INSERT INTO rule_throttles (rule_ref, throttle_key, holder, until_at) VALUES (?1, ?2, ?3, ?4)
+            ON CONFLICT (rule_ref, throttle_key) DO UPDATE SET holder = excluded.holder, until_at = excluded.until_at
+            WHERE rule_throttles.until_at <= ?5 OR rule_throttles.holder = excluded.holder";
+        let mut batch = Batch::default();
+        batch.require(sql, cells![rule, key, instance, until, now]);
+        match self.driver.commit(batch).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict) => Ok(false),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Enforcements, newest first, of a rule, of an instance, or of all.
+    pub async fn enforcement_list(
+        &self,
+        rule: Option<&RuleRef>,
+        instance: Option<InstanceId>,
+        page: Page,
+    ) -> StoreResult<Vec<EnforcementRow>> {
+        let sql = "SELECT id, instance_id, rule_ref, execution_id, status, failure_reason, enforced_at
+            FROM enforcements WHERE (?1 IS NULL OR rule_ref = ?1) AND (?2 IS NULL OR instance_id = ?2)
+            ORDER BY id DESC LIMIT ?3 OFFSET ?4";
+        let rows = self
+            .driver
+            .query(sql, cells![rule, instance, page.limit, page.offset])
+            .await?;
+        rows.iter().map(enforcement).collect()
+    }
+
+    /// One enforcement.
+    pub async fn enforcement_get(&self, id: EnforcementId) -> StoreResult<EnforcementRow> {
+        let sql =
+            "SELECT id, instance_id, rule_ref, execution_id, status, failure_reason, enforced_at
+            FROM enforcements WHERE id = ?1";
+        let rows = self.driver.query(sql, cells![id]).await?;
+        enforcement(
+            rows.first()
+                .ok_or_else(|| StoreError::NotFound(format!("enforcement {id}")))?,
+        )
+    }
+
+    /// Keeps an instance back until its time; a held one under the same key is replaced.
+    pub async fn instance_hold(&self, held: &HeldInstance) -> StoreResult<()> {
+        let sql = "INSERT INTO held_instances (hold_key, instance_id, trigger_identity, trigger_type, payload,
+                trace_tag, dedupe_key, due_at)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (hold_key) DO UPDATE SET
+                instance_id = excluded.instance_id, payload = excluded.payload, trace_tag = excluded.trace_tag,
+                trigger_identity = excluded.trigger_identity, trigger_type = excluded.trigger_type,
+                dedupe_key = excluded.dedupe_key, due_at = excluded.due_at";
+        let new = &held.instance;
+        let dedupe_key = new.dedupe.as_ref().map(|(key, _)| key.clone());
+        let mut batch = Batch::default();
+        let payload = new.payload.to_string();
+        let row = cells![
+            held.key.as_str(),
+            new.id,
+            new.trigger.as_str(),
+            &new.trigger_type,
+            payload,
+            new.trace_tag.as_str(),
+            dedupe_key,
+            held.due_at
+        ];
+        batch.push(sql, row);
+        self.driver.commit(batch).await.map(drop)
+    }
+
+    /// Withdraws a held instance. `false`: there was none.
+    pub async fn hold_withdraw(&self, key: &str) -> StoreResult<bool> {
+        let mut batch = Batch::default();
+        batch.push(
+            "DELETE FROM held_instances WHERE hold_key = ?1",
+            cells![key],
+        );
+        let effects = self.driver.commit(batch).await?;
+        Ok(effects.first().is_some_and(|effect| effect.changed > 0))
+    }
+
+    /// Lets the held instances whose time has come happen; gives back how many.
+    pub async fn holds_release(&self, now: Timestamp) -> StoreResult<usize> {
+        let mut batch = Batch::default();
+        let happen = "INSERT INTO trigger_instances
+                (id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status)
+            SELECT instance_id, trigger_identity, trigger_type, payload, due_at, trace_tag, 'pending'
+            FROM held_instances WHERE due_at <= ?1";
+        batch.require(happen, cells![now]);
+        batch.push("DELETE FROM held_instances WHERE due_at <= ?1", cells![now]);
+        match self.driver.commit(batch).await {
+            Ok(effects) => Ok(effects.first().map_or(0, |effect| effect.changed)),
+            Err(StoreError::Conflict) => Ok(0),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// When the next held instance is due.
+    pub async fn holds_next(&self) -> StoreResult<Option<Timestamp>> {
+        let rows = self
+            .driver
+            .query("SELECT min(due_at) FROM held_instances", Vec::new())
+            .await?;
+        rows.first().map_or(Ok(None), |row| row.time_or_null(0))
+    }
+
+    /// Where a timer stands; one that was never seen begins now.
+    pub async fn timer_state(&self, trigger: &str, now: Timestamp) -> StoreResult<TimerState> {
+        let read = "SELECT anchor_at, last_instant_at FROM timers WHERE trigger_identity = ?1";
+        let rows = self.driver.query(read, cells![trigger]).await?;
+        if let Some(row) = rows.first() {
+            return Ok(TimerState {
+                anchor: row.time(0)?,
+                last: row.time_or_null(1)?,
+            });
+        }
+        let begin = "INSERT INTO timers (trigger_identity, anchor_at) VALUES (?1, ?2)
+            ON CONFLICT (trigger_identity) DO UPDATE SET trigger_identity = excluded.trigger_identity
+            RETURNING anchor_at, last_instant_at";
+        let mut batch = Batch::default();
+        batch.require(begin, cells![trigger, now]);
+        let effects = self.driver.commit(batch).await?;
+        let row = effects
+            .first()
+            .and_then(|effect| effect.rows.first())
+            .ok_or(StoreError::Conflict)?;
+        Ok(TimerState {
+            anchor: row.time(0)?,
+            last: row.time_or_null(1)?,
+        })
+    }
+
+    /// Moves a timer on to `instant` and writes the instances of the instants in between, at once. `false`: somebody
+    /// was quicker (G4: one instant, one instance).
+    pub async fn timer_fire(
+        &self,
+        trigger: &str,
+        instant: Timestamp,
+        instances: &[NewInstance],
+        dropped: u64,
+        now: Timestamp,
+    ) -> StoreResult<bool> {
+        let advance = "UPDATE timers SET last_instant_at = ?2, dropped = dropped + ?3
+            WHERE trigger_identity = ?1 AND (last_instant_at IS NULL OR last_instant_at < ?2)";
+        let mut batch = Batch::default();
+        batch.require(
+            advance,
+            cells![trigger, instant, i64::try_from(dropped).unwrap_or(i64::MAX)],
+        );
+        for instance in instances {
+            push_instance(&mut batch, instance, now);
+        }
+        match self.driver.commit(batch).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict) => Ok(false),
+            Err(problem) => Err(problem),
+        }
+    }
+}
+
+fn push_enforcement(
+    batch: &mut Batch,
+    instance: InstanceId,
+    enforcement: &NewEnforcement,
+    now: Timestamp,
+) {
+    let sql = "INSERT INTO enforcements
+        (id, instance_id, rule_ref, execution_id, status, failure_reason, enforced_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let status = if enforcement.failure_reason.is_some() {
+        "failed"
+    } else {
+        "succeeded"
+    };
+    let execution = enforcement.execution.as_ref().map(|execution| execution.id);
+    let reason = enforcement.failure_reason.clone();
+    batch.push(
+        sql,
+        cells![
+            enforcement.id,
+            instance,
+            &enforcement.rule,
+            execution,
+            status,
+            reason,
+            now
+        ],
+    );
+    if let Some(execution) = &enforcement.execution {
+        push_new_execution(batch, execution);
+        push_announcement(
+            batch,
+            "st2.execution__create",
+            &execution.id.to_string(),
+            None,
+            now,
+        );
+    }
+}
+
+fn instance(row: &Row) -> StoreResult<TriggerInstance> {
+    let status = match row.text(6)? {
+        "pending" => InstanceStatus::Pending,
+        "processed" => InstanceStatus::Processed,
+        _ => InstanceStatus::ProcessingFailed,
+    };
+    Ok(TriggerInstance {
+        id: row.parse(0)?,
+        trigger: row.text(1)?.to_owned(),
+        trigger_type: row.parse(2)?,
+        payload: row.json(3)?,
+        occurred_at: row.time(4)?,
+        trace_tag: row.text(5)?.to_owned(),
+        status,
+    })
+}
+
+fn enforcement(row: &Row) -> StoreResult<EnforcementRow> {
+    Ok(EnforcementRow {
+        id: row.parse(0)?,
+        instance: row.parse(1)?,
+        rule: row.parse(2)?,
+        execution: row.parse_or_null(3)?,
+        status: row.text(4)?.to_owned(),
+        failure_reason: row.text_or_null(5)?.map(str::to_owned),
+        enforced_at: row.time(6)?,
+    })
+}
+
+pub(super) fn first_int(rows: &[Row]) -> StoreResult<i64> {
+    rows.first().map_or(Ok(0), |row| row.int(0))
+}

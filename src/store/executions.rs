@@ -1,0 +1,642 @@
+//! Executions from their request to their end. Everything that belongs to one fact is written in one batch.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use super::driver::{Batch, Row, cells};
+use super::error::{StoreError, StoreResult};
+use super::events::{first_int, push_instance};
+use super::groups::push_activity_end;
+use super::output::{push_blob, read_blob};
+use super::rows::{Claim, Completion, ExecutionRow, Lease, NewExecution, Page, Start, StepResult};
+use super::stream::push_announcement;
+use crate::model::action::OnLost;
+use crate::model::execution::ExecutionStatus;
+use crate::model::refs::{ActionRef, ExecutionId, InstanceId, RuleRef};
+use crate::model::time::Timestamp;
+
+super::aggregate! {
+    /// Request, claim, finish, list.
+    Executions
+}
+
+/// Results up to this size stay in the row; larger ones go to blobs.
+const INLINE_RESULT_BYTES: usize = 64 * 1024;
+
+const COLUMNS: &str =
+    "id, action_ref, runner, status, parent_id, parent_position, root_id, parameters, context,
+    on_lost, requested_at, started_at, ended_at, fence, result, result_size_bytes, status_log";
+
+const INSERT_EXECUTION: &str = "INSERT INTO executions (id, action_ref, runner, status, parent_id, parent_position,
+        root_id, parameters, context, user_name, on_lost, requested_at, started_at, ended_at, fence, result,
+        result_size_bytes, status_log)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
+const INSERT_OBLIGATION: &str =
+    "INSERT INTO obligations (execution_id, kind, obligation_key, due_at, owner, detail)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+/// Which executions to list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct ExecutionFilter {
+    /// Of this action only.
+    pub action: Option<ActionRef>,
+    /// In this status only.
+    pub status: Option<ExecutionStatus>,
+    /// On behalf of this user only.
+    pub user: Option<String>,
+    /// Only those without a parent.
+    pub top_level: TopLevel,
+    /// Caused by this trigger instance.
+    pub instance: Option<InstanceId>,
+    /// Asked for by this rule.
+    pub rule: Option<RuleRef>,
+    /// Requested later than this.
+    pub after: Option<Timestamp>,
+    /// Requested earlier than this.
+    pub before: Option<Timestamp>,
+}
+
+/// Whether a list shows the steps of workflows as well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TopLevel {
+    /// Executions with and without a parent.
+    #[default]
+    All,
+    /// Only those without a parent.
+    Only,
+}
+
+/// Adds the rows of one new execution to a batch.
+pub(super) fn push_new_execution(batch: &mut Batch, new: &NewExecution) {
+    let (status, started_at, ended_at, fence, result) = match &new.start {
+        Start::Queued { due_at } if *due_at > new.requested_at => {
+            (ExecutionStatus::Delayed, None, None, 0, None)
+        }
+        Start::Queued { .. } => (ExecutionStatus::Requested, None, None, 0, None),
+        Start::Leased(_) => (
+            ExecutionStatus::Running,
+            Some(new.requested_at),
+            None,
+            1,
+            None,
+        ),
+        Start::Failed { result } => (
+            ExecutionStatus::Failed,
+            Some(new.requested_at),
+            Some(new.requested_at),
+            0,
+            Some(result.to_string()),
+        ),
+    };
+    let (parent, position) = new.parent.clone().unzip();
+    let on_lost = on_lost_text(new.on_lost);
+    let size = result
+        .as_ref()
+        .map_or(0, |text| i64::try_from(text.len()).unwrap_or(i64::MAX));
+    let user = new
+        .context
+        .get("user")
+        .and_then(Value::as_str)
+        .unwrap_or(crate::model::SYSTEM_USER);
+    let log = log_entry(new.requested_at, status);
+    batch.push(
+        INSERT_EXECUTION,
+        cells![
+            new.id,
+            &new.action,
+            new.runner.as_str(),
+            status.as_str(),
+            parent,
+            position,
+            new.root,
+            &new.parameters,
+            &new.context,
+            user,
+            on_lost,
+            new.requested_at,
+            started_at,
+            ended_at,
+            fence,
+            result,
+            size,
+            log
+        ],
+    );
+    push_first_obligations(batch, new);
+}
+
+fn push_first_obligations(batch: &mut Batch, new: &NewExecution) {
+    match &new.start {
+        Start::Queued { due_at } => {
+            batch.push(
+                INSERT_OBLIGATION,
+                cells![new.id, "queue", "", *due_at, None::<String>, None::<String>],
+            );
+        }
+        Start::Leased(lease) => {
+            let owner = lease.owner.as_str();
+            batch.push(
+                INSERT_OBLIGATION,
+                cells![new.id, "lease", "", lease.until, owner, None::<String>],
+            );
+        }
+        Start::Failed { .. } => return,
+    }
+    if let Some(deadline) = new.deadline {
+        batch.push(
+            INSERT_OBLIGATION,
+            cells![
+                new.id,
+                "timeout",
+                "",
+                deadline,
+                None::<String>,
+                None::<String>
+            ],
+        );
+    }
+}
+
+/// Adds to a batch what the end of an execution means: its row, its obligations, its slot, its parent, its triggers.
+pub(super) fn push_completion(batch: &mut Batch, end: &Completion) {
+    let sql =
+        "UPDATE executions SET status = ?3, ended_at = ?4, started_at = COALESCE(started_at, ?4),
+            result = ?5, result_size_bytes = ?6, status_log = status_log || ?7
+        WHERE id = ?1 AND fence = ?2
+        AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')";
+    let Claim { execution, fence } = end.claim;
+    let text = end.result.to_string();
+    let size = i64::try_from(text.len()).unwrap_or(i64::MAX);
+    let inline = (text.len() <= INLINE_RESULT_BYTES).then(|| text.clone());
+    let log = log_entry(end.ended_at, end.status);
+    if inline.is_none() {
+        push_blob(batch, &execution.to_string(), text.as_bytes());
+    }
+    batch.require(
+        sql,
+        cells![
+            execution,
+            fence,
+            end.status.as_str(),
+            end.ended_at,
+            inline,
+            size,
+            log
+        ],
+    );
+    batch.push(
+        "DELETE FROM obligations WHERE execution_id = ?1",
+        cells![execution],
+    );
+    if let Some(slot) = &end.slot {
+        push_slot_release(batch, slot, execution, end.ended_at);
+    }
+    match (&end.retry, &end.parent) {
+        (Some(retry), _) => push_new_execution(batch, retry),
+        (None, Some((parent, position))) => push_outcome(batch, *parent, position, end),
+        (None, None) => {}
+    }
+    for instance in &end.instances {
+        push_instance(batch, instance, end.ended_at);
+    }
+    if let Some(activity) = &end.activity {
+        push_activity_end(batch, activity);
+    }
+    push_announcement(
+        batch,
+        "st2.execution__update",
+        &execution.to_string(),
+        None,
+        end.ended_at,
+    );
+}
+
+fn push_outcome(batch: &mut Batch, parent: ExecutionId, position: &str, end: &Completion) {
+    let sql = "UPDATE journal SET outcome = ?3 WHERE execution_id = ?1 AND position = ?2 AND outcome IS NULL";
+    let outcome = serde_json::json!(StepResult {
+        status: end.status,
+        result: end.result.clone()
+    });
+    batch.push(sql, cells![parent, position, &outcome]);
+    push_wake(batch, parent, end.ended_at);
+}
+
+/// Puts an execution into the queue, if it is not there already.
+pub(super) fn push_wake(batch: &mut Batch, execution: ExecutionId, now: Timestamp) {
+    let sql = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at)
+        SELECT id, 'queue', '', ?2 FROM executions WHERE id = ?1
+            AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')
+        ON CONFLICT (execution_id, kind, obligation_key) DO UPDATE SET due_at = excluded.due_at";
+    batch.push(sql, cells![execution, now]);
+}
+
+fn push_slot_release(batch: &mut Batch, slot: &str, holder: ExecutionId, now: Timestamp) {
+    batch.push(
+        "DELETE FROM slots WHERE slot_key = ?1 AND execution_id = ?2",
+        cells![slot, holder],
+    );
+    let next = "UPDATE obligations SET kind = 'queue', obligation_key = '', due_at = ?2 WHERE kind = 'slot'
+        AND obligation_key = ?1 AND execution_id = (SELECT min(execution_id) FROM obligations
+            WHERE kind = 'slot' AND obligation_key = ?1)";
+    batch.push(next, cells![slot, now]);
+}
+
+impl Executions {
+    /// Makes a request durable.
+    pub async fn execution_request(&self, new: &NewExecution) -> StoreResult<()> {
+        let mut batch = Batch::default();
+        push_new_execution(&mut batch, new);
+        push_announcement(
+            &mut batch,
+            "st2.execution__create",
+            &new.id.to_string(),
+            None,
+            new.requested_at,
+        );
+        self.driver.commit(batch).await.map(drop)
+    }
+
+    /// Takes up to `limit` executions whose time has come, oldest first, under a lease.
+    pub async fn execution_claim(
+        &self,
+        lease: &Lease,
+        token: &str,
+        limit: usize,
+        now: Timestamp,
+    ) -> StoreResult<Vec<ExecutionRow>> {
+        static CLAIMED: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "UPDATE executions SET fence = fence + 1, started_at = COALESCE(started_at, ?2),
+                    status_log = CASE WHEN status IN ('requested', 'delayed', 'scheduled', 'resuming')
+                        THEN status_log || ?3 ELSE status_log END,
+                    status = CASE WHEN status IN ('requested', 'delayed', 'scheduled', 'resuming')
+                        THEN 'running' ELSE status END
+                WHERE id IN (SELECT execution_id FROM obligations WHERE kind = 'lease' AND token = ?1)
+                RETURNING {COLUMNS}"
+            )
+        });
+        let take = "UPDATE obligations SET kind = 'lease', owner = ?1, due_at = ?2, token = ?3
+            WHERE kind = 'queue' AND execution_id IN (
+                SELECT waiting.execution_id FROM obligations waiting
+                WHERE waiting.kind = 'queue' AND waiting.due_at <= ?4 AND NOT EXISTS (
+                    SELECT 1 FROM obligations held
+                    WHERE held.execution_id = waiting.execution_id AND held.kind = 'lease')
+                ORDER BY waiting.due_at, waiting.execution_id LIMIT ?5)";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut batch = Batch::default();
+        batch.require(
+            take,
+            cells![lease.owner.as_str(), lease.until, token, now, limit],
+        );
+        batch.push(
+            &CLAIMED,
+            cells![token, now, log_entry(now, ExecutionStatus::Running)],
+        );
+        match self.driver.commit(batch).await {
+            Ok(effects) => effects.last().map_or(Ok(Vec::new()), |effect| {
+                effect.rows.iter().map(execution).collect()
+            }),
+            Err(StoreError::Conflict) => Ok(Vec::new()),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// When the next queued execution is due, if one is queued.
+    pub async fn queue_next(&self) -> StoreResult<Option<Timestamp>> {
+        let sql = "SELECT min(due_at) FROM obligations waiting WHERE kind = 'queue' AND NOT EXISTS (
+            SELECT 1 FROM obligations held WHERE held.execution_id = waiting.execution_id AND held.kind = 'lease')";
+        self.driver
+            .query(sql, Vec::new())
+            .await?
+            .first()
+            .map_or(Ok(None), |row| row.time_or_null(0))
+    }
+
+    /// Writes the end of an execution with all that belongs to it. [`StoreError::Conflict`]: the claim is old, or it
+    /// has ended already.
+    pub async fn execution_finish(&self, end: &Completion) -> StoreResult<()> {
+        let mut batch = Batch::default();
+        push_completion(&mut batch, end);
+        self.driver.commit(batch).await.map(drop)
+    }
+
+    /// Changes the status if it is one of `from`. `false`: it is not.
+    pub async fn status_change(
+        &self,
+        id: ExecutionId,
+        from: &[ExecutionStatus],
+        to: ExecutionStatus,
+        now: Timestamp,
+    ) -> StoreResult<bool> {
+        let mut batch = Batch::default();
+        push_status_change(&mut batch, id, from, to, now);
+        push_wake(&mut batch, id, now);
+        committed(self.driver.commit(batch).await)
+    }
+
+    /// Gives an execution back to the queue unstarted or to be started again; the lease must still be the claim's.
+    pub async fn execution_release(&self, claim: Claim, due_at: Timestamp) -> StoreResult<()> {
+        let mut batch = Batch::default();
+        let guard = "UPDATE executions SET fence = fence WHERE id = ?1 AND fence = ?2";
+        batch.require(guard, cells![claim.execution, claim.fence]);
+        push_requeue(&mut batch, claim.execution, due_at);
+        self.driver.commit(batch).await.map(drop)
+    }
+
+    /// Lets go of a claim whose execution waits for an answer: the inquiry's obligation takes the lease's place.
+    pub async fn execution_await_answer(
+        &self,
+        claim: Claim,
+        detail: &Value,
+        due_at: Timestamp,
+        now: Timestamp,
+    ) -> StoreResult<()> {
+        let mut batch = Batch::default();
+        let pending = "UPDATE executions SET status = 'pending', status_log = status_log || ?3
+            WHERE id = ?1 AND fence = ?2 AND status = 'running'";
+        let log = log_entry(now, ExecutionStatus::Pending);
+        batch.require(pending, cells![claim.execution, claim.fence, log]);
+        batch.push(
+            "DELETE FROM obligations WHERE execution_id = ?1",
+            cells![claim.execution],
+        );
+        let row = cells![
+            claim.execution,
+            "inquiry",
+            "",
+            due_at,
+            None::<String>,
+            detail
+        ];
+        batch.push(INSERT_OBLIGATION, row);
+        push_announcement(
+            &mut batch,
+            "st2.execution__update",
+            &claim.execution.to_string(),
+            None,
+            now,
+        );
+        self.driver.commit(batch).await.map(drop)
+    }
+
+    /// Takes a place in a concurrency policy's semaphore, or a place in the line before it. First come, first served.
+    pub async fn slot_take(
+        &self,
+        claim: Claim,
+        slot: &str,
+        threshold: u32,
+        now: Timestamp,
+    ) -> StoreResult<SlotTaken> {
+        let take = "INSERT INTO slots (slot_key, execution_id) SELECT ?1, ?2
+            WHERE (SELECT count(*) FROM slots WHERE slot_key = ?1 AND execution_id <> ?2) < ?3
+            AND NOT EXISTS (SELECT 1 FROM obligations WHERE kind = 'slot' AND obligation_key = ?1
+                AND execution_id < ?2)
+            ON CONFLICT (slot_key, execution_id) DO UPDATE SET slot_key = excluded.slot_key";
+        let line_up = "UPDATE obligations SET kind = 'slot', obligation_key = ?1, due_at = NULL, owner = NULL,
+                token = NULL
+            WHERE execution_id = ?2 AND kind = 'lease'
+            AND NOT EXISTS (SELECT 1 FROM slots WHERE slot_key = ?1 AND execution_id = ?2)";
+        let delayed = "UPDATE executions SET status = 'delayed', status_log = status_log || ?3 WHERE id = ?1
+            AND EXISTS (SELECT 1 FROM obligations WHERE execution_id = ?1 AND kind = 'slot' AND obligation_key = ?2)";
+        let mut batch = Batch::default();
+        batch.push(take, cells![slot, claim.execution, i64::from(threshold)]);
+        batch.push(line_up, cells![slot, claim.execution]);
+        let log = log_entry(now, ExecutionStatus::Delayed);
+        batch.push(delayed, cells![claim.execution, slot, log]);
+        let effects = self.driver.commit(batch).await?;
+        let waits = effects.get(1).is_some_and(|effect| effect.changed > 0);
+        Ok(if waits {
+            SlotTaken::Waiting
+        } else {
+            SlotTaken::Held
+        })
+    }
+
+    /// Slots whose line stands still although a place is free (a release that met nobody in line): wakes the first.
+    pub async fn slots_sweep(
+        &self,
+        slot: &str,
+        threshold: u32,
+        now: Timestamp,
+    ) -> StoreResult<bool> {
+        let sql = "UPDATE obligations SET kind = 'queue', obligation_key = '', due_at = ?2 WHERE kind = 'slot'
+            AND obligation_key = ?1 AND execution_id = (SELECT min(execution_id) FROM obligations
+                WHERE kind = 'slot' AND obligation_key = ?1)
+            AND (SELECT count(*) FROM slots WHERE slot_key = ?1) < ?3";
+        let mut batch = Batch::default();
+        batch.push(sql, cells![slot, now, i64::from(threshold)]);
+        let effects = self.driver.commit(batch).await?;
+        Ok(effects.first().is_some_and(|effect| effect.changed > 0))
+    }
+
+    /// One execution, its result read from blobs if need be.
+    pub async fn execution_get(&self, id: ExecutionId) -> StoreResult<ExecutionRow> {
+        static SQL: LazyLock<String> =
+            LazyLock::new(|| format!("SELECT {COLUMNS} FROM executions WHERE id = ?1"));
+        let rows = self.driver.query(&SQL, cells![id]).await?;
+        let mut row = execution(
+            rows.first()
+                .ok_or_else(|| StoreError::NotFound(format!("execution {id}")))?,
+        )?;
+        if row.result.is_none() && row.status.is_completed() && row.result_size_bytes > 0 {
+            let bytes = read_blob(&*self.driver, &id.to_string()).await?;
+            let text = serde_json::from_slice(&bytes);
+            row.result = Some(
+                text.map_err(|e| StoreError::Corrupt(format!("result of execution {id}: {e}")))?,
+            );
+        }
+        Ok(row)
+    }
+
+    /// The steps of a workflow, oldest first.
+    pub async fn execution_children(&self, parent: ExecutionId) -> StoreResult<Vec<ExecutionRow>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            format!("SELECT {COLUMNS} FROM executions WHERE parent_id = ?1 ORDER BY id")
+        });
+        self.driver
+            .query(&SQL, cells![parent])
+            .await?
+            .iter()
+            .map(execution)
+            .collect()
+    }
+
+    /// The unfinished steps of a workflow, oldest first.
+    pub async fn execution_children_unfinished(
+        &self,
+        parent: ExecutionId,
+    ) -> StoreResult<Vec<ExecutionRow>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT {COLUMNS} FROM executions WHERE parent_id = ?1
+                AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned') ORDER BY id"
+            )
+        });
+        self.driver
+            .query(&SQL, cells![parent])
+            .await?
+            .iter()
+            .map(execution)
+            .collect()
+    }
+
+    /// Unfinished executions, oldest first.
+    pub async fn execution_list_unfinished(&self, limit: i64) -> StoreResult<Vec<ExecutionRow>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT {COLUMNS} FROM executions
+                WHERE status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned') ORDER BY id LIMIT ?1"
+            )
+        });
+        self.driver
+            .query(&SQL, cells![limit])
+            .await?
+            .iter()
+            .map(execution)
+            .collect()
+    }
+
+    /// Executions, newest first, without results that lie in blobs; and how many there are in all.
+    pub async fn execution_list(
+        &self,
+        filter: &ExecutionFilter,
+        page: Page,
+    ) -> StoreResult<(Vec<ExecutionRow>, i64)> {
+        const WHERE: &str =
+            "FROM executions WHERE (?1 IS NULL OR action_ref = ?1) AND (?2 IS NULL OR status = ?2)
+            AND (?3 IS NULL OR user_name = ?3) AND (?4 = 0 OR parent_id IS NULL)
+            AND (?5 IS NULL OR id IN (SELECT execution_id FROM enforcements WHERE instance_id = ?5))
+            AND (?6 IS NULL OR id IN (SELECT execution_id FROM enforcements WHERE rule_ref = ?6))
+            AND (?7 IS NULL OR requested_at > ?7) AND (?8 IS NULL OR requested_at < ?8)";
+        static LIST: LazyLock<String> = LazyLock::new(|| {
+            format!("SELECT {COLUMNS} {WHERE} ORDER BY id DESC LIMIT ?9 OFFSET ?10")
+        });
+        static COUNT: LazyLock<String> = LazyLock::new(|| format!("SELECT count(*) {WHERE}"));
+        let conditions = cells![
+            filter.action.as_ref(),
+            filter.status.map(ExecutionStatus::as_str),
+            filter.user.clone(),
+            i64::from(filter.top_level == TopLevel::Only),
+            filter.instance,
+            filter.rule.as_ref(),
+            filter.after,
+            filter.before
+        ];
+        let mut paged = conditions.clone();
+        paged.extend(cells![page.limit, page.offset]);
+        let rows = self.driver.query(&LIST, paged).await?;
+        let count = first_int(&self.driver.query(&COUNT, conditions).await?)?;
+        Ok((
+            rows.iter().map(execution).collect::<StoreResult<_>>()?,
+            count,
+        ))
+    }
+
+    /// How many executions are in each status that occurs.
+    pub async fn execution_count_by_status(&self) -> StoreResult<Vec<(ExecutionStatus, i64)>> {
+        let sql = "SELECT status, count(*) FROM executions
+            WHERE status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')
+            GROUP BY status ORDER BY status";
+        let rows = self.driver.query(sql, Vec::new()).await?;
+        rows.iter()
+            .map(|row| Ok((row.parse(0)?, row.int(1)?)))
+            .collect()
+    }
+}
+
+/// What came of asking for a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotTaken {
+    /// The execution may run.
+    Held,
+    /// It stands in line; the lease is gone.
+    Waiting,
+}
+
+pub(super) fn push_status_change(
+    batch: &mut Batch,
+    id: ExecutionId,
+    from: &[ExecutionStatus],
+    to: ExecutionStatus,
+    now: Timestamp,
+) {
+    let sql = "UPDATE executions SET status = ?3, status_log = status_log || ?4
+        WHERE id = ?1 AND ?2 LIKE '%,' || status || ',%'";
+    let from: String = from.iter().map(|status| format!(",{status},")).collect();
+    batch.require(sql, cells![id, from, to.as_str(), log_entry(now, to)]);
+    push_announcement(batch, "st2.execution__update", &id.to_string(), None, now);
+}
+
+/// Turns a lease back into a place in the queue.
+pub(super) fn push_requeue(batch: &mut Batch, execution: ExecutionId, due_at: Timestamp) {
+    batch.push(
+        "DELETE FROM obligations WHERE execution_id = ?1 AND kind = 'lease'",
+        cells![execution],
+    );
+    push_wake(batch, execution, due_at);
+}
+
+/// `Conflict` is an answer here, not a problem.
+pub(super) fn committed<T>(result: StoreResult<T>) -> StoreResult<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(StoreError::Conflict) => Ok(false),
+        Err(problem) => Err(problem),
+    }
+}
+
+const fn on_lost_text(on_lost: OnLost) -> &'static str {
+    match on_lost {
+        OnLost::Fail => "fail",
+        OnLost::Retry => "retry",
+    }
+}
+
+fn log_entry(at: Timestamp, status: ExecutionStatus) -> String {
+    format!("{}={status};", at.as_micros())
+}
+
+fn parse_log(text: &str) -> StoreResult<Vec<(Timestamp, ExecutionStatus)>> {
+    let entries = text.split(';').filter(|entry| !entry.is_empty());
+    let parsed = entries.map(|entry| {
+        let (at, status) = entry.split_once('=')?;
+        Some((
+            Timestamp::from_micros(at.parse().ok()?),
+            status.parse().ok()?,
+        ))
+    });
+    parsed
+        .collect::<Option<_>>()
+        .ok_or_else(|| StoreError::Corrupt(format!("status log `{text}`")))
+}
+
+pub(super) fn execution(row: &Row) -> StoreResult<ExecutionRow> {
+    let parent = row
+        .parse_or_null(4)?
+        .zip(row.text_or_null(5)?.map(str::to_owned));
+    let result = row.text_or_null(14)?.map(|_| row.json(14)).transpose()?;
+    let on_lost = if row.text(9)? == "retry" {
+        OnLost::Retry
+    } else {
+        OnLost::Fail
+    };
+    Ok(ExecutionRow {
+        id: row.parse(0)?,
+        action: row.parse(1)?,
+        runner: row.text(2)?.to_owned(),
+        status: row.parse(3)?,
+        parent,
+        root: row.parse(6)?,
+        parameters: row.json(7)?,
+        context: row.json(8)?,
+        on_lost,
+        requested_at: row.time(10)?,
+        started_at: row.time_or_null(11)?,
+        ended_at: row.time_or_null(12)?,
+        fence: row.int(13)?,
+        result,
+        result_size_bytes: row.int(15)?,
+        status_log: parse_log(row.text(16)?)?,
+    })
+}

@@ -1,0 +1,145 @@
+//! The truth, and the only place from which executions are dispatched. All SQL of Petrel stands in this folder, each
+//! statement once; callers see facts (`instance_accept`, `execution_claim`, `turn_record`), each written atomically.
+//!
+//! Every engine gets only the aggregates it needs ([`Events`], [`Executions`] …), never the whole [`Store`]. `now` is
+//! always an argument: the store has no clock.
+
+mod driver;
+mod error;
+mod migrate;
+mod sqlite;
+pub mod contents;
+pub mod events;
+pub mod executions;
+pub mod groups;
+pub mod identities;
+pub mod journal;
+pub mod key_values;
+pub mod obligations;
+pub mod output;
+pub mod retention;
+pub mod rows;
+pub mod stream;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use contents::Contents;
+pub use error::{StoreError, StoreResult};
+pub use events::Events;
+pub use executions::Executions;
+pub use groups::Groups;
+pub use identities::Identities;
+pub use journal::Journals;
+pub use key_values::KeyValues;
+pub use obligations::Obligations;
+pub use output::Outputs;
+pub use retention::Retention;
+pub use stream::Announcements;
+
+use driver::Driver;
+
+/// The whole store; only the composition root and the conformance suite hold it.
+#[derive(Clone)]
+pub struct Store {
+    driver: Arc<dyn Driver>,
+}
+
+impl Store {
+    /// Opens or creates the embedded database. `max_bytes` limits its size on disk.
+    pub fn open_sqlite(path: &Path, max_bytes: Option<u64>) -> StoreResult<Self> {
+        Ok(Self {
+            driver: Arc::new(sqlite::SqliteDriver::open(path, max_bytes)?),
+        })
+    }
+
+    /// Trigger instances, enforcements, timers.
+    pub fn events(&self) -> Events {
+        Events::new(Arc::clone(&self.driver))
+    }
+
+    /// Executions: request, claim, finish, list.
+    pub fn executions(&self) -> Executions {
+        Executions::new(Arc::clone(&self.driver))
+    }
+
+    /// What unfinished executions wait for.
+    pub fn obligations(&self) -> Obligations {
+        Obligations::new(Arc::clone(&self.driver))
+    }
+
+    /// Workflows: bundles, journals, signals.
+    pub fn journals(&self) -> Journals {
+        Journals::new(Arc::clone(&self.driver))
+    }
+
+    /// The datastore.
+    pub fn key_values(&self) -> KeyValues {
+        KeyValues::new(Arc::clone(&self.driver))
+    }
+
+    /// Output of executions and large results.
+    pub fn outputs(&self) -> Outputs {
+        Outputs::new(Arc::clone(&self.driver))
+    }
+
+    /// Autoscaling groups with their nodes, incidents, activities and decisions.
+    pub fn groups(&self) -> Groups {
+        Groups::new(Arc::clone(&self.driver))
+    }
+
+    /// Users, tokens, API keys, audit.
+    pub fn identities(&self) -> Identities {
+        Identities::new(Arc::clone(&self.driver))
+    }
+
+    /// Last good content, the API's layer of rules, settings of the installation.
+    pub fn contents(&self) -> Contents {
+        Contents::new(Arc::clone(&self.driver))
+    }
+
+    /// The durable sequence behind the event stream.
+    pub fn announcements(&self) -> Announcements {
+        Announcements::new(Arc::clone(&self.driver))
+    }
+
+    /// Deletes what is too old.
+    pub fn retention(&self) -> Retention {
+        Retention::new(Arc::clone(&self.driver))
+    }
+
+    /// Writes a consistent copy to `target` while work goes on.
+    pub async fn backup(&self, target: &Path) -> StoreResult<()> {
+        self.driver.backup(target.to_owned()).await
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+/// Declares an aggregate: a handle on the driver with a constructor that only this folder can call.
+macro_rules! aggregate {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone)]
+        pub struct $name {
+            driver: std::sync::Arc<dyn $crate::store::driver::Driver>,
+        }
+
+        impl $name {
+            pub(super) fn new(driver: std::sync::Arc<dyn $crate::store::driver::Driver>) -> Self {
+                Self { driver }
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+    };
+}
+pub(crate) use aggregate;

@@ -1,0 +1,226 @@
+//! What unfinished executions wait for (G6): one table for leases, timers, timeouts, signals, inquiries and slots. The
+//! sweeper asks it what is due.
+
+use super::driver::{Batch, Row, cells};
+use super::error::StoreResult;
+use super::executions::{committed, execution, push_requeue};
+use super::rows::{Claim, ExecutionRow};
+use crate::model::execution::ExecutionStatus;
+use crate::model::refs::ExecutionId;
+use crate::model::time::Timestamp;
+
+super::aggregate! {
+    /// Leases, timers, timeouts, answers awaited.
+    Obligations
+}
+
+/// One thing an execution waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObligationRow {
+    /// Who waits.
+    pub execution: ExecutionId,
+    /// `queue`, `lease`, `slot`, `timer`, `timeout`, `signal` or `inquiry`.
+    pub kind: String,
+    /// The journal position, slot or signal.
+    pub key: String,
+    /// When time decides, if it does.
+    pub due_at: Option<Timestamp>,
+    /// The worker of a lease; the name of a signal.
+    pub owner: Option<String>,
+    /// What the kind needs beside that, as JSON.
+    pub detail: Option<String>,
+}
+
+impl Obligations {
+    /// Everything that one execution waits for.
+    pub async fn obligation_list(&self, execution: ExecutionId) -> StoreResult<Vec<ObligationRow>> {
+        let sql =
+            "SELECT execution_id, kind, obligation_key, due_at, owner, detail FROM obligations
+            WHERE execution_id = ?1 ORDER BY kind, obligation_key";
+        self.driver
+            .query(sql, cells![execution])
+            .await?
+            .iter()
+            .map(obligation)
+            .collect()
+    }
+
+    /// Everything of one kind that anybody waits for, soonest first.
+    pub async fn obligation_list_kind(
+        &self,
+        kind: &str,
+        limit: i64,
+    ) -> StoreResult<Vec<ObligationRow>> {
+        let sql =
+            "SELECT execution_id, kind, obligation_key, due_at, owner, detail FROM obligations
+            WHERE kind = ?1 ORDER BY due_at, execution_id LIMIT ?2";
+        self.driver
+            .query(sql, cells![kind, limit])
+            .await?
+            .iter()
+            .map(obligation)
+            .collect()
+    }
+
+    /// Extends all leases of a worker. Gives back how many it holds.
+    pub async fn leases_extend(&self, owner: &str, until: Timestamp) -> StoreResult<usize> {
+        let mut batch = Batch::default();
+        let sql = "UPDATE obligations SET due_at = ?2 WHERE kind = 'lease' AND owner = ?1";
+        batch.push(sql, cells![owner, until]);
+        Ok(self
+            .driver
+            .commit(batch)
+            .await?
+            .first()
+            .map_or(0, |effect| effect.changed))
+    }
+
+    /// Executions whose lease ran out, or is held by anybody but `survivor`'s daemon if that is given: a daemon that
+    /// alone owns its data folder need not wait for the leases of its former life.
+    pub async fn leases_lost(
+        &self,
+        now: Timestamp,
+        survivor: Option<&str>,
+    ) -> StoreResult<Vec<ExecutionRow>> {
+        let sql = "SELECT id, action_ref, runner, status, parent_id, parent_position, root_id, parameters, context,
+                on_lost, requested_at, started_at, ended_at, fence, result, result_size_bytes, status_log
+            FROM executions WHERE id IN (SELECT execution_id FROM obligations
+                WHERE kind = 'lease' AND (due_at <= ?1 OR (?2 IS NOT NULL AND owner <> ?2)))
+            ORDER BY id";
+        self.driver
+            .query(sql, cells![now, survivor])
+            .await?
+            .iter()
+            .map(execution)
+            .collect()
+    }
+
+    /// Puts a lost execution back into the queue, if its claim is still the last one.
+    pub async fn lease_requeue(&self, claim: Claim, now: Timestamp) -> StoreResult<bool> {
+        let mut batch = Batch::default();
+        let guard = "UPDATE executions SET fence = fence WHERE id = ?1 AND fence = ?2
+            AND EXISTS (SELECT 1 FROM obligations WHERE execution_id = ?1 AND kind = 'lease')";
+        batch.require(guard, cells![claim.execution, claim.fence]);
+        push_requeue(&mut batch, claim.execution, now);
+        committed(self.driver.commit(batch).await)
+    }
+
+    /// Gives back executions that were asked to stop and are held by this worker.
+    pub async fn leases_canceling(&self, owner: &str) -> StoreResult<Vec<ExecutionId>> {
+        let sql = "SELECT id FROM executions WHERE status = 'canceling' AND id IN
+            (SELECT execution_id FROM obligations WHERE kind = 'lease' AND owner = ?1) ORDER BY id";
+        self.driver
+            .query(sql, cells![owner])
+            .await?
+            .iter()
+            .map(|row| row.parse(0))
+            .collect()
+    }
+
+    /// Ends the sleeps that are over and the waits for signals whose time is up: their journal entries get an
+    /// outcome and the workflows wake. Gives back how many.
+    pub async fn timers_ring(&self, now: Timestamp) -> StoreResult<usize> {
+        let due = "UPDATE journal SET outcome = CASE
+                WHEN EXISTS (SELECT 1 FROM obligations o WHERE o.execution_id = journal.execution_id
+                    AND o.obligation_key = journal.position AND o.kind = 'signal')
+                THEN '{\"status\":\"timeout\",\"result\":{\"error\":\"no signal came in time\"}}'
+                ELSE '{\"status\":\"succeeded\",\"result\":null}' END
+            WHERE outcome IS NULL AND EXISTS (SELECT 1 FROM obligations o
+                WHERE o.execution_id = journal.execution_id AND o.obligation_key = journal.position
+                AND o.kind IN ('timer', 'signal') AND o.due_at <= ?1)";
+        let wake = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at)
+            SELECT DISTINCT execution_id, 'queue', '', ?1 FROM obligations
+                WHERE kind IN ('timer', 'signal') AND due_at <= ?1
+            ON CONFLICT (execution_id, kind, obligation_key) DO UPDATE SET due_at = excluded.due_at";
+        let done = "DELETE FROM obligations WHERE kind IN ('timer', 'signal') AND due_at <= ?1";
+        if !self.any_due("timer", "signal", now).await? {
+            return Ok(0);
+        }
+        let mut batch = Batch::default();
+        batch.push(due, cells![now]);
+        batch.push(wake, cells![now]);
+        batch.push(done, cells![now]);
+        Ok(self
+            .driver
+            .commit(batch)
+            .await?
+            .last()
+            .map_or(0, |effect| effect.changed))
+    }
+
+    async fn any_due(&self, kind: &str, or: &str, now: Timestamp) -> StoreResult<bool> {
+        let sql = "SELECT 1 FROM obligations WHERE kind IN (?1, ?2) AND due_at <= ?3 LIMIT 1";
+        Ok(!self
+            .driver
+            .query(sql, cells![kind, or, now])
+            .await?
+            .is_empty())
+    }
+
+    /// Executions whose time is up: workflows past their deadline, inquiries without an answer.
+    pub async fn timeouts_due(&self, now: Timestamp) -> StoreResult<Vec<ObligationRow>> {
+        let sql =
+            "SELECT execution_id, kind, obligation_key, due_at, owner, detail FROM obligations
+            WHERE kind IN ('timeout', 'inquiry') AND due_at <= ?1 ORDER BY due_at LIMIT 100";
+        self.driver
+            .query(sql, cells![now])
+            .await?
+            .iter()
+            .map(obligation)
+            .collect()
+    }
+
+    /// Forgets a timeout that has been acted on.
+    pub async fn timeout_done(&self, execution: ExecutionId) -> StoreResult<()> {
+        let mut batch = Batch::default();
+        batch.push(
+            "DELETE FROM obligations WHERE execution_id = ?1 AND kind = 'timeout'",
+            cells![execution],
+        );
+        self.driver.commit(batch).await.map(drop)
+    }
+
+    /// The next time at which time alone decides something: a sleep, a deadline, a lease, a delayed start.
+    pub async fn due_next(&self) -> StoreResult<Option<Timestamp>> {
+        let sql = "SELECT min(due_at) FROM obligations WHERE kind IN ('timer', 'signal', 'timeout', 'inquiry')";
+        self.driver
+            .query(sql, Vec::new())
+            .await?
+            .first()
+            .map_or(Ok(None), |row| row.time_or_null(0))
+    }
+
+    /// Slots in which somebody stands in line.
+    pub async fn slots_waiting(&self) -> StoreResult<Vec<(String, ExecutionId)>> {
+        let sql = "SELECT obligation_key, min(execution_id) FROM obligations WHERE kind = 'slot'
+            GROUP BY obligation_key ORDER BY obligation_key";
+        let rows = self.driver.query(sql, Vec::new()).await?;
+        rows.iter()
+            .map(|row| Ok((row.text(0)?.to_owned(), row.parse(1)?)))
+            .collect()
+    }
+
+    /// Unfinished executions that wait for nothing: there must be none (G6).
+    pub async fn orphans(&self) -> StoreResult<Vec<(ExecutionId, ExecutionStatus)>> {
+        let sql = "SELECT id, status FROM executions
+            WHERE status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')
+            AND NOT EXISTS (SELECT 1 FROM obligations WHERE execution_id = executions.id)
+            AND NOT EXISTS (SELECT 1 FROM journal WHERE execution_id = executions.id AND outcome IS NULL)
+            ORDER BY id";
+        let rows = self.driver.query(sql, Vec::new()).await?;
+        rows.iter()
+            .map(|row| Ok((row.parse(0)?, row.parse(1)?)))
+            .collect()
+    }
+}
+
+fn obligation(row: &Row) -> StoreResult<ObligationRow> {
+    Ok(ObligationRow {
+        execution: row.parse(0)?,
+        kind: row.text(1)?.to_owned(),
+        key: row.text(2)?.to_owned(),
+        due_at: row.time_or_null(3)?,
+        owner: row.text_or_null(4)?.map(str::to_owned),
+        detail: row.text_or_null(5)?.map(str::to_owned),
+    })
+}

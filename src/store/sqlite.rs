@@ -1,0 +1,325 @@
+//! The embedded database: SQLite in WAL mode with `synchronous=FULL`. One writer thread commits everything that waits
+//! in one transaction (group commit); a few reader threads answer queries beside it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
+use tokio::sync::{mpsc, oneshot};
+
+use super::driver::{Batch, Cell, Driver, Effect, Guard, Row, Statement};
+use super::error::{StoreError, StoreResult};
+use super::migrate;
+
+/// So many batches share one commit at most: beyond it the fsync is already spread thin and latency only grows.
+const GROUP_SIZE: usize = 512;
+/// Batches that may wait for the writer; a caller beyond that waits to hand its batch over.
+const WRITE_QUEUE: usize = 4096;
+const READ_QUEUE: usize = 1024;
+/// Readers in WAL mode never wait for the writer; three are enough to keep two cores busy.
+const READERS: usize = 3;
+const STATEMENT_CACHE: usize = 256;
+
+type Reply<T> = oneshot::Sender<StoreResult<T>>;
+
+enum WriteJob {
+    Commit(Batch, Reply<Vec<Effect>>),
+    Backup(PathBuf, Reply<()>),
+}
+
+struct ReadJob {
+    sql: &'static str,
+    cells: Vec<Cell>,
+    reply: Reply<Vec<Row>>,
+}
+
+/// SQLite behind the store's seam. Dropping it lets the threads finish what they were given.
+#[derive(Debug)]
+pub struct SqliteDriver {
+    writer: mpsc::Sender<WriteJob>,
+    readers: mpsc::Sender<ReadJob>,
+}
+
+impl SqliteDriver {
+    /// Opens or creates the database at `path`, brings its schema up to date, and refuses one from a newer Petrel.
+    /// `max_bytes` limits its size: a write beyond it is answered with [`StoreError::Unavailable`].
+    pub fn open(path: &Path, max_bytes: Option<u64>) -> StoreResult<Self> {
+        let mut connection = Connection::open(path).map_err(|e| explain(&e))?;
+        prepare(&connection)?;
+        migrate::bring_up_to_date(&mut connection)?;
+        limit_size(&connection, max_bytes)?;
+        let (writer, jobs) = mpsc::channel(WRITE_QUEUE);
+        start_thread("store-writer", move || write_loop(&mut connection, jobs))?;
+        let (readers, queries) = mpsc::channel(READ_QUEUE);
+        let queries = Arc::new(Mutex::new(queries));
+        for number in 0..READERS {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let reader = Connection::open_with_flags(path, flags).map_err(|e| explain(&e))?;
+            reader.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+            let queries = Arc::clone(&queries);
+            start_thread(&format!("store-reader-{number}"), move || {
+                read_loop(&reader, &queries)
+            })?;
+        }
+        Ok(Self { writer, readers })
+    }
+}
+
+#[async_trait]
+impl Driver for SqliteDriver {
+    async fn query(&self, sql: &'static str, cells: Vec<Cell>) -> StoreResult<Vec<Row>> {
+        let (reply, answer) = oneshot::channel();
+        self.readers
+            .send(ReadJob { sql, cells, reply })
+            .await
+            .map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    async fn commit(&self, batch: Batch) -> StoreResult<Vec<Effect>> {
+        let (reply, answer) = oneshot::channel();
+        self.writer
+            .send(WriteJob::Commit(batch, reply))
+            .await
+            .map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    fn commit_blocking(&self, batch: Batch) -> StoreResult<Vec<Effect>> {
+        let (reply, answer) = oneshot::channel();
+        self.writer
+            .blocking_send(WriteJob::Commit(batch, reply))
+            .map_err(|_| stopped())?;
+        answer.blocking_recv().map_err(|_| stopped())?
+    }
+
+    async fn backup(&self, target: PathBuf) -> StoreResult<()> {
+        let (reply, answer) = oneshot::channel();
+        self.writer
+            .send(WriteJob::Backup(target, reply))
+            .await
+            .map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable("it is shutting down".to_owned())
+}
+
+fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> StoreResult<()> {
+    let started = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work);
+    started
+        .map(drop)
+        .map_err(|e| StoreError::Unavailable(format!("starting thread {name}: {e}")))
+}
+
+fn prepare(connection: &Connection) -> StoreResult<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;
+        PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000; PRAGMA journal_size_limit = 67108864;";
+    connection.execute_batch(settings).map_err(|e| explain(&e))
+}
+
+fn limit_size(connection: &Connection, max_bytes: Option<u64>) -> StoreResult<()> {
+    let Some(max_bytes) = max_bytes else {
+        return Ok(());
+    };
+    let page_bytes: u32 = connection
+        .query_row("PRAGMA page_size", [], |row| row.get(0))
+        .map_err(|e| explain(&e))?;
+    let pages = (max_bytes / u64::from(page_bytes.max(1))).max(1);
+    let limit = connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| {
+        row.get::<_, i64>(0)
+    });
+    limit.map(drop).map_err(|e| explain(&e))
+}
+
+fn write_loop(connection: &mut Connection, mut jobs: mpsc::Receiver<WriteJob>) {
+    while let Some(first) = jobs.blocking_recv() {
+        let mut group = Vec::new();
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                WriteJob::Commit(batch, reply) => group.push((batch, reply)),
+                WriteJob::Backup(target, reply) => answer(reply, copy_to(connection, &target)),
+            }
+            next = if group.len() < GROUP_SIZE {
+                jobs.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        commit_group(connection, group);
+    }
+}
+
+/// Commits all batches in one transaction. Each stands under a savepoint of its own, so that one whose guard fails
+/// takes nobody with it.
+fn commit_group(connection: &mut Connection, group: Vec<(Batch, Reply<Vec<Effect>>)>) {
+    if group.is_empty() {
+        return;
+    }
+    let mut answers = Vec::with_capacity(group.len());
+    match commit_batches(connection, &group, &mut answers) {
+        Ok(()) => group
+            .into_iter()
+            .zip(answers)
+            .for_each(|((_, reply), result)| answer(reply, result)),
+        Err(problem) => group
+            .into_iter()
+            .for_each(|(_, reply)| answer(reply, Err(problem.clone()))),
+    }
+}
+
+fn commit_batches(
+    connection: &mut Connection,
+    batches: &[(Batch, Reply<Vec<Effect>>)],
+    answers: &mut Vec<StoreResult<Vec<Effect>>>,
+) -> StoreResult<()> {
+    let mut transaction = connection.transaction().map_err(|e| explain(&e))?;
+    for (batch, _) in batches {
+        let savepoint = transaction.savepoint().map_err(|e| explain(&e))?;
+        let result = run_batch(&savepoint, batch);
+        match &result {
+            Ok(_) => savepoint.commit().map_err(|e| explain(&e))?,
+            Err(StoreError::Unavailable(_)) => return result.map(drop),
+            Err(_) => drop(savepoint),
+        }
+        answers.push(result);
+    }
+    transaction.commit().map_err(|e| explain(&e))
+}
+
+fn run_batch(connection: &Connection, batch: &Batch) -> StoreResult<Vec<Effect>> {
+    batch
+        .statements
+        .iter()
+        .map(|statement| run_statement(connection, statement))
+        .collect()
+}
+
+fn run_statement(connection: &Connection, statement: &Statement) -> StoreResult<Effect> {
+    let mut prepared = connection
+        .prepare_cached(statement.sql)
+        .map_err(|e| explain_in(&e, statement.sql))?;
+    let parameters = rusqlite::params_from_iter(&statement.cells);
+    let effect = if prepared.column_count() == 0 {
+        let changed = prepared
+            .execute(parameters)
+            .map_err(|e| explain_in(&e, statement.sql))?;
+        Effect {
+            changed,
+            rows: Vec::new(),
+        }
+    } else {
+        let rows = collect_rows(&mut prepared, &statement.cells)
+            .map_err(|e| explain_in(&e, statement.sql))?;
+        Effect {
+            changed: rows.len(),
+            rows,
+        }
+    };
+    match statement.guard {
+        Guard::Some if effect.changed == 0 => Err(StoreError::Conflict),
+        Guard::Some | Guard::Any => Ok(effect),
+    }
+}
+
+fn read_loop(connection: &Connection, queries: &Mutex<mpsc::Receiver<ReadJob>>) {
+    loop {
+        let job = match queries.lock() {
+            Ok(mut queue) => queue.blocking_recv(),
+            Err(_) => return,
+        };
+        let Some(ReadJob { sql, cells, reply }) = job else {
+            return;
+        };
+        let rows = connection
+            .prepare_cached(sql)
+            .and_then(|mut prepared| collect_rows(&mut prepared, &cells));
+        answer(reply, rows.map_err(|e| explain_in(&e, sql)));
+    }
+}
+
+fn collect_rows(
+    prepared: &mut rusqlite::Statement<'_>,
+    cells: &[Cell],
+) -> rusqlite::Result<Vec<Row>> {
+    let columns = prepared.column_count();
+    let mut rows = prepared.query(rusqlite::params_from_iter(cells))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let cells = (0..columns)
+            .map(|column| row.get_ref(column).map(cell))
+            .collect::<Result<_, _>>()?;
+        found.push(Row(cells));
+    }
+    Ok(found)
+}
+
+fn cell(value: ValueRef<'_>) -> Cell {
+    match value {
+        ValueRef::Null => Cell::Null,
+        ValueRef::Integer(number) => Cell::Int(number),
+        ValueRef::Real(number) => Cell::Text(number.to_string()),
+        ValueRef::Text(text) => Cell::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(bytes) => Cell::Blob(bytes.to_vec()),
+    }
+}
+
+impl ToSql for Cell {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Int(number) => ValueRef::Integer(*number),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn copy_to(connection: &Connection, target: &Path) -> StoreResult<()> {
+    const PAGES_PER_STEP: std::ffi::c_int = 1024;
+    let mut copy = Connection::open(target).map_err(|e| explain(&e))?;
+    let backup = rusqlite::backup::Backup::new(connection, &mut copy).map_err(|e| explain(&e))?;
+    backup
+        .run_to_completion(PAGES_PER_STEP, std::time::Duration::ZERO, None)
+        .map_err(|e| explain(&e))
+}
+
+/// A caller that went away does not want its answer any more.
+fn answer<T>(reply: Reply<T>, result: StoreResult<T>) {
+    drop(reply.send(result));
+}
+
+fn explain_in(problem: &rusqlite::Error, sql: &str) -> StoreError {
+    match explain(problem) {
+        StoreError::Corrupt(text) => StoreError::Corrupt(format!("{text} in `{sql}`")),
+        other => other,
+    }
+}
+
+pub(super) fn explain(problem: &rusqlite::Error) -> StoreError {
+    let Some(code) = problem.sqlite_error_code() else {
+        return StoreError::Corrupt(problem.to_string());
+    };
+    match code {
+        ErrorCode::ConstraintViolation => StoreError::Conflict,
+        ErrorCode::DiskFull => StoreError::Unavailable(format!(
+            "{problem}; free some space or raise retention.max_database_bytes"
+        )),
+        ErrorCode::DatabaseBusy
+        | ErrorCode::DatabaseLocked
+        | ErrorCode::SystemIoFailure
+        | ErrorCode::ReadOnly
+        | ErrorCode::CannotOpen
+        | ErrorCode::OutOfMemory
+        | ErrorCode::PermissionDenied => StoreError::Unavailable(problem.to_string()),
+        _ => StoreError::Corrupt(problem.to_string()),
+    }
+}
