@@ -353,14 +353,11 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Nothing new since `earlier`: it is counted, not recorded again.
-    pub fn repeats(&self, earlier: &Self) -> bool {
-        let told = |it: &Self| (it.row, it.next_at, it.rebase, it.notices.len());
-        !self.verdict.acts()
-            && told(self) == told(earlier)
-            && self.request == earlier.request
-            && self.verdict == earlier.verdict
-            && self.inputs == earlier.inputs
+    /// Equal for decisions of a group that say the same, which are counted and not repeated. What acts is always news.
+    pub fn fingerprint(&self) -> String {
+        let news = self.verdict.acts().then_some(self.at);
+        let said = (self.row, self.next_at, self.rebase, &self.notices, news);
+        format!("{said:?} {:?} {:?} {:?}", self.request, self.verdict, self.inputs)
     }
 
     /// The kind of activity to open and by how many live nodes it changes the group; `None` if there is nothing to open.

@@ -18,3 +18,6 @@ pub mod scaling;
 pub mod reason;
 pub mod decision;
 pub mod group_state;
+
+/// On whose behalf rules and timers act, as in StackStorm.
+pub const SYSTEM_USER: &str = "stanley";

@@ -1,1 +1,6 @@
-//! t
+//! The governor's promises: one story per row of its table, the original pack's faults, and invariants over random histories.
+
+mod world;
+mod rows;
+mod regressions;
+mod invariants;
