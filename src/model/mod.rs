@@ -3,13 +3,10 @@
 pub mod refs;
 pub mod time;
 pub mod pack;
-pub mod action;
 pub mod trigger;
 pub mod rule;
+pub mod action;
 pub mod execution;
-
-/// On whose behalf rules and timers act, as in StackStorm.
-pub const SYSTEM_USER: &str = "stanley";
 pub mod group_config;
 pub mod group;
 pub mod node;
