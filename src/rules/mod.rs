@@ -5,6 +5,7 @@
 
 pub mod explain;
 pub mod index;
+pub mod engine;
 pub mod operators;
 
 mod compile;
