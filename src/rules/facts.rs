@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::model::time::Timestamp;
 use crate::templates::{Context, Datastore, Scope};
@@ -52,7 +52,7 @@ impl<'a> Facts<'a> {
     /// The names that templates see.
     pub(super) fn context(&self) -> &Context {
         self.context
-            .get_or_init(|| Context::new(&json!({ self.name: self.root }), self.kv))
+            .get_or_init(|| Context::of_one(self.name, self.root, self.kv))
     }
 
     /// The payload as scripts see it.

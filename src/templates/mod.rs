@@ -23,7 +23,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
+use minijinja::value::{Serde, ValueKind};
 use minijinja::{Environment, ErrorKind, Expression, UndefinedBehavior};
 use serde_json::Value;
 
@@ -89,8 +89,20 @@ impl Context {
     /// The members of a JSON object as top-level names; the datastore adds `st2kv` and `system`.
     pub fn new(names: &Value, kv: Option<&Arc<dyn Datastore>>) -> Self {
         let members = names.as_object().into_iter().flatten();
+        Self::from_members(members.map(|(name, value)| (name.as_str(), value)), kv)
+    }
+
+    /// One value under one name.
+    pub fn of_one(name: &str, value: &Value, kv: Option<&Arc<dyn Datastore>>) -> Self {
+        Self::from_members(std::iter::once((name, value)), kv)
+    }
+
+    fn from_members<'v>(
+        members: impl Iterator<Item = (&'v str, &'v Value)>,
+        kv: Option<&Arc<dyn Datastore>>,
+    ) -> Self {
         let data =
-            members.map(|(name, value)| (name.clone(), minijinja::Value::from(Serde(value))));
+            members.map(|(name, value)| (name.to_owned(), minijinja::Value::from(Serde(value))));
         let stored = kv.into_iter().flat_map(datastore::names);
         Self {
             root: minijinja::Value::from_pairs(stored.chain(data)),
@@ -283,6 +295,10 @@ fn environment() -> Environment<'static> {
     environment.set_recursion_limit(RECURSION_LIMIT);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_unknown_method_callback(filters::python_method);
+    environment.set_formatter(|out, state, value| {
+        check_printable(value)?;
+        minijinja::escape_formatter(out, state, value)
+    });
     let syntax = SyntaxConfig::builder()
         .trim_blocks(true)
         .lstrip_blocks(true)
@@ -292,13 +308,22 @@ fn environment() -> Environment<'static> {
     environment
 }
 
+/// Half a key of the datastore, or a macro, has no text of its own.
+fn check_printable(value: &minijinja::Value) -> Result<(), minijinja::Error> {
+    if value.kind() != ValueKind::Plain {
+        return Ok(());
+    }
+    let reason = format!("`{value}` is not a value; name the whole key");
+    Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
+}
+
 /// The JSON of a template's value; undefined parts are errors, also deep inside.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the engine's kinds of value grow"
 )]
 pub(crate) fn to_json(value: &minijinja::Value) -> Result<Value, minijinja::Error> {
-    use minijinja::value::ValueKind;
+    check_printable(value)?;
     match value.kind() {
         ValueKind::Undefined => Err(ErrorKind::UndefinedError.into()),
         ValueKind::Seq | ValueKind::Iterable => value
