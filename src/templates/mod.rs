@@ -304,6 +304,8 @@ fn environment() -> Environment<'static> {
         .lstrip_blocks(true)
         .build();
     environment.set_syntax(syntax.expect("the default delimiters are valid"));
+    // it would print everything a template can see, secrets too; and `debug` is a common parameter name
+    environment.remove_global("debug");
     filters::register(&mut environment);
     environment
 }
