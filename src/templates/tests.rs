@@ -169,5 +169,9 @@ fn references_are_the_names_a_template_takes_from_outside() {
         ["x"]
     );
     assert_eq!(names("{{ b.c | default(a) }}"), ["a", "b"]);
-    assert_eq!(names("{{ debug }}"), ["debug"], "a parameter that StackStorm's runners have");
+    assert_eq!(
+        names("{{ debug }}"),
+        ["debug"],
+        "a parameter that StackStorm's runners have"
+    );
 }
