@@ -21,3 +21,4 @@ pub mod runners;
 pub mod governor;
 pub mod store;
 pub mod sensors;
+pub mod workflows;
