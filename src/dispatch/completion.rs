@@ -13,8 +13,9 @@ use crate::model::time::Timestamp;
 use crate::requests::{RequestError, Requests, Texts, Wanted};
 use crate::runners::Outcome;
 use crate::secrets::Redactor;
-use crate::store::rows::{Completion, ExecutionRow, NewExecution, NewInstance, Start};
+use crate::store::rows::{Completion, ExecutionRow, NewExecution, NewInstance, ParentOutcome, Start, Wake};
 use crate::store::{StoreError, StoreResult};
+use crate::workflows::StepOutcome;
 
 const ACTION_TRIGGER: &str = "core.st2.generic.actiontrigger";
 const NOTIFY_TRIGGER: &str = "core.st2.generic.notifytrigger";
@@ -81,7 +82,7 @@ impl Dispatcher {
             status: outcome.status,
             result: outcome.result.clone(),
             ended_at: now,
-            parent: row.parent.clone(),
+            parent: row.parent.as_ref().map(|parent| parent_outcome(row, parent, outcome)),
             slot: concurrency_of(&catalogue, &row.action, &parameters).map(|policy| policy.slot),
             instances: self.internal_triggers(&catalogue, row, outcome, now),
             retry: retry.map(Box::new),
@@ -188,6 +189,12 @@ impl Dispatcher {
             }
         }
     }
+}
+
+fn parent_outcome(row: &ExecutionRow, parent: &(ExecutionId, String), outcome: &Outcome) -> ParentOutcome {
+    let (execution, position) = parent.clone();
+    let outcome = StepOutcome::of_child(&row.action, outcome.status, &outcome.result).to_text();
+    ParentOutcome { execution, position, outcome, wake: Wake::Queue }
 }
 
 /// Why an execution could not be run again.

@@ -6,6 +6,7 @@ use rhai::Dynamic;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::model::execution::ExecutionStatus;
 use crate::model::refs::ActionRef;
 use crate::workflows::position::Position;
 
@@ -20,6 +21,26 @@ pub enum StepOutcome {
 }
 
 impl StepOutcome {
+    /// The outcome of a step whose child execution ended like this.
+    pub fn of_child(action: &ActionRef, status: ExecutionStatus, result: &Value) -> Self {
+        if status == ExecutionStatus::Succeeded {
+            return Self::Ok(result.clone());
+        }
+        let said = ["/error", "/stderr", "/errors/0/message", "/body"].into_iter();
+        let said = said.filter_map(|place| result.pointer(place)).find_map(Value::as_str).map(str::trim);
+        let message = match said.filter(|text| !text.is_empty()) {
+            Some(text) => format!("{action} {status}: {text}"),
+            None => format!("{action} {status}"),
+        };
+        Self::Error(StepError {
+            message,
+            status: status.to_string(),
+            action: Some(action.clone()),
+            position: None,
+            details: result.clone(),
+        })
+    }
+
     /// The text that the journal keeps. Scripts only ever see what is read back from it.
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| {
