@@ -9,6 +9,7 @@ pub mod config;
 pub mod secrets;
 pub mod auth;
 pub mod packs;
+pub mod content;
 pub mod intake;
 pub mod bus;
 pub mod rules;

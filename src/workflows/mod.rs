@@ -44,6 +44,12 @@ mod outcome;
 mod position;
 mod request;
 mod rollback;
+mod journal_host;
+mod key_steps;
+pub mod parked;
+mod rolling_back;
+pub mod runner;
+pub mod state;
 mod turn;
 
 #[cfg(test)]
