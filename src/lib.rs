@@ -22,4 +22,6 @@ pub mod runners;
 pub mod governor;
 pub mod store;
 pub mod sensors;
+pub mod core_pack;
+pub mod housekeeping;
 pub mod workflows;
