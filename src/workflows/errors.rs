@@ -15,8 +15,14 @@ pub(super) fn raise(error: &StepError) -> Raised {
     let mut fields = Map::new();
     fields.insert("message".into(), error.message.clone().into());
     fields.insert("status".into(), error.status.clone().into());
-    fields.insert("action".into(), text(error.action.as_ref().map(ToString::to_string)));
-    fields.insert("position".into(), text(error.position.as_ref().map(ToString::to_string)));
+    fields.insert(
+        "action".into(),
+        text(error.action.as_ref().map(ToString::to_string)),
+    );
+    fields.insert(
+        "position".into(),
+        text(error.position.as_ref().map(ToString::to_string)),
+    );
     fields.insert("details".into(), from_value(&error.details));
     Box::new(EvalAltResult::ErrorRuntime(fields.into(), Place::NONE))
 }
@@ -30,17 +36,27 @@ pub(super) fn misuse(message: impl Into<String>) -> Raised {
 pub(super) fn step_error(error: &EvalAltResult) -> StepError {
     match error.unwrap_inner() {
         EvalAltResult::ErrorRuntime(thrown, _) => thrown_error(thrown),
-        inner => StepError { details: place_of(error), ..StepError::new(message_of(inner)) },
+        inner => StepError {
+            details: place_of(error),
+            ..StepError::new(message_of(inner))
+        },
     }
 }
 
 /// What a script threw: one of our maps, a map of its own with a message, or anything.
 fn thrown_error(thrown: &Dynamic) -> StepError {
-    let Ok(value) = to_value(thrown) else { return StepError::new(thrown.to_string()) };
+    let Ok(value) = to_value(thrown) else {
+        return StepError::new(thrown.to_string());
+    };
     match value {
-        Value::Object(fields) if fields.get("message").is_some_and(Value::is_string) => map_error(fields),
+        Value::Object(fields) if fields.get("message").is_some_and(Value::is_string) => {
+            map_error(fields)
+        }
         Value::String(message) => StepError::new(message),
-        other => StepError { details: other.clone(), ..StepError::new(other.to_string()) },
+        other => StepError {
+            details: other.clone(),
+            ..StepError::new(other.to_string())
+        },
     }
 }
 
@@ -55,7 +71,13 @@ fn map_error(mut fields: serde_json::Map<String, Value>) -> StepError {
     error.action = text(fields.remove("action")).and_then(|action| action.parse().ok());
     error.position = text(fields.remove("position")).and_then(|position| position.parse().ok());
     let details = fields.remove("details");
-    error.details = details.unwrap_or_else(|| if fields.is_empty() { Value::Null } else { Value::Object(fields) });
+    error.details = details.unwrap_or_else(|| {
+        if fields.is_empty() {
+            Value::Null
+        } else {
+            Value::Object(fields)
+        }
+    });
     error
 }
 

@@ -149,7 +149,13 @@ pub struct Request {
 impl Request {
     /// A request without target, options and digest.
     pub fn new(kind: StepKind, params: Value) -> Self {
-        Self { kind, target: None, params, options: StepOptions::default(), digest: String::new() }
+        Self {
+            kind,
+            target: None,
+            params,
+            options: StepOptions::default(),
+            digest: String::new(),
+        }
     }
 
     /// The same, running `action`.
@@ -176,7 +182,11 @@ impl fmt::Display for Request {
         }
         let params = self.params.to_string();
         let shown: String = params.chars().take(LONGEST).collect();
-        let more = if shown.len() < params.len() { "…" } else { "" };
+        let more = if shown.len() < params.len() {
+            "…"
+        } else {
+            ""
+        };
         write!(f, " {shown}{more}")
     }
 }
@@ -186,14 +196,19 @@ impl fmt::Display for Request {
 pub fn keyed_digest(key: &[u8], value: &Value) -> String {
     use fmt::Write as _;
     // Infallible: HMAC takes keys of any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
+        return String::new();
+    };
     mac.update(value.to_string().as_bytes());
-    mac.finalize().into_bytes().iter().fold(String::with_capacity(64), |mut text, byte| {
-        if write!(text, "{byte:02x}").is_err() {
-            text.clear();
-        }
-        text
-    })
+    mac.finalize()
+        .into_bytes()
+        .iter()
+        .fold(String::with_capacity(64), |mut text, byte| {
+            if write!(text, "{byte:02x}").is_err() {
+                text.clear();
+            }
+            text
+        })
 }
 
 /// Durations as whole milliseconds: what the journal holds.
@@ -203,11 +218,18 @@ mod millis {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[expect(clippy::ref_option, reason = "the signature that serde calls")]
-    pub(super) fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-        value.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value
+            .map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+            .serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
         Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
     }
 }

@@ -4,13 +4,18 @@ use super::memory_host::MemoryHost;
 use super::*;
 
 fn load(files: &[(&str, &str)]) -> Result<Bundle, CompileError> {
-    let read = |name: &str| files.iter().find(|(file, _)| *file == name).map(|(_, text)| (*text).to_owned());
+    let read = |name: &str| {
+        files
+            .iter()
+            .find(|(file, _)| *file == name)
+            .map(|(_, text)| (*text).to_owned())
+    };
     Bundle::load("main", &read)
 }
 
 const DNS: &str = r#"
     const ZONE = "example.org";
-    fn upsert(name) { run("dns.upsert", #{ name: `${name}.${ZONE}` }) }
+    fn upsert(name) { run("dns.upsert", #{ name: `${name}.${global::ZONE}` }) }
     fn both(a, b) { parallel([|| upsert(a), || upsert(b)]) }
     fn tried(a) { retry(#{attempts: 2}, || upsert(a)) }"#;
 const MAIN: &str = r#"import "lib/dns" as dns;
@@ -21,7 +26,11 @@ fn functions_of_an_import_are_part_of_the_workflow() {
     let bundle = load(&[("main", MAIN), ("lib/dns", DNS)]).unwrap();
     for life in [Life::Hot, Life::Cold] {
         let end = MemoryHost::new(life).drive(&bundle, &json!({}), &Limits::default());
-        let expected = json!(["a.example.org", ["b.example.org", "c.example.org"], "d.example.org"]);
+        let expected = json!([
+            "a.example.org",
+            ["b.example.org", "c.example.org"],
+            "d.example.org"
+        ]);
         assert_eq!(end, TurnEnd::Finished(expected), "{life:?}");
     }
 }
@@ -42,7 +51,12 @@ fn a_bundle_is_pinned_as_text_and_comes_back_the_same() {
 fn a_bundle_for_other_builtins_is_refused() {
     let mut sources = load(&[("main", "1")]).unwrap().sources().clone();
     sources.api = 99;
-    assert!(Bundle::from_sources(&sources).unwrap_err().message.contains("version 99"));
+    assert!(
+        Bundle::from_sources(&sources)
+            .unwrap_err()
+            .message
+            .contains("version 99")
+    );
 }
 
 #[test]
@@ -51,18 +65,56 @@ fn what_does_not_compile_is_named_with_its_place() {
         (&[("main", "let x = ;")], "main:1:9", "Unexpected ';'"),
         (&[("main", "\n  eval(\"1\")")], "main:2:3", "eval"),
         (&[("main", "\n  timestamp()")], "main:2:3", "use `now()`"),
-        (&[("main", "fn f() { exit(1) }")], "main:1:10", "use `return`"),
-        (&[("main", "\nimport \"gone\" as g;")], "main:2:1", "no such script"),
-        (&[("main", "import \"../x\" as g;")], "main:1:1", "inside the pack"),
-        (&[("main", "import \"/x\" as g;")], "main:1:1", "inside the pack"),
-        (&[("main", "let n = \"x\"; import n as g;")], "main:1:14", "literal path"),
-        (&[("main", "import \"a\" as a;"), ("a", "import \"main\" as m;")], "a:1:1", "circle"),
-        (&[("main", "import \"a\" as a;"), ("a", "fn f( { }")], "a:1:7", "parameter"),
-        (&[("main", "import \"a\" as a;"), ("a", "run(\"t.echo\");")], "a:1:1", "run"),
+        (
+            &[("main", "fn f() { exit(1) }")],
+            "main:1:10",
+            "use `return`",
+        ),
+        (
+            &[("main", "\nimport \"gone\" as g;")],
+            "main:2:1",
+            "no such script",
+        ),
+        (
+            &[("main", "import \"../x\" as g;")],
+            "main:1:1",
+            "inside the pack",
+        ),
+        (
+            &[("main", "import \"/x\" as g;")],
+            "main:1:1",
+            "inside the pack",
+        ),
+        (
+            &[("main", "let n = \"x\"; import n as g;")],
+            "main:1:14",
+            "literal path",
+        ),
+        (
+            &[
+                ("main", "import \"a\" as a;"),
+                ("a", "import \"main\" as m;"),
+            ],
+            "a:1:1",
+            "circle",
+        ),
+        (
+            &[("main", "import \"a\" as a;"), ("a", "fn f( { }")],
+            "a:1:7",
+            "parameter",
+        ),
+        (
+            &[("main", "import \"a\" as a;"), ("a", "run(\"t.echo\");")],
+            "a:1:1",
+            "run",
+        ),
     ];
     for (files, place, text) in cases {
         let error = load(files).unwrap_err().to_string();
-        assert!(error.starts_with(place) && error.contains(text), "{files:?}: {error}");
+        assert!(
+            error.starts_with(place) && error.contains(text),
+            "{files:?}: {error}"
+        );
     }
 }
 
@@ -83,9 +135,18 @@ fn f() { retry(#{attempts: 2}, || run("g.h", #{}, #{ undo: ["i.j", #{ k: 1 }] })
 on_rollback("k.l", #{ m: 1 });"#;
     let calls = lint(&load(&[("main", script)]).unwrap());
     let shown = |call: &StaticCall| {
-        let params = call.params.as_ref().map_or("?".to_owned(), |names| names.join(","));
+        let params = call
+            .params
+            .as_ref()
+            .map_or("?".to_owned(), |names| names.join(","));
         let known = if call.action.is_some() { "" } else { "!" };
-        format!("{}:{} {:?} {}{known}({params})", call.line, call.column, call.via, call.reference.as_deref().unwrap_or("?"))
+        format!(
+            "{}:{} {:?} {}{known}({params})",
+            call.line,
+            call.column,
+            call.via,
+            call.reference.as_deref().unwrap_or("?")
+        )
     };
     assert_eq!(
         calls.iter().map(shown).collect::<Vec<_>>(),

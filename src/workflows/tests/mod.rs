@@ -21,7 +21,11 @@ fn every_way(script: &str, params: &Value) -> Run {
     for life in [Life::Cold, Life::DiesAfter(1), Life::DiesAfter(3)] {
         let other = run_script(script, params, life);
         assert_eq!(other.end, hot.end, "{life:?} ended otherwise: {script}");
-        assert_eq!(other.journal(), hot.journal(), "{life:?} has another journal: {script}");
+        assert_eq!(
+            other.journal(),
+            hot.journal(),
+            "{life:?} has another journal: {script}"
+        );
         other.assert_every_effect_happened_once();
     }
     hot.assert_every_effect_happened_once();
