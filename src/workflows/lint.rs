@@ -54,12 +54,12 @@ pub fn lint(bundle: &Bundle) -> Vec<StaticCall> {
 
 /// The call that a walk stands at: as a statement or as a part of one.
 pub(super) fn call_of<'a>(path: &[ASTNode<'a>]) -> Option<(&'a FnCallExpr, Place)> {
-    match path.last()? {
-        ASTNode::Expr(Expr::FnCall(call, place)) | ASTNode::Stmt(Stmt::FnCall(call, place)) => {
-            Some((call, *place))
-        }
-        ASTNode::Expr(_) | ASTNode::Stmt(_) => None,
+    if let ASTNode::Expr(Expr::FnCall(call, place)) | ASTNode::Stmt(Stmt::FnCall(call, place)) =
+        path.last()?
+    {
+        return Some((call, *place));
     }
+    None
 }
 
 fn add_call(calls: &mut Vec<StaticCall>, file: &str, call: &FnCallExpr, place: Place) {

@@ -36,9 +36,9 @@ fn branches_number_their_own_steps() {
 #[test]
 fn all_branches_are_run_and_then_the_first_error_in_their_order_is_raised() {
     let script = r#"
-        let caught = { try {
+        let caught = (); try {
             parallel([|| run("t.echo", #{}), || { run("t.echo"); run("t.slow") }, || run("t.fail"), || run("t.last")]);
-        } catch (e) { e } };
+        } catch (e) { caught = e; }
         [caught.action, caught.status, caught.position]"#;
     let run = every_way(script, &json!({}));
     assert_eq!(

@@ -44,7 +44,7 @@ fn a_script_over_a_limit_ends_with_its_name_and_line() {
             MapSize,
             2,
         ),
-        ("fn f(x) {\n f(x + 1) }\nf(1)", CallDepth, 2),
+        ("fn f(x) {\n f(x + 1) }\nf(1)", CallDepth, 3),
     ];
     for (script, kind, line) in cases {
         let limit = limited(script, &limits);

@@ -190,7 +190,7 @@ fn spawned_children_run_while_the_script_goes_on() {
         let a = spawn("t.echo", #{n: 1});
         let b = spawn("t.fail", #{});
         let c = spawn("t.echo", #{n: 3}, #{timeout: "1m"});
-        let failed = { try { wait(b) } catch (e) { e.action } };
+        let failed = (); try { wait(b) } catch (e) { failed = e.action; }
         let all = wait_all([a, c]);
         [wait(c).n, all[0].n, failed, wait_any([c, a]).index]"#;
     assert_eq!(finishes(script), json!([3, 1, "t.fail", 0]));
