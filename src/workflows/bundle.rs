@@ -14,6 +14,7 @@ use crate::workflows::builtins::FORBIDDEN;
 use crate::workflows::engine::loading_engine;
 use crate::workflows::limits::Limits;
 use crate::workflows::lint::call_of;
+use crate::workflows::request::hex;
 
 /// The builtins' version. Counts up when a script written for the old ones would ask different steps.
 pub const API_VERSION: u32 = 1;

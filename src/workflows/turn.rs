@@ -94,6 +94,10 @@ impl Turn {
     }
 
     /// Raises the flag, and gives the error that unwinds the script. The first reason stands.
+    #[expect(
+        clippy::unnecessary_box_returns,
+        reason = "what the script engine wants"
+    )]
     pub(super) fn stop(&self, reason: Stop) -> Raised {
         self.flag(reason);
         Box::new(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Place::NONE))
@@ -324,6 +328,10 @@ impl Turn {
         Err(self.diverge(entry, Some(request)))
     }
 
+    #[expect(
+        clippy::unnecessary_box_returns,
+        reason = "what the script engine wants"
+    )]
     fn diverge(&self, entry: &Entry, asked: Option<Request>) -> Raised {
         let (position, recorded) = (entry.position.clone(), entry.request.clone());
         self.stop(Stop::Diverged(Box::new(Divergence {

@@ -99,5 +99,5 @@ fn concurrency(builtin: &str, options: &Map) -> Result<usize> {
 }
 
 fn count(length: usize) -> Result<u32> {
-    u32::try_from(length).map_err(|_| misuse("that are too many branches"))
+    u32::try_from(length).map_err(|_beyond| misuse("that are too many branches"))
 }

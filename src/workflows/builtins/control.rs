@@ -59,7 +59,7 @@ struct Attempts {
 }
 
 impl Attempts {
-    const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
+    const LONGEST_DELAY: Duration = Duration::from_hours(24);
 
     fn from_options(options: &Map) -> Result<Self> {
         check_keys(

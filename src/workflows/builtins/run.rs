@@ -41,7 +41,7 @@ pub(super) fn child_request(
 ) -> Result<Request> {
     let options = step_options(kind.as_str(), options)?;
     Ok(Request::new(kind, json_of_map(params)?)
-        .to_run(action(reference)?)
+        .running(action(reference)?)
         .with_options(options))
 }
 
@@ -60,8 +60,10 @@ fn undo(value: &Dynamic) -> Result<Undo> {
     let [reference, params] = pair.as_slice() else {
         return Err(wrong());
     };
-    let reference = reference.as_immutable_string_ref().map_err(|_| wrong())?;
-    let params = params.as_map_ref().map_err(|_| wrong())?;
+    let reference = reference
+        .as_immutable_string_ref()
+        .map_err(|_other_type| wrong())?;
+    let params = params.as_map_ref().map_err(|_other_type| wrong())?;
     Ok(Undo {
         action: action(&reference)?,
         params: json_of_map(&params)?,

@@ -119,7 +119,7 @@ fn first_with_outcome(turn: &Turn, positions: &[Position]) -> Result<StepOutcome
 
 fn all_spawned(turn: &Turn, handles: &Array) -> Result<Vec<Position>> {
     let handle = |handle: &Dynamic| {
-        let handle = handle.as_map_ref().map_err(|_| not_a_handle())?;
+        let handle = handle.as_map_ref().map_err(|_other_type| not_a_handle())?;
         spawned(turn, &handle)
     };
     handles.iter().map(handle).collect()
@@ -136,6 +136,10 @@ fn spawned(turn: &Turn, handle: &Map) -> Result<Position> {
         .ok_or_else(not_a_handle)
 }
 
+#[expect(
+    clippy::unnecessary_box_returns,
+    reason = "what the script engine wants"
+)]
 fn not_a_handle() -> crate::workflows::errors::Raised {
     misuse("this is not a handle that `spawn` gave")
 }

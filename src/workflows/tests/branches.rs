@@ -2,6 +2,7 @@
 
 use super::memory_host::{MemoryHost, bundle};
 use super::*;
+use std::sync::Arc;
 
 #[test]
 fn results_come_in_the_order_of_the_branches_whatever_finished_first() {
@@ -85,7 +86,12 @@ fn no_more_branches_are_open_than_the_concurrency_allows() {
         bundle(r#"map_items([1, 2, 3, 4, 5], |x| run("t.echo", #{n: x}), #{concurrency: 2})"#);
     let mut turns = 0;
     loop {
-        let end = evaluate(&bundle, &json!({}), host.clone(), &Limits::default());
+        let end = evaluate(
+            &bundle,
+            &json!({}),
+            Arc::<MemoryHost>::clone(&host),
+            &Limits::default(),
+        );
         let open = host
             .written()
             .iter()

@@ -291,7 +291,7 @@ fn world(entry: &Entry, _: &mut BTreeMap<String, Value>) -> StepOutcome {
     match (entry.request.kind, action) {
         (_, "t.fail") => fail("failed"),
         (_, "t.slow") => fail("timeout"),
-        (_, "t.third") if last % 3 != 0 => fail("failed"),
+        (_, "t.third") if !last.is_multiple_of(3) => fail("failed"),
         (StepKind::WaitSignal, _) => {
             StepOutcome::Ok(json!({ "signal": entry.request.params["name"] }))
         }

@@ -2,6 +2,7 @@
 
 use super::memory_host::{MemoryHost, bundle};
 use super::*;
+use std::sync::Arc;
 
 #[test]
 fn a_step_gives_back_what_its_action_returned() {
@@ -204,7 +205,14 @@ fn the_winner_of_wait_any_is_the_same_on_replay() {
         first.result.n"#;
     let bundle = bundle(script);
     let host = MemoryHost::new(Life::Cold);
-    let evaluate_once = || evaluate(&bundle, &json!({}), host.clone(), &Limits::default());
+    let evaluate_once = || {
+        evaluate(
+            &bundle,
+            &json!({}),
+            Arc::<MemoryHost>::clone(&host),
+            &Limits::default(),
+        )
+    };
     assert_eq!(evaluate_once(), TurnEnd::Suspended);
     assert!(host.deliver_where(|position| *position == at("2")));
     assert_eq!(evaluate_once(), TurnEnd::Suspended);
@@ -241,7 +249,12 @@ fn undo_is_in_the_journal_before_its_effect_and_runs_in_reverse() {
     let host = MemoryHost::new(Life::Cold);
     let bundle = bundle(script);
     assert_eq!(
-        evaluate(&bundle, &json!({}), host.clone(), &Limits::default()),
+        evaluate(
+            &bundle,
+            &json!({}),
+            Arc::<MemoryHost>::clone(&host),
+            &Limits::default()
+        ),
         TurnEnd::Suspended
     );
     assert_eq!(
