@@ -51,11 +51,7 @@ impl Branches<'_> {
             if open.is_empty() {
                 break;
             }
-            turn.wait_for(
-                open.iter()
-                    .flat_map(|branch| branch.waits_for.iter().cloned())
-                    .collect(),
-            )?;
+            turn.wait_for(open.iter().flat_map(|branch| branch.waits_for.iter().cloned()).collect())?;
             open = self.evaluate_those_with_progress(turn, &at, open)?;
         }
         turn.check_nothing_left(&at.child(self.count + 1))?;
@@ -63,19 +59,10 @@ impl Branches<'_> {
         results.collect::<Result<Array, _>>().map(Dynamic::from)
     }
 
-    fn evaluate_those_with_progress(
-        &self,
-        turn: &Turn,
-        at: &Position,
-        open: Vec<Open>,
-    ) -> Result<Vec<Open>, Raised> {
+    fn evaluate_those_with_progress(&self, turn: &Turn, at: &Position, open: Vec<Open>) -> Result<Vec<Open>, Raised> {
         let mut still_open = Vec::with_capacity(open.len());
         for branch in open {
-            if branch
-                .waits_for
-                .iter()
-                .any(|position| turn.has_outcome(position))
-            {
+            if branch.waits_for.iter().any(|position| turn.has_outcome(position)) {
                 still_open.extend(self.evaluate(turn, at, branch.number)?);
             } else {
                 still_open.push(branch);
@@ -88,19 +75,14 @@ impl Branches<'_> {
     fn evaluate(&self, turn: &Turn, at: &Position, number: u32) -> Result<Option<Open>, Raised> {
         turn.check_stop()?;
         let at = at.child(number);
-        if turn
-            .entry_of_kind(&at, StepKind::Branch)
-            .is_some_and(|entry| entry.outcome.is_some())
-        {
+        if turn.entry_of_kind(&at, StepKind::Branch).is_some_and(|entry| entry.outcome.is_some()) {
             return Ok(None);
         }
         let index = usize::try_from(number - 1).unwrap_or(usize::MAX);
         let outcome = match turn.branch(&at, || (self.body)(index))? {
             FrameEnd::Open(waits_for) => return Ok(Some(Open { number, waits_for })),
             FrameEnd::Error(error) => StepOutcome::Error(*error),
-            FrameEnd::Value(value) => {
-                to_value(&value).map_or_else(StepOutcome::Error, StepOutcome::Ok)
-            }
+            FrameEnd::Value(value) => to_value(&value).map_or_else(StepOutcome::Error, StepOutcome::Ok),
         };
         turn.record(&at, Request::new(StepKind::Branch, Value::Null), outcome)?;
         Ok(None)

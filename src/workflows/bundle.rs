@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use rhai::{
-    AST, ASTNode, Engine, EvalAltResult, Expr, Module, ModuleResolver, Scope, Shared, Stmt,
-};
+use rhai::{AST, ASTNode, Engine, EvalAltResult, Expr, Module, ModuleResolver, Scope, Shared, Stmt};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -44,10 +42,7 @@ impl Sources {
             add(name);
             add(text);
         }
-        hash.finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex(&hash.finalize())
     }
 }
 
@@ -76,11 +71,7 @@ pub struct CompileError {
 
 impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}: {}",
-            self.file, self.line, self.column, self.message
-        )
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)
     }
 }
 
@@ -90,33 +81,16 @@ impl Bundle {
         let mut loading = Loading::new(read);
         let text = read(main).ok_or_else(|| nowhere(main, "there is no such script"))?;
         loading.import_all(main, &text)?;
-        let ast = loading
-            .asts
-            .get(main)
-            .cloned()
-            .ok_or_else(|| nowhere(main, "it was not compiled"))?;
-        let sources = Sources {
-            api: API_VERSION,
-            main: main.to_owned(),
-            texts: loading.texts,
-        };
+        let ast = loading.asts.get(main).cloned().ok_or_else(|| nowhere(main, "it was not compiled"))?;
+        let sources = Sources { api: API_VERSION, main: main.to_owned(), texts: loading.texts };
         let modules = Arc::new(loading.modules);
-        Ok(Self {
-            digest: sources.digest(),
-            sources,
-            ast,
-            asts: loading.asts,
-            modules,
-        })
+        Ok(Self { digest: sources.digest(), sources, ast, asts: loading.asts, modules })
     }
 
     /// Compiles what an execution has pinned.
     pub fn from_sources(sources: &Sources) -> Result<Self, CompileError> {
         if sources.api != API_VERSION {
-            let message = format!(
-                "it was written for version {} of the builtins, this is {API_VERSION}",
-                sources.api
-            );
+            let message = format!("it was written for version {} of the builtins, this is {API_VERSION}", sources.api);
             return Err(nowhere(&sources.main, message));
         }
         Self::load(&sources.main, &|name| sources.texts.get(name).cloned())
@@ -148,10 +122,7 @@ impl Bundle {
 
 impl fmt::Debug for Bundle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bundle")
-            .field("main", &self.sources.main)
-            .field("digest", &self.digest)
-            .finish_non_exhaustive()
+        f.debug_struct("Bundle").field("main", &self.sources.main).field("digest", &self.digest).finish_non_exhaustive()
     }
 }
 
@@ -196,10 +167,7 @@ impl<'a> Loading<'a> {
     /// Compiles a text after everything it imports.
     fn import_all(&mut self, name: &str, text: &str) -> Result<(), CompileError> {
         self.in_progress.insert(name.to_owned());
-        let mut ast = self
-            .engine
-            .compile(text)
-            .map_err(|error| failed(name, error.1, error.0.to_string()))?;
+        let mut ast = self.engine.compile(text).map_err(|error| failed(name, error.1, error.0.to_string()))?;
         ast.set_source(name);
         refuse_forbidden(name, &ast)?;
         for (path, place) in imports_of(name, &ast)? {
@@ -216,19 +184,13 @@ impl<'a> Loading<'a> {
             return Ok(());
         }
         let refused = |message: &str| failed(by, place, format!("import \"{path}\": {message}"));
-        if !path
-            .split('/')
-            .all(|part| !part.is_empty() && part != "." && part != "..")
-        {
-            return Err(refused(
-                "an import is a path inside the pack, as \"lib/dns\"",
-            ));
+        if !path.split('/').all(|part| !part.is_empty() && part != "." && part != "..") {
+            return Err(refused("an import is a path inside the pack, as \"lib/dns\""));
         }
         if self.in_progress.contains(path) {
             return Err(refused("the imports form a circle"));
         }
-        let text =
-            (self.read)(path).ok_or_else(|| refused("there is no such script in the pack"))?;
+        let text = (self.read)(path).ok_or_else(|| refused("there is no such script in the pack"))?;
         self.import_all(path, &text)?;
         let module = self.module(path)?;
         self.modules.insert(path.to_owned(), module.into());
@@ -237,20 +199,11 @@ impl<'a> Loading<'a> {
 
     /// Evaluates a module's constants, which may be computed but not asked.
     fn module(&mut self, name: &str) -> Result<Module, CompileError> {
-        let ast = self
-            .asts
-            .get(name)
-            .ok_or_else(|| nowhere(name, "it was not compiled"))?;
-        self.engine
-            .set_module_resolver(Imports(Arc::new(self.modules.clone())));
+        let ast = self.asts.get(name).ok_or_else(|| nowhere(name, "it was not compiled"))?;
+        self.engine.set_module_resolver(Imports(Arc::new(self.modules.clone())));
         Module::eval_ast_as_new(Scope::new(), ast, &self.engine).map_err(|error| {
-            let hint =
-                "a module's own statements may define constants, its functions may do the rest";
-            failed(
-                name,
-                error.unwrap_inner().position(),
-                format!("{}: {hint}", error.unwrap_inner()),
-            )
+            let hint = "a module's own statements may define constants, its functions may do the rest";
+            failed(name, error.unwrap_inner().position(), format!("{}: {hint}", error.unwrap_inner()))
         })
     }
 }
@@ -265,11 +218,7 @@ fn imports_of(name: &str, ast: &AST) -> Result<Vec<(String, rhai::Position)>, Co
         match (&import.0, &mut found) {
             (Expr::StringConstant(path, _), Ok(paths)) => paths.push((path.to_string(), *place)),
             _ => {
-                found = Err(failed(
-                    name,
-                    *place,
-                    "an import needs a literal path, as \"lib/dns\"",
-                ))
+                found = Err(failed(name, *place, "an import needs a literal path, as \"lib/dns\""));
             }
         }
         found.is_ok()
@@ -284,15 +233,8 @@ fn refuse_forbidden(name: &str, ast: &AST) -> Result<(), CompileError> {
         let Some((call, place)) = call_of(path) else {
             return true;
         };
-        if let Some((_, instead)) = FORBIDDEN
-            .iter()
-            .find(|(forbidden, _)| call.name.as_str() == *forbidden)
-        {
-            found = Err(failed(
-                name,
-                place,
-                format!("`{}` is not there in workflows: {instead}", call.name),
-            ));
+        if let Some((_, instead)) = FORBIDDEN.iter().find(|(forbidden, _)| call.name.as_str() == *forbidden) {
+            found = Err(failed(name, place, format!("`{}` is not there in workflows: {instead}", call.name)));
         }
         found.is_ok()
     });
@@ -301,12 +243,7 @@ fn refuse_forbidden(name: &str, ast: &AST) -> Result<(), CompileError> {
 
 fn failed(file: &str, place: rhai::Position, message: impl Into<String>) -> CompileError {
     let (line, column) = (place.line().unwrap_or(0), place.position().unwrap_or(0));
-    CompileError {
-        file: file.to_owned(),
-        line,
-        column,
-        message: message.into(),
-    }
+    CompileError { file: file.to_owned(), line, column, message: message.into() }
 }
 
 fn nowhere(file: &str, message: impl Into<String>) -> CompileError {

@@ -10,8 +10,7 @@ const DEEPEST: usize = 100;
 
 /// The canonical JSON of a script value, or what in it cannot be stored.
 pub(super) fn to_value(value: &Dynamic) -> Result<Value, StepError> {
-    to_value_at(value, 0)
-        .map_err(|what| StepError::new(format!("{what} cannot be stored in the journal")))
+    to_value_at(value, 0).map_err(|what| StepError::new(format!("{what} cannot be stored in the journal")))
 }
 
 /// The canonical JSON of a script map.
@@ -28,9 +27,7 @@ pub(super) fn from_value(value: &Value) -> Dynamic {
         Value::String(text) => text.as_str().into(),
         Value::Array(items) => items.iter().map(from_value).collect::<Array>().into(),
         Value::Object(fields) => {
-            let fields = fields
-                .iter()
-                .map(|(name, value)| (name.as_str().into(), from_value(value)));
+            let fields = fields.iter().map(|(name, value)| (name.as_str().into(), from_value(value)));
             Dynamic::from_map(fields.collect())
         }
     }
@@ -39,11 +36,7 @@ pub(super) fn from_value(value: &Value) -> Dynamic {
 /// A copy that shares nothing with the original: not through captured variables, however deep.
 pub(super) fn unshared(value: &Dynamic) -> Dynamic {
     let flat = value.flatten_clone();
-    if flat.is_array() || flat.is_map() || flat.is_fnptr() {
-        unshared_parts(flat)
-    } else {
-        flat
-    }
+    if flat.is_array() || flat.is_map() || flat.is_fnptr() { unshared_parts(flat) } else { flat }
 }
 
 /// A closure whose captured values are its own.
@@ -57,21 +50,11 @@ pub(super) fn unshared_fn(function: &FnPtr) -> FnPtr {
 
 fn unshared_parts(value: Dynamic) -> Dynamic {
     if value.is_array() {
-        return value
-            .cast::<Array>()
-            .iter()
-            .map(unshared)
-            .collect::<Array>()
-            .into();
+        return value.cast::<Array>().iter().map(unshared).collect::<Array>().into();
     }
     if value.is_map() {
         let fields = value.cast::<Map>();
-        return Dynamic::from_map(
-            fields
-                .into_iter()
-                .map(|(name, value)| (name, unshared(&value)))
-                .collect(),
-        );
+        return Dynamic::from_map(fields.into_iter().map(|(name, value)| (name, unshared(&value))).collect());
     }
     Dynamic::from(unshared_fn(&value.cast::<FnPtr>()))
 }
@@ -95,24 +78,14 @@ fn to_value_at(value: &Dynamic, depth: usize) -> Result<Value, String> {
         return map_at(&fields, depth);
     }
     if let Ok(items) = value.as_array_ref() {
-        return items
-            .iter()
-            .map(|item| to_value_at(item, depth + 1))
-            .collect::<Result<_, _>>()
-            .map(Value::Array);
+        return items.iter().map(|item| to_value_at(item, depth + 1)).collect::<Result<_, _>>().map(Value::Array);
     }
     scalar(value)
 }
 
 fn map_at(fields: &Map, depth: usize) -> Result<Value, String> {
-    let field = |(name, value): (&rhai::Identifier, &Dynamic)| {
-        Ok((name.to_string(), to_value_at(value, depth + 1)?))
-    };
-    fields
-        .iter()
-        .map(field)
-        .collect::<Result<_, String>>()
-        .map(Value::Object)
+    let field = |(name, value): (&rhai::Identifier, &Dynamic)| Ok((name.to_string(), to_value_at(value, depth + 1)?));
+    fields.iter().map(field).collect::<Result<_, String>>().map(Value::Object)
 }
 
 fn scalar(value: &Dynamic) -> Result<Value, String> {
@@ -126,9 +99,7 @@ fn scalar(value: &Dynamic) -> Result<Value, String> {
         return Ok(flag.into());
     }
     if let Ok(float) = value.as_float() {
-        return Number::from_f64(float)
-            .map(Value::Number)
-            .ok_or_else(|| format!("the number {float}"));
+        return Number::from_f64(float).map(Value::Number).ok_or_else(|| format!("the number {float}"));
     }
     if let Ok(letter) = value.as_char() {
         return Ok(Value::String(letter.to_string()));

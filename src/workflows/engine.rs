@@ -13,8 +13,7 @@ use crate::workflows::convert::from_value;
 use crate::workflows::limits::Limits;
 use crate::workflows::turn::Turn;
 
-static STANDARD: LazyLock<Shared<Module>> =
-    LazyLock::new(|| StandardPackage::new().as_shared_module());
+static STANDARD: LazyLock<Shared<Module>> = LazyLock::new(|| StandardPackage::new().as_shared_module());
 static BUILTINS: LazyLock<Shared<Module>> = LazyLock::new(|| builtins::module().into());
 
 /// Symbols that no workflow may use. Functions of the same fate are in [`builtins::FORBIDDEN`].
@@ -49,20 +48,14 @@ pub(super) fn turn_engine(bundle: &Bundle, params: &Value, turn: &Arc<Turn>) -> 
 /// Makes `params` known everywhere, in functions too, unless a variable or parameter of that name hides it.
 ///
 /// A copy each time: a shared value would be locked while a closure over it asks for it again.
-#[expect(
-    deprecated,
-    reason = "marked so by its crate only to say that its signature may change"
-)]
+#[expect(deprecated, reason = "marked so by its crate only to say that its signature may change")]
 fn resolve_params(engine: &mut Engine, params: Dynamic) {
     engine.on_var(move |name, _, context| {
         Ok((name == "params" && !context.scope().contains(name)).then(|| params.clone()))
     });
 }
 
-#[expect(
-    deprecated,
-    reason = "marked so by its crate only to say that its signature may change"
-)]
+#[expect(deprecated, reason = "marked so by its crate only to say that its signature may change")]
 fn base_engine(limits: &Limits) -> Engine {
     let mut engine = Engine::new_raw();
     engine.register_global_module(Shared::clone(&STANDARD));

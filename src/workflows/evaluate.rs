@@ -50,10 +50,7 @@ pub struct Divergence {
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (position, recorded) = (&self.position, &self.recorded);
-        write!(
-            f,
-            "the script diverged from its journal at step {position}: recorded is `{recorded}`, "
-        )?;
+        write!(f, "the script diverged from its journal at step {position}: recorded is `{recorded}`, ")?;
         match &self.asked {
             Some(asked) => write!(f, "asked is `{asked}`"),
             None => f.write_str("but the script ends before it"),
@@ -84,9 +81,7 @@ fn turn_end(turn: &Turn, result: Result<Dynamic, Raised>) -> TurnEnd {
     };
     match turn.check_nothing_left(&turn.next_of_main()) {
         Ok(()) => end,
-        Err(error) => turn
-            .take_stop()
-            .map_or(end, |stop| stopped(stop, Some(&error))),
+        Err(error) => turn.take_stop().map_or(end, |stop| stopped(stop, Some(&error))),
     }
 }
 
@@ -96,9 +91,8 @@ fn stopped(stop: Stop, error: Option<&rhai::EvalAltResult>) -> TurnEnd {
         Stop::Diverged(divergence) => TurnEnd::Diverged(divergence),
         Stop::Interrupted(interrupt) => TurnEnd::Interrupted(interrupt),
         Stop::Restart(params) => TurnEnd::Restart(params),
-        Stop::Limit(limit) => TurnEnd::LimitExceeded(LimitExceeded {
-            line: limit.line.or_else(|| error.and_then(line_of)),
-            ..limit
-        }),
+        Stop::Limit(limit) => {
+            TurnEnd::LimitExceeded(LimitExceeded { line: limit.line.or_else(|| error.and_then(line_of)), ..limit })
+        }
     }
 }

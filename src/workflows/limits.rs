@@ -83,12 +83,8 @@ impl LimitKind {
         match self {
             Self::Operations => "look for a loop without end, or move the work into an action",
             Self::CallDepth => "look for a function that calls itself without end",
-            Self::StringSize | Self::ArraySize | Self::MapSize | Self::Variables => {
-                "keep large data in actions"
-            }
-            Self::JournalEntries | Self::JournalBytes => {
-                "start a fresh journal with `restart(params)` in time"
-            }
+            Self::StringSize | Self::ArraySize | Self::MapSize | Self::Variables => "keep large data in actions",
+            Self::JournalEntries | Self::JournalBytes => "start a fresh journal with `restart(params)` in time",
         }
     }
 }
@@ -106,12 +102,7 @@ pub struct LimitExceeded {
 
 impl fmt::Display for LimitExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the script went over the limit `{}` of {}",
-            self.limit.as_str(),
-            self.at_most
-        )?;
+        write!(f, "the script went over the limit `{}` of {}", self.limit.as_str(), self.at_most)?;
         if let Some(line) = self.line {
             write!(f, " in line {line}")?;
         }
@@ -135,42 +126,26 @@ impl Limits {
             LimitKind::JournalEntries => self.journal_entries,
             LimitKind::JournalBytes => self.journal_bytes,
         };
-        LimitExceeded {
-            limit,
-            at_most,
-            line: None,
-        }
+        LimitExceeded { limit, at_most, line: None }
     }
 
     /// The limit that an error of the script engine is about, if it is about one.
     pub(super) fn exceeded_by(&self, error: &EvalAltResult) -> Option<LimitExceeded> {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "the engine's other errors are no limits"
-        )]
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the engine's other errors are no limits")]
         let limit = match error.unwrap_inner() {
             EvalAltResult::ErrorTooManyOperations(_) => LimitKind::Operations,
             EvalAltResult::ErrorStackOverflow(_) => LimitKind::CallDepth,
             EvalAltResult::ErrorTooManyVariables(_) => LimitKind::Variables,
-            EvalAltResult::ErrorDataTooLarge(what, _) if what.contains("string") => {
-                LimitKind::StringSize
-            }
+            EvalAltResult::ErrorDataTooLarge(what, _) if what.contains("string") => LimitKind::StringSize,
             EvalAltResult::ErrorDataTooLarge(what, _) if what.contains("map") => LimitKind::MapSize,
             EvalAltResult::ErrorDataTooLarge(..) => LimitKind::ArraySize,
             _ => return None,
         };
-        Some(LimitExceeded {
-            line: line_of(error),
-            ..self.exceeded(limit)
-        })
+        Some(LimitExceeded { line: line_of(error), ..self.exceeded(limit) })
     }
 }
 
 /// The line where an error arose, innermost first.
 pub(super) fn line_of(error: &EvalAltResult) -> Option<usize> {
-    error
-        .unwrap_inner()
-        .position()
-        .line()
-        .or_else(|| error.position().line())
+    error.unwrap_inner().position().line().or_else(|| error.position().line())
 }

@@ -54,9 +54,7 @@ pub fn lint(bundle: &Bundle) -> Vec<StaticCall> {
 
 /// The call that a walk stands at: as a statement or as a part of one.
 pub(super) fn call_of<'a>(path: &[ASTNode<'a>]) -> Option<(&'a FnCallExpr, Place)> {
-    if let ASTNode::Expr(Expr::FnCall(call, place)) | ASTNode::Stmt(Stmt::FnCall(call, place)) =
-        path.last()?
-    {
+    if let ASTNode::Expr(Expr::FnCall(call, place)) | ASTNode::Stmt(Stmt::FnCall(call, place)) = path.last()? {
         return Some((call, *place));
     }
     None
@@ -80,18 +78,9 @@ fn add_call(calls: &mut Vec<StaticCall>, file: &str, call: &FnCallExpr, place: P
     }
 }
 
-fn static_call(
-    file: &str,
-    via: Via,
-    place: Place,
-    reference: &Expr,
-    params: Option<&Expr>,
-) -> StaticCall {
+fn static_call(file: &str, via: Via, place: Place, reference: &Expr, params: Option<&Expr>) -> StaticCall {
     let reference = literal(reference).and_then(Literal::into_text);
-    let params = params.map_or_else(
-        || Some(Vec::new()),
-        |params| literal(params).and_then(Literal::into_names),
-    );
+    let params = params.map_or_else(|| Some(Vec::new()), |params| literal(params).and_then(Literal::into_names));
     StaticCall {
         file: file.to_owned(),
         line: place.line().unwrap_or(0),
@@ -114,36 +103,20 @@ enum Literal {
 
 impl Literal {
     fn into_text(self) -> Option<String> {
-        if let Self::Text(text) = self {
-            Some(text)
-        } else {
-            None
-        }
+        if let Self::Text(text) = self { Some(text) } else { None }
     }
 
     fn into_names(self) -> Option<Vec<String>> {
-        if let Self::Names(names) = self {
-            Some(names)
-        } else {
-            None
-        }
+        if let Self::Names(names) = self { Some(names) } else { None }
     }
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "every other expression is computed"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other expression is computed")]
 fn literal(expr: &Expr) -> Option<Literal> {
     match expr {
         Expr::StringConstant(text, _) => Some(Literal::Text(text.to_string())),
         Expr::Array(items, _) => Some(Literal::List(items.to_vec())),
-        Expr::Map(map, _) => Some(Literal::Names(
-            map.0
-                .iter()
-                .map(|(name, _)| name.as_str().to_owned())
-                .collect(),
-        )),
+        Expr::Map(map, _) => Some(Literal::Names(map.0.iter().map(|(name, _)| name.as_str().to_owned()).collect())),
         // What is constant through and through, the compiler has folded.
         Expr::DynamicConstant(value, place) => constant(value, *place),
         _ => None,
@@ -152,25 +125,14 @@ fn literal(expr: &Expr) -> Option<Literal> {
 
 fn constant(value: &Dynamic, place: Place) -> Option<Literal> {
     if let Ok(items) = value.as_array_ref() {
-        return Some(Literal::List(
-            items
-                .iter()
-                .map(|item| Expr::from_dynamic(item.clone(), place))
-                .collect(),
-        ));
+        return Some(Literal::List(items.iter().map(|item| Expr::from_dynamic(item.clone(), place)).collect()));
     }
     let names = |map: &Map| map.keys().map(ToString::to_string).collect();
-    value
-        .as_map_ref()
-        .ok()
-        .map(|map| Literal::Names(names(&map)))
+    value.as_map_ref().ok().map(|map| Literal::Names(names(&map)))
 }
 
 /// The literal value of a field of a literal map.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "every other expression is computed"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other expression is computed")]
 fn field(expr: &Expr, name: &str) -> Option<Literal> {
     match expr {
         Expr::Map(map, _) => {

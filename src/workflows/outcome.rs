@@ -57,13 +57,7 @@ impl StepError {
     /// An error with status `failed` and nothing but a message.
     pub fn new(message: impl Into<String>) -> Self {
         let status = Self::failed();
-        Self {
-            message: message.into(),
-            status,
-            action: None,
-            position: None,
-            details: Value::Null,
-        }
+        Self { message: message.into(), status, action: None, position: None, details: Value::Null }
     }
 
     fn failed() -> String {

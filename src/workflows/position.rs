@@ -70,17 +70,12 @@ impl FromStr for Position {
     type Err = BadPosition;
 
     fn from_str(text: &str) -> Result<Self, BadPosition> {
-        let bad = || BadPosition {
-            text: text.to_owned(),
-        };
+        let bad = || BadPosition { text: text.to_owned() };
         let number = |part: &str| match part.parse() {
             Ok(number) if part.bytes().all(|byte| byte.is_ascii_digit()) => Ok(number),
             _ => Err(bad()),
         };
-        text.split('.')
-            .map(number)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        text.split('.').map(number).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -91,9 +86,7 @@ impl Serialize for Position {
 }
 impl<'de> Deserialize<'de> for Position {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -108,11 +101,7 @@ mod tests {
     #[test]
     fn positions_are_ordered_by_their_numbers_not_their_letters() {
         let ordered = ["1", "2", "2.1", "2.1.1", "2.2", "2.10", "3", "10"];
-        assert!(
-            ordered
-                .windows(2)
-                .all(|pair| position(pair[0]) < position(pair[1]))
-        );
+        assert!(ordered.windows(2).all(|pair| position(pair[0]) < position(pair[1])));
     }
 
     #[test]

@@ -149,13 +149,7 @@ pub struct Request {
 impl Request {
     /// A request without target, options and digest.
     pub fn new(kind: StepKind, params: Value) -> Self {
-        Self {
-            kind,
-            target: None,
-            params,
-            options: StepOptions::default(),
-            digest: String::new(),
-        }
+        Self { kind, target: None, params, options: StepOptions::default(), digest: String::new() }
     }
 
     /// The same, running `action`.
@@ -182,11 +176,7 @@ impl fmt::Display for Request {
         }
         let params = self.params.to_string();
         let shown: String = params.chars().take(LONGEST).collect();
-        let more = if shown.len() < params.len() {
-            "…"
-        } else {
-            ""
-        };
+        let more = if shown.len() < params.len() { "…" } else { "" };
         write!(f, " {shown}{more}")
     }
 }
@@ -205,10 +195,7 @@ pub fn keyed_digest(key: &[u8], value: &Value) -> String {
 /// Two digits per byte.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Durations as whole milliseconds: what the journal holds.
@@ -218,18 +205,11 @@ mod millis {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[expect(clippy::ref_option, reason = "the signature that serde calls")]
-    pub(super) fn serialize<S: Serializer>(
-        value: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        value
-            .map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-            .serialize(serializer)
+    pub(super) fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Duration>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
         Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
     }
 }

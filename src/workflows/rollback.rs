@@ -22,11 +22,7 @@ pub struct UndoStep {
 pub fn rollback_plan(entries: &[Entry]) -> Vec<UndoStep> {
     let undo = |entry: &Entry| {
         let undo = entry.request.options.undo.clone()?;
-        Some(UndoStep {
-            for_position: entry.position.clone(),
-            action: undo.action,
-            params: undo.params,
-        })
+        Some(UndoStep { for_position: entry.position.clone(), action: undo.action, params: undo.params })
     };
     entries.iter().rev().filter_map(undo).collect()
 }

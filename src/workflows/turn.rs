@@ -64,11 +64,7 @@ pub(super) struct Turn {
 
 impl Turn {
     pub(super) fn new(host: Arc<dyn Host>, limits: Limits) -> Self {
-        let main = Frame {
-            prefix: Position::root(),
-            used: 0,
-            waits: Waits::Parks,
-        };
+        let main = Frame { prefix: Position::root(), used: 0, waits: Waits::Parks };
         Self {
             host,
             limits,
@@ -85,19 +81,14 @@ impl Turn {
 
     /// Called before every operation of the script; answers whether it has to end.
     pub(super) fn count_operation(&self) -> bool {
-        if self.operations.fetch_add(1, Ordering::Relaxed) >= self.limits.operations
-            && !self.is_stopped()
-        {
+        if self.operations.fetch_add(1, Ordering::Relaxed) >= self.limits.operations && !self.is_stopped() {
             self.flag(Stop::Limit(self.limits.exceeded(LimitKind::Operations)));
         }
         self.is_stopped()
     }
 
     /// Raises the flag, and gives the error that unwinds the script. The first reason stands.
-    #[expect(
-        clippy::unnecessary_box_returns,
-        reason = "what the script engine wants"
-    )]
+    #[expect(clippy::unnecessary_box_returns, reason = "what the script engine wants")]
     pub(super) fn stop(&self, reason: Stop) -> Raised {
         self.flag(reason);
         Box::new(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Place::NONE))
@@ -121,10 +112,7 @@ impl Turn {
     /// The error that goes on unwinding, while the flag is up.
     pub(super) fn check_stop(&self) -> Result<(), Raised> {
         if self.is_stopped() {
-            return Err(Box::new(EvalAltResult::ErrorTerminated(
-                Dynamic::UNIT,
-                Place::NONE,
-            )));
+            return Err(Box::new(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Place::NONE)));
         }
         Ok(())
     }
@@ -187,12 +175,7 @@ impl Turn {
     }
 
     /// Journals an outcome that this evaluation decided.
-    pub(super) fn record(
-        &self,
-        at: &Position,
-        mut request: Request,
-        outcome: StepOutcome,
-    ) -> Result<(), Raised> {
+    pub(super) fn record(&self, at: &Position, mut request: Request, outcome: StepOutcome) -> Result<(), Raised> {
         self.check_journal()?;
         request.digest = self.host.fingerprint(&request.params);
         let answer = self.host.record(at, request, outcome);
@@ -202,9 +185,7 @@ impl Turn {
     /// Returns when one of `open` may have an outcome: in a branch never, it is suspended.
     pub(super) fn wait_for(&self, open: Vec<Position>) -> Result<(), Raised> {
         self.check_interrupt()?;
-        let waits = locked(&self.frames)
-            .last()
-            .map_or(Waits::Parks, |frame| frame.waits);
+        let waits = locked(&self.frames).last().map_or(Waits::Parks, |frame| frame.waits);
         if waits == Waits::Parks && self.host.wait(&open) == Waited::Progress {
             return Ok(());
         }
@@ -213,16 +194,12 @@ impl Turn {
 
     /// Has the step at this position an outcome?
     pub(super) fn has_outcome(&self, at: &Position) -> bool {
-        self.host
-            .entry(at)
-            .is_some_and(|entry| entry.outcome.is_some())
+        self.host.entry(at).is_some_and(|entry| entry.outcome.is_some())
     }
 
     /// What the journal holds there, if it is a step of that kind.
     pub(super) fn entry_of_kind(&self, at: &Position, kind: StepKind) -> Option<Arc<Entry>> {
-        self.host
-            .entry(at)
-            .filter(|entry| entry.request.kind == kind)
+        self.host.entry(at).filter(|entry| entry.request.kind == kind)
     }
 
     /// Runs `body` as a frame of its own that may not wait: its branch is suspended instead, and that is caught here.
@@ -253,31 +230,20 @@ impl Turn {
         at: &Position,
         body: impl FnOnce() -> Result<Dynamic, Raised>,
     ) -> Result<FrameEnd, Raised> {
-        let waits = locked(&self.frames)
-            .last()
-            .map_or(Waits::Parks, |frame| frame.waits);
+        let waits = locked(&self.frames).last().map_or(Waits::Parks, |frame| frame.waits);
         let (result, used) = self.framed(at, waits, body);
         self.check_stop()?;
         self.frame_end(at, used, result)
     }
 
     fn framed<T>(&self, at: &Position, waits: Waits, body: impl FnOnce() -> T) -> (T, u32) {
-        locked(&self.frames).push(Frame {
-            prefix: at.clone(),
-            used: 0,
-            waits,
-        });
+        locked(&self.frames).push(Frame { prefix: at.clone(), used: 0, waits });
         let result = body();
         let used = locked(&self.frames).pop().map_or(0, |frame| frame.used);
         (result, used)
     }
 
-    fn frame_end(
-        &self,
-        at: &Position,
-        used: u32,
-        result: Result<Dynamic, Raised>,
-    ) -> Result<FrameEnd, Raised> {
+    fn frame_end(&self, at: &Position, used: u32, result: Result<Dynamic, Raised>) -> Result<FrameEnd, Raised> {
         let end = match result {
             Ok(value) => FrameEnd::Value(value),
             Err(error) => match self.limits.exceeded_by(&error) {
@@ -328,17 +294,10 @@ impl Turn {
         Err(self.diverge(entry, Some(request)))
     }
 
-    #[expect(
-        clippy::unnecessary_box_returns,
-        reason = "what the script engine wants"
-    )]
+    #[expect(clippy::unnecessary_box_returns, reason = "what the script engine wants")]
     fn diverge(&self, entry: &Entry, asked: Option<Request>) -> Raised {
         let (position, recorded) = (entry.position.clone(), entry.request.clone());
-        self.stop(Stop::Diverged(Box::new(Divergence {
-            position,
-            recorded,
-            asked,
-        })))
+        self.stop(Stop::Diverged(Box::new(Divergence { position, recorded, asked })))
     }
 
     fn recorded(&self, answer: Answer) -> Result<(), Raised> {
@@ -349,9 +308,7 @@ impl Turn {
     }
 
     fn check_interrupt(&self) -> Result<(), Raised> {
-        self.host.interrupted().map_or(Ok(()), |interrupt| {
-            Err(self.stop(Stop::Interrupted(interrupt)))
-        })
+        self.host.interrupted().map_or(Ok(()), |interrupt| Err(self.stop(Stop::Interrupted(interrupt))))
     }
 
     fn check_journal(&self) -> Result<(), Raised> {
@@ -363,7 +320,8 @@ impl Turn {
         } else {
             if size.entries == limits.journal_entries / 2 {
                 let (used, all) = (size.entries, limits.journal_entries);
-                self.host.warn(&format!("the journal holds {used} of {all} entries; `restart(params)` starts a fresh one"));
+                self.host
+                    .warn(&format!("the journal holds {used} of {all} entries; `restart(params)` starts a fresh one"));
             }
             return Ok(());
         };
@@ -386,21 +344,12 @@ fn decode(entry: &Entry, text: &str) -> Result<Dynamic, Raised> {
     let error = match serde_json::from_str(text) {
         Ok(Decoded::Ok(value)) => return Ok(value),
         Ok(Decoded::Error(error)) => error,
-        Err(error) => StepError::new(format!(
-            "the journal's outcome at {} is unreadable: {error}",
-            entry.position
-        )),
+        Err(error) => StepError::new(format!("the journal's outcome at {} is unreadable: {error}", entry.position)),
     };
     let decided = matches!(entry.request.kind, StepKind::Branch | StepKind::WaitAny);
     let action = error.action.or_else(|| entry.request.target.clone());
-    let position = error
-        .position
-        .or_else(|| (!decided).then(|| entry.position.clone()));
-    Err(raise(&StepError {
-        action,
-        position,
-        ..error
-    }))
+    let position = error.position.or_else(|| (!decided).then(|| entry.position.clone()));
+    Err(raise(&StepError { action, position, ..error }))
 }
 
 /// The lock of a thread that panicked is as good as any: every value behind it is replaced whole.

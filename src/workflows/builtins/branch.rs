@@ -12,24 +12,17 @@ use crate::workflows::request::StepKind;
 const DEFAULT_CONCURRENCY: usize = 50;
 
 pub(super) fn register(module: &mut Module) {
-    FuncRegistration::new("parallel").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, branches: Array| {
-            parallel(&context, &branches, &Map::new())
-        },
-    );
-    FuncRegistration::new("parallel").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, branches: Array, options: Map| {
+    FuncRegistration::new("parallel").set_into_module(module, |context: NativeCallContext<'_>, branches: Array| {
+        parallel(&context, &branches, &Map::new())
+    });
+    FuncRegistration::new("parallel")
+        .set_into_module(module, |context: NativeCallContext<'_>, branches: Array, options: Map| {
             parallel(&context, &branches, &options)
-        },
-    );
-    FuncRegistration::new("map_items").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, items: Array, body: FnPtr| {
+        });
+    FuncRegistration::new("map_items")
+        .set_into_module(module, |context: NativeCallContext<'_>, items: Array, body: FnPtr| {
             map_items(&context, &items, &body, &Map::new())
-        },
-    );
+        });
     FuncRegistration::new("map_items").set_into_module(
         module,
         |context: NativeCallContext<'_>, items: Array, body: FnPtr, options: Map| {
@@ -41,44 +34,24 @@ pub(super) fn register(module: &mut Module) {
 fn parallel(context: &NativeCallContext<'_>, branches: &Array, options: &Map) -> Result {
     let closure = |branch: &Dynamic| branch.clone().try_cast::<FnPtr>();
     let closures: Option<Vec<FnPtr>> = branches.iter().map(closure).collect();
-    let closures = closures
-        .ok_or_else(|| misuse("`parallel` takes an array of closures, as `[|| …, || …]`"))?;
+    let closures = closures.ok_or_else(|| misuse("`parallel` takes an array of closures, as `[|| …, || …]`"))?;
     let body = |index: usize| {
-        let branch = closures
-            .get(index)
-            .ok_or_else(|| misuse("there is no such branch"))?;
+        let branch = closures.get(index).ok_or_else(|| misuse("there is no such branch"))?;
         unshared_fn(branch).call_raw(context, None, [])
     };
     let concurrency = concurrency("parallel", options)?;
-    Branches {
-        kind: StepKind::Parallel,
-        count: count(closures.len())?,
-        concurrency,
-        body: &body,
-    }
-    .run(turn(context)?.as_ref())
+    Branches { kind: StepKind::Parallel, count: count(closures.len())?, concurrency, body: &body }
+        .run(turn(context)?.as_ref())
 }
 
-fn map_items(
-    context: &NativeCallContext<'_>,
-    items: &Array,
-    body: &FnPtr,
-    options: &Map,
-) -> Result {
+fn map_items(context: &NativeCallContext<'_>, items: &Array, body: &FnPtr, options: &Map) -> Result {
     let body = |index: usize| {
-        let item = items
-            .get(index)
-            .ok_or_else(|| misuse("there is no such item"))?;
+        let item = items.get(index).ok_or_else(|| misuse("there is no such item"))?;
         unshared_fn(body).call_raw(context, None, [unshared(item)])
     };
     let concurrency = concurrency("map_items", options)?;
-    Branches {
-        kind: StepKind::MapItems,
-        count: count(items.len())?,
-        concurrency,
-        body: &body,
-    }
-    .run(turn(context)?.as_ref())
+    Branches { kind: StepKind::MapItems, count: count(items.len())?, concurrency, body: &body }
+        .run(turn(context)?.as_ref())
 }
 
 fn concurrency(builtin: &str, options: &Map) -> Result<usize> {
@@ -86,16 +59,8 @@ fn concurrency(builtin: &str, options: &Map) -> Result<usize> {
     let Some(value) = options.get("concurrency") else {
         return Ok(DEFAULT_CONCURRENCY);
     };
-    let number = value
-        .as_int()
-        .ok()
-        .and_then(|number| usize::try_from(number).ok())
-        .filter(|number| *number > 0);
-    number.ok_or_else(|| {
-        misuse(format!(
-            "`concurrency` has to be a number from 1, not `{value}`"
-        ))
-    })
+    let number = value.as_int().ok().and_then(|number| usize::try_from(number).ok()).filter(|number| *number > 0);
+    number.ok_or_else(|| misuse(format!("`concurrency` has to be a number from 1, not `{value}`")))
 }
 
 fn count(length: usize) -> Result<u32> {

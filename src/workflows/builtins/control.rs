@@ -13,41 +13,27 @@ use crate::workflows::request::{Request, StepKind};
 use crate::workflows::turn::{FrameEnd, Stop, Turn};
 
 pub(super) fn register(module: &mut Module) {
-    FuncRegistration::new("retry").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, options: Map, body: FnPtr| {
+    FuncRegistration::new("retry")
+        .set_into_module(module, |context: NativeCallContext<'_>, options: Map, body: FnPtr| {
             retry(&context, &options, &body)
-        },
-    );
+        });
+    FuncRegistration::new("fail").set_into_module(module, |message: &str| fail(message, Value::Null));
     FuncRegistration::new("fail")
-        .set_into_module(module, |message: &str| fail(message, Value::Null));
-    FuncRegistration::new("fail").set_into_module(module, |message: &str, details: Dynamic| {
-        fail(message, json_of(&details)?)
+        .set_into_module(module, |message: &str, details: Dynamic| fail(message, json_of(&details)?));
+    FuncRegistration::new("restart").set_into_module(module, |context: NativeCallContext<'_>, params: Map| {
+        let turn = turn(&context)?;
+        turn.check_stop()?;
+        Err::<Dynamic, _>(turn.stop(Stop::Restart(json_of_map(&params)?)))
     });
-    FuncRegistration::new("restart").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, params: Map| {
-            let turn = turn(&context)?;
-            turn.check_stop()?;
-            Err::<Dynamic, _>(turn.stop(Stop::Restart(json_of_map(&params)?)))
-        },
-    );
     for (name, instead) in FORBIDDEN {
-        let refuse = move || {
-            Err::<Dynamic, _>(misuse(format!(
-                "`{name}` is not there in workflows: {instead}"
-            )))
-        };
+        let refuse = move || Err::<Dynamic, _>(misuse(format!("`{name}` is not there in workflows: {instead}")));
         FuncRegistration::new(name).set_into_module(module, refuse);
         FuncRegistration::new(name).set_into_module(module, move |_: Dynamic| refuse());
     }
 }
 
 fn fail(message: &str, details: Value) -> Result {
-    Err(raise(&StepError {
-        details,
-        ..StepError::new(message)
-    }))
+    Err(raise(&StepError { details, ..StepError::new(message) }))
 }
 
 /// How often and when.
@@ -62,62 +48,26 @@ impl Attempts {
     const LONGEST_DELAY: Duration = Duration::from_hours(24);
 
     fn from_options(options: &Map) -> Result<Self> {
-        check_keys(
-            "retry",
-            options,
-            &["attempts", "delay", "backoff", "max_delay"],
-        )?;
-        let attempts = options
-            .get("attempts")
-            .ok_or_else(|| misuse("`retry` needs the option `attempts`"))?;
-        let count = attempts
-            .as_int()
-            .ok()
-            .and_then(|count| u32::try_from(count).ok())
-            .filter(|count| *count > 0);
-        let count = count.ok_or_else(|| {
-            misuse(format!(
-                "`attempts` has to be a number from 1, not `{attempts}`"
-            ))
-        })?;
+        check_keys("retry", options, &["attempts", "delay", "backoff", "max_delay"])?;
+        let attempts = options.get("attempts").ok_or_else(|| misuse("`retry` needs the option `attempts`"))?;
+        let count = attempts.as_int().ok().and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
+        let count = count.ok_or_else(|| misuse(format!("`attempts` has to be a number from 1, not `{attempts}`")))?;
         let delay = options.get("delay").map_or(Ok(Duration::ZERO), duration)?;
-        let max_delay = options
-            .get("max_delay")
-            .map_or(Ok(Self::LONGEST_DELAY), duration)?;
-        Ok(Self {
-            count,
-            delay,
-            backoff: Self::backoff(options)?,
-            max_delay,
-        })
+        let max_delay = options.get("max_delay").map_or(Ok(Self::LONGEST_DELAY), duration)?;
+        Ok(Self { count, delay, backoff: Self::backoff(options)?, max_delay })
     }
 
     fn backoff(options: &Map) -> Result<f64> {
         let Some(value) = options.get("backoff") else {
             return Ok(1.0);
         };
-        let whole = value
-            .as_int()
-            .ok()
-            .and_then(|whole| i32::try_from(whole).ok())
-            .map(f64::from);
-        let factor = whole
-            .or_else(|| value.as_float().ok())
-            .filter(|factor| (1.0..=100.0).contains(factor));
-        factor.ok_or_else(|| {
-            misuse(format!(
-                "`backoff` has to be a number from 1 to 100, not `{value}`"
-            ))
-        })
+        let whole = value.as_int().ok().and_then(|whole| i32::try_from(whole).ok()).map(f64::from);
+        let factor = whole.or_else(|| value.as_float().ok()).filter(|factor| (1.0..=100.0).contains(factor));
+        factor.ok_or_else(|| misuse(format!("`backoff` has to be a number from 1 to 100, not `{value}`")))
     }
 
     fn request(&self) -> Request {
-        let Self {
-            count,
-            delay,
-            backoff,
-            max_delay,
-        } = self;
+        let Self { count, delay, backoff, max_delay } = self;
         let (delay, max_delay) = (millis(*delay), millis(*max_delay));
         let params = json!({ "attempts": count, "delay": delay, "backoff": backoff, "max_delay": max_delay });
         Request::new(StepKind::Retry, params)
@@ -128,17 +78,10 @@ impl Attempts {
         if attempt == 1 || self.delay.is_zero() {
             return None;
         }
-        let factor = self
-            .backoff
-            .powi(i32::try_from(attempt - 2).unwrap_or(i32::MAX));
+        let factor = self.backoff.powi(i32::try_from(attempt - 2).unwrap_or(i32::MAX));
         let seconds = self.delay.as_secs_f64() * factor;
-        let pause = Duration::try_from_secs_f64(seconds)
-            .unwrap_or(self.max_delay)
-            .min(self.max_delay);
-        Some(Request::new(
-            StepKind::RetryDelay,
-            json!({ "millis": millis(pause) }),
-        ))
+        let pause = Duration::try_from_secs_f64(seconds).unwrap_or(self.max_delay).min(self.max_delay);
+        Some(Request::new(StepKind::RetryDelay, json!({ "millis": millis(pause) })))
     }
 }
 

@@ -7,12 +7,9 @@ use super::{Result, check_keys, duration, json_of, millis, turn};
 use crate::workflows::request::{Request, StepKind};
 
 pub(super) fn register(module: &mut Module) {
-    FuncRegistration::new("kv_get").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, key: &str| {
-            step(&context, StepKind::KvGet, json!({ "key": key }))
-        },
-    );
+    FuncRegistration::new("kv_get").set_into_module(module, |context: NativeCallContext<'_>, key: &str| {
+        step(&context, StepKind::KvGet, json!({ "key": key }))
+    });
     FuncRegistration::new("kv_get").set_into_module(
         module,
         |context: NativeCallContext<'_>, key: &str, default: Dynamic| {
@@ -20,44 +17,32 @@ pub(super) fn register(module: &mut Module) {
             Result::Ok(if value.is_unit() { default } else { value })
         },
     );
-    FuncRegistration::new("kv_set").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, key: &str, value: Dynamic| {
+    FuncRegistration::new("kv_set")
+        .set_into_module(module, |context: NativeCallContext<'_>, key: &str, value: Dynamic| {
             kv_set(&context, key, &value, &Map::new())
-        },
-    );
+        });
     FuncRegistration::new("kv_set").set_into_module(
         module,
         |context: NativeCallContext<'_>, key: &str, value: Dynamic, options: Map| {
             kv_set(&context, key, &value, &options)
         },
     );
-    FuncRegistration::new("kv_incr").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, key: &str| {
-            step(&context, StepKind::KvIncr, json!({ "key": key, "by": 1 }))
-        },
-    );
-    FuncRegistration::new("kv_incr").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, key: &str, by: i64| {
-            step(&context, StepKind::KvIncr, json!({ "key": key, "by": by }))
-        },
-    );
+    FuncRegistration::new("kv_incr").set_into_module(module, |context: NativeCallContext<'_>, key: &str| {
+        step(&context, StepKind::KvIncr, json!({ "key": key, "by": 1 }))
+    });
+    FuncRegistration::new("kv_incr").set_into_module(module, |context: NativeCallContext<'_>, key: &str, by: i64| {
+        step(&context, StepKind::KvIncr, json!({ "key": key, "by": by }))
+    });
     FuncRegistration::new("kv_cas").set_into_module(
         module,
         |context: NativeCallContext<'_>, key: &str, expected: Dynamic, value: Dynamic| {
-            let params =
-                json!({ "key": key, "expected": json_of(&expected)?, "value": json_of(&value)? });
+            let params = json!({ "key": key, "expected": json_of(&expected)?, "value": json_of(&value)? });
             step(&context, StepKind::KvCas, params)
         },
     );
-    FuncRegistration::new("kv_delete").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, key: &str| {
-            step(&context, StepKind::KvDelete, json!({ "key": key }))
-        },
-    );
+    FuncRegistration::new("kv_delete").set_into_module(module, |context: NativeCallContext<'_>, key: &str| {
+        step(&context, StepKind::KvDelete, json!({ "key": key }))
+    });
 }
 
 fn kv_set(context: &NativeCallContext<'_>, key: &str, value: &Dynamic, options: &Map) -> Result {

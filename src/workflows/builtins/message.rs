@@ -15,19 +15,15 @@ pub(super) fn register(module: &mut Module) {
     FuncRegistration::new("emit").set_into_module(
         module,
         |context: NativeCallContext<'_>, trigger: &str, payload: Map| {
-            let trigger: TriggerTypeRef = trigger
-                .parse()
-                .map_err(|error: BadRef| misuse(error.to_string()))?;
+            let trigger: TriggerTypeRef = trigger.parse().map_err(|error: BadRef| misuse(error.to_string()))?;
             let params = json!({ "trigger": trigger, "payload": json_of_map(&payload)? });
             step(&context, StepKind::Emit, params)
         },
     );
-    FuncRegistration::new("notify").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, channel: &str, message: &str| {
+    FuncRegistration::new("notify")
+        .set_into_module(module, |context: NativeCallContext<'_>, channel: &str, message: &str| {
             notify(&context, channel, message, Map::new())
-        },
-    );
+        });
     FuncRegistration::new("notify").set_into_module(
         module,
         |context: NativeCallContext<'_>, channel: &str, message: &str, options: Map| {
@@ -35,21 +31,15 @@ pub(super) fn register(module: &mut Module) {
         },
     );
     FuncRegistration::new("log")
-        .set_into_module(module, |context: NativeCallContext<'_>, message: &str| {
-            log(&context, "info", message)
+        .set_into_module(module, |context: NativeCallContext<'_>, message: &str| log(&context, "info", message));
+    FuncRegistration::new("log")
+        .set_into_module(module, |context: NativeCallContext<'_>, level: &str, message: &str| {
+            log(&context, level, message)
         });
-    FuncRegistration::new("log").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, level: &str, message: &str| log(&context, level, message),
-    );
     FuncRegistration::new("publish").set_into_module(
         module,
         |context: NativeCallContext<'_>, name: &str, value: Dynamic| {
-            step(
-                &context,
-                StepKind::Publish,
-                json!({ "name": name, "value": json_of(&value)? }),
-            )
+            step(&context, StepKind::Publish, json!({ "name": name, "value": json_of(&value)? }))
         },
     );
 }
@@ -63,10 +53,7 @@ pub(in crate::workflows) fn print(turn: &Turn, level: &str, message: &str) {
 
 fn log(context: &NativeCallContext<'_>, level: &str, message: &str) -> Result {
     if !LEVELS.contains(&level) {
-        return Err(misuse(format!(
-            "`{level}` is not a log level; there is `{}`",
-            LEVELS.join("`, `")
-        )));
+        return Err(misuse(format!("`{level}` is not a log level; there is `{}`", LEVELS.join("`, `"))));
     }
     turn(context)?.step(log_request(level, message))
 }

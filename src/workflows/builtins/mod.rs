@@ -28,10 +28,8 @@ use crate::workflows::turn::Turn;
 pub(super) use message::print;
 
 /// Functions of the standard package that are no part of workflows, and what to use instead.
-pub(super) const FORBIDDEN: [(&str, &str); 2] = [
-    ("timestamp", "use `now()`"),
-    ("exit", "use `return`, or `fail(message)`"),
-];
+pub(super) const FORBIDDEN: [(&str, &str); 2] =
+    [("timestamp", "use `now()`"), ("exit", "use `return`, or `fail(message)`")];
 
 /// All builtins.
 pub(super) fn module() -> Module {
@@ -54,21 +52,12 @@ type Result<T = Dynamic> = std::result::Result<T, Raised>;
 
 /// The evaluation that a call belongs to.
 fn turn(context: &NativeCallContext<'_>) -> Result<Arc<Turn>> {
-    let tag = context
-        .tag()
-        .and_then(|tag| tag.read_lock::<TurnTag>().map(|tag| Arc::clone(&tag.0)));
-    tag.ok_or_else(|| {
-        misuse(format!(
-            "`{}` can only be called by a running workflow",
-            context.fn_name()
-        ))
-    })
+    let tag = context.tag().and_then(|tag| tag.read_lock::<TurnTag>().map(|tag| Arc::clone(&tag.0)));
+    tag.ok_or_else(|| misuse(format!("`{}` can only be called by a running workflow", context.fn_name())))
 }
 
 fn action(reference: &str) -> Result<ActionRef> {
-    reference
-        .parse()
-        .map_err(|error: crate::model::refs::BadRef| misuse(error.to_string()))
+    reference.parse().map_err(|error: crate::model::refs::BadRef| misuse(error.to_string()))
 }
 
 fn json_of(value: &Dynamic) -> Result<Value> {
@@ -84,22 +73,11 @@ fn duration(value: &Dynamic) -> Result<Duration> {
     if let Ok(text) = value.as_immutable_string_ref() {
         return parse_duration(&text).map_err(|error| misuse(error.to_string()));
     }
-    if let Some(seconds) = value
-        .as_int()
-        .ok()
-        .and_then(|seconds| u64::try_from(seconds).ok())
-    {
+    if let Some(seconds) = value.as_int().ok().and_then(|seconds| u64::try_from(seconds).ok()) {
         return Ok(Duration::from_secs(seconds));
     }
-    let seconds = value
-        .as_float()
-        .ok()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or_else(|| {
-        misuse(format!(
-            "`{value}` is not a duration; write `\"10m\"`, or a number of seconds"
-        ))
-    })
+    let seconds = value.as_float().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| misuse(format!("`{value}` is not a duration; write `\"10m\"`, or a number of seconds")))
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -112,9 +90,7 @@ fn check_keys(builtin: &str, options: &Map, known: &[&str]) -> Result<()> {
         None => Ok(()),
         Some(key) => {
             let known = known.join("`, `");
-            Err(misuse(format!(
-                "`{builtin}` has no option `{key}`; there is `{known}`"
-            )))
+            Err(misuse(format!("`{builtin}` has no option `{key}`; there is `{known}`")))
         }
     }
 }

@@ -11,18 +11,11 @@ pub(super) fn register(module: &mut Module) {
         turn(&context)?.step(Request::new(StepKind::Uuid, Value::Null))
     });
     FuncRegistration::new("random_name")
-        .set_into_module(module, |context: NativeCallContext<'_>| {
-            random_name(&context, "")
-        });
+        .set_into_module(module, |context: NativeCallContext<'_>| random_name(&context, ""));
     FuncRegistration::new("random_name")
-        .set_into_module(module, |context: NativeCallContext<'_>, prefix: &str| {
-            random_name(&context, prefix)
-        });
+        .set_into_module(module, |context: NativeCallContext<'_>, prefix: &str| random_name(&context, prefix));
 }
 
 fn random_name(context: &NativeCallContext<'_>, prefix: &str) -> Result {
-    turn(context)?.step(Request::new(
-        StepKind::RandomName,
-        json!({ "prefix": prefix }),
-    ))
+    turn(context)?.step(Request::new(StepKind::RandomName, json!({ "prefix": prefix })))
 }

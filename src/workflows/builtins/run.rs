@@ -7,18 +7,13 @@ use crate::workflows::errors::misuse;
 use crate::workflows::request::{Request, StepKind, StepOptions, Undo};
 
 pub(super) fn register(module: &mut Module) {
-    FuncRegistration::new("run").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, reference: &str| {
-            run(&context, reference, &Map::new(), &Map::new())
-        },
-    );
-    FuncRegistration::new("run").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, reference: &str, params: Map| {
+    FuncRegistration::new("run").set_into_module(module, |context: NativeCallContext<'_>, reference: &str| {
+        run(&context, reference, &Map::new(), &Map::new())
+    });
+    FuncRegistration::new("run")
+        .set_into_module(module, |context: NativeCallContext<'_>, reference: &str, params: Map| {
             run(&context, reference, &params, &Map::new())
-        },
-    );
+        });
     FuncRegistration::new("run").set_into_module(
         module,
         |context: NativeCallContext<'_>, reference: &str, params: Map, options: Map| {
@@ -33,16 +28,9 @@ fn run(context: &NativeCallContext<'_>, reference: &str, params: &Map, options: 
 }
 
 /// The request for a child execution.
-pub(super) fn child_request(
-    kind: StepKind,
-    reference: &str,
-    params: &Map,
-    options: &Map,
-) -> Result<Request> {
+pub(super) fn child_request(kind: StepKind, reference: &str, params: &Map, options: &Map) -> Result<Request> {
     let options = step_options(kind.as_str(), options)?;
-    Ok(Request::new(kind, json_of_map(params)?)
-        .running(action(reference)?)
-        .with_options(options))
+    Ok(Request::new(kind, json_of_map(params)?).running(action(reference)?).with_options(options))
 }
 
 fn step_options(builtin: &str, options: &Map) -> Result<StepOptions> {
@@ -54,18 +42,12 @@ fn step_options(builtin: &str, options: &Map) -> Result<StepOptions> {
 
 /// `["pack.action", #{…}]`.
 fn undo(value: &Dynamic) -> Result<Undo> {
-    let wrong =
-        || misuse("`undo` has to be an action and its parameters, as `[\"pack.action\", #{…}]`");
+    let wrong = || misuse("`undo` has to be an action and its parameters, as `[\"pack.action\", #{…}]`");
     let pair = value.clone().try_cast::<Array>().ok_or_else(wrong)?;
     let [reference, params] = pair.as_slice() else {
         return Err(wrong());
     };
-    let reference = reference
-        .as_immutable_string_ref()
-        .map_err(|_other_type| wrong())?;
+    let reference = reference.as_immutable_string_ref().map_err(|_other_type| wrong())?;
     let params = params.as_map_ref().map_err(|_other_type| wrong())?;
-    Ok(Undo {
-        action: action(&reference)?,
-        params: json_of_map(&params)?,
-    })
+    Ok(Undo { action: action(&reference)?, params: json_of_map(&params)? })
 }

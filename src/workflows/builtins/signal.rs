@@ -8,25 +8,17 @@ use crate::workflows::request::{Request, StepKind};
 
 pub(super) fn register(module: &mut Module) {
     FuncRegistration::new("wait_signal")
-        .set_into_module(module, |context: NativeCallContext<'_>, name: &str| {
-            wait_signal(&context, name, Map::new())
-        });
-    FuncRegistration::new("wait_signal").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, name: &str, options: Map| {
+        .set_into_module(module, |context: NativeCallContext<'_>, name: &str| wait_signal(&context, name, Map::new()));
+    FuncRegistration::new("wait_signal")
+        .set_into_module(module, |context: NativeCallContext<'_>, name: &str, options: Map| {
             wait_signal(&context, name, options)
-        },
-    );
-    FuncRegistration::new("ask")
-        .set_into_module(module, |context: NativeCallContext<'_>, message: &str| {
-            ask(&context, message, Map::new())
         });
-    FuncRegistration::new("ask").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, message: &str, options: Map| {
+    FuncRegistration::new("ask")
+        .set_into_module(module, |context: NativeCallContext<'_>, message: &str| ask(&context, message, Map::new()));
+    FuncRegistration::new("ask")
+        .set_into_module(module, |context: NativeCallContext<'_>, message: &str, options: Map| {
             ask(&context, message, options)
-        },
-    );
+        });
 }
 
 fn wait_signal(context: &NativeCallContext<'_>, name: &str, options: Map) -> Result {
@@ -40,11 +32,7 @@ fn ask(context: &NativeCallContext<'_>, message: &str, options: Map) -> Result {
     if message.is_empty() {
         return Err(misuse("`ask` needs a question"));
     }
-    check_keys(
-        "ask",
-        &options,
-        &["schema", "route", "roles", "users", "timeout"],
-    )?;
+    check_keys("ask", &options, &["schema", "route", "roles", "users", "timeout"])?;
     let mut params = with_timeout_in_millis(options)?;
     params.insert("message".into(), message.into());
     turn(context)?.step(Request::new(StepKind::Ask, json_of_map(&params)?))

@@ -16,21 +16,10 @@ fn results_come_in_the_order_of_the_branches_whatever_finished_first() {
 
 #[test]
 fn branches_number_their_own_steps() {
-    let run = every_way(
-        r#"parallel([|| { run("t.a"); run("t.b") }, || run("t.c")]); run("t.d");"#,
-        &json!({}),
-    );
+    let run = every_way(r#"parallel([|| { run("t.a"); run("t.b") }, || run("t.c")]); run("t.d");"#, &json!({}));
     assert_eq!(
         run.steps(),
-        [
-            "1 parallel",
-            "1.1 branch",
-            "1.1.1 run t.a",
-            "1.1.2 run t.b",
-            "1.2 branch",
-            "1.2.1 run t.c",
-            "2 run t.d"
-        ]
+        ["1 parallel", "1.1 branch", "1.1.1 run t.a", "1.1.2 run t.b", "1.2 branch", "1.2.1 run t.c", "2 run t.d"]
     );
 }
 
@@ -42,10 +31,7 @@ fn all_branches_are_run_and_then_the_first_error_in_their_order_is_raised() {
         } catch (e) { caught = e; }
         [caught.action, caught.status, caught.position]"#;
     let run = every_way(script, &json!({}));
-    assert_eq!(
-        run.end,
-        TurnEnd::Finished(json!(["t.slow", "timeout", "1.2.2"]))
-    );
+    assert_eq!(run.end, TurnEnd::Finished(json!(["t.slow", "timeout", "1.2.2"])));
     assert!(run.steps().contains(&"1.4.1 run t.last".to_owned()));
 }
 
@@ -73,30 +59,17 @@ fn branches_may_open_branches_retry_and_wait_for_what_main_spawned() {
             let retried = retry(#{attempts: 2, delay: 1}, || { tries += 1; if tries == 1 { run("t.fail") } else { x } });
             [inner, retried, wait(child).n]
         })"#;
-    assert_eq!(
-        finishes(script),
-        json!([[[10, 20], 1, 5], [[20, 40], 2, 5]])
-    );
+    assert_eq!(finishes(script), json!([[[10, 20], 1, 5], [[20, 40], 2, 5]]));
 }
 
 #[test]
 fn no_more_branches_are_open_than_the_concurrency_allows() {
     let host = MemoryHost::new(Life::Cold);
-    let bundle =
-        bundle(r#"map_items([1, 2, 3, 4, 5], |x| run("t.echo", #{n: x}), #{concurrency: 2})"#);
+    let bundle = bundle(r#"map_items([1, 2, 3, 4, 5], |x| run("t.echo", #{n: x}), #{concurrency: 2})"#);
     let mut turns = 0;
     loop {
-        let end = evaluate(
-            &bundle,
-            &json!({}),
-            Arc::<MemoryHost>::clone(&host),
-            &Limits::default(),
-        );
-        let open = host
-            .written()
-            .iter()
-            .filter(|entry| entry.outcome.is_none())
-            .count();
+        let end = evaluate(&bundle, &json!({}), Arc::<MemoryHost>::clone(&host), &Limits::default());
+        let open = host.written().iter().filter(|entry| entry.outcome.is_none()).count();
         assert!(open <= 2, "{open} are open");
         turns += 1;
         if end != TurnEnd::Suspended {
@@ -114,18 +87,9 @@ fn a_finished_branch_is_not_evaluated_again() {
         sleep(1);"#;
     let host = MemoryHost::new(Life::Hot);
     let bundle = bundle(script);
-    assert!(matches!(
-        host.drive(&bundle, &json!({}), &Limits::default()),
-        TurnEnd::Finished(_)
-    ));
-    let few = Limits {
-        operations: 100,
-        ..Limits::default()
-    };
-    assert_eq!(
-        host.drive(&bundle, &json!({}), &few),
-        TurnEnd::Finished(json!(null))
-    );
+    assert!(matches!(host.drive(&bundle, &json!({}), &Limits::default()), TurnEnd::Finished(_)));
+    let few = Limits { operations: 100, ..Limits::default() };
+    assert_eq!(host.drive(&bundle, &json!({}), &few), TurnEnd::Finished(json!(null)));
 }
 
 #[test]

@@ -4,12 +4,7 @@ use super::memory_host::MemoryHost;
 use super::*;
 
 fn load(files: &[(&str, &str)]) -> Result<Bundle, CompileError> {
-    let read = |name: &str| {
-        files
-            .iter()
-            .find(|(file, _)| *file == name)
-            .map(|(_, text)| (*text).to_owned())
-    };
+    let read = |name: &str| files.iter().find(|(file, _)| *file == name).map(|(_, text)| (*text).to_owned());
     Bundle::load("main", &read)
 }
 
@@ -26,11 +21,7 @@ fn functions_of_an_import_are_part_of_the_workflow() {
     let bundle = load(&[("main", MAIN), ("lib/dns", DNS)]).unwrap();
     for life in [Life::Hot, Life::Cold] {
         let end = MemoryHost::new(life).drive(&bundle, &json!({}), &Limits::default());
-        let expected = json!([
-            "a.example.org",
-            ["b.example.org", "c.example.org"],
-            "d.example.org"
-        ]);
+        let expected = json!(["a.example.org", ["b.example.org", "c.example.org"], "d.example.org"]);
         assert_eq!(end, TurnEnd::Finished(expected), "{life:?}");
     }
 }
@@ -51,70 +42,30 @@ fn a_bundle_is_pinned_as_text_and_comes_back_the_same() {
 fn a_bundle_for_other_builtins_is_refused() {
     let mut sources = load(&[("main", "1")]).unwrap().sources().clone();
     sources.api = 99;
-    assert!(
-        Bundle::from_sources(&sources)
-            .unwrap_err()
-            .message
-            .contains("version 99")
-    );
+    assert!(Bundle::from_sources(&sources).unwrap_err().message.contains("version 99"));
 }
+
+/// Files, where it is wrong, and what is said.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
 
 #[test]
 fn what_does_not_compile_is_named_with_its_place() {
-    let cases: [(&[(&str, &str)], &str, &str); 11] = [
+    let cases: [Case<'_>; 11] = [
         (&[("main", "let x = ;")], "main:1:9", "Unexpected ';'"),
         (&[("main", "\n  eval(\"1\")")], "main:2:3", "eval"),
         (&[("main", "\n  timestamp()")], "main:2:3", "use `now()`"),
-        (
-            &[("main", "fn f() { exit(1) }")],
-            "main:1:10",
-            "use `return`",
-        ),
-        (
-            &[("main", "\nimport \"gone\" as g;")],
-            "main:2:1",
-            "no such script",
-        ),
-        (
-            &[("main", "import \"../x\" as g;")],
-            "main:1:1",
-            "inside the pack",
-        ),
-        (
-            &[("main", "import \"/x\" as g;")],
-            "main:1:1",
-            "inside the pack",
-        ),
-        (
-            &[("main", "let n = \"x\"; import n as g;")],
-            "main:1:14",
-            "literal path",
-        ),
-        (
-            &[
-                ("main", "import \"a\" as a;"),
-                ("a", "import \"main\" as m;"),
-            ],
-            "a:1:1",
-            "circle",
-        ),
-        (
-            &[("main", "import \"a\" as a;"), ("a", "fn f( { }")],
-            "a:1:7",
-            "parameter",
-        ),
-        (
-            &[("main", "import \"a\" as a;"), ("a", "run(\"t.echo\");")],
-            "a:1:1",
-            "run",
-        ),
+        (&[("main", "fn f() { exit(1) }")], "main:1:10", "use `return`"),
+        (&[("main", "\nimport \"gone\" as g;")], "main:2:1", "no such script"),
+        (&[("main", "import \"../x\" as g;")], "main:1:1", "inside the pack"),
+        (&[("main", "import \"/x\" as g;")], "main:1:1", "inside the pack"),
+        (&[("main", "let n = \"x\"; import n as g;")], "main:1:14", "literal path"),
+        (&[("main", "import \"a\" as a;"), ("a", "import \"main\" as m;")], "a:1:1", "circle"),
+        (&[("main", "import \"a\" as a;"), ("a", "fn f( { }")], "a:1:7", "parameter"),
+        (&[("main", "import \"a\" as a;"), ("a", "run(\"t.echo\");")], "a:1:1", "run"),
     ];
     for (files, place, text) in cases {
         let error = load(files).unwrap_err().to_string();
-        assert!(
-            error.starts_with(place) && error.contains(text),
-            "{files:?}: {error}"
-        );
+        assert!(error.starts_with(place) && error.contains(text), "{files:?}: {error}");
     }
 }
 
@@ -135,10 +86,7 @@ fn f() { retry(#{attempts: 2}, || run("g.h", #{}, #{ undo: ["i.j", #{ k: 1 }] })
 on_rollback("k.l", #{ m: 1 });"#;
     let calls = lint(&load(&[("main", script)]).unwrap());
     let shown = |call: &StaticCall| {
-        let params = call
-            .params
-            .as_ref()
-            .map_or("?".to_owned(), |names| names.join(","));
+        let params = call.params.as_ref().map_or_else(|| "?".to_owned(), |names| names.join(","));
         let known = if call.action.is_some() { "" } else { "!" };
         format!(
             "{}:{} {:?} {}{known}({params})",

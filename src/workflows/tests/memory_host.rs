@@ -39,19 +39,14 @@ pub(super) struct MemoryHost {
 
 impl MemoryHost {
     pub(super) fn new(life: Life) -> Arc<Self> {
-        Arc::new(Self {
-            life,
-            state: Mutex::new(State::default()),
-        })
+        Arc::new(Self { life, state: Mutex::new(State::default()) })
     }
 
     /// A host with a journal that exists already.
     pub(super) fn with_journal(life: Life, journal: &[Entry]) -> Arc<Self> {
         let host = Self::new(life);
         for entry in journal {
-            host.state()
-                .journal
-                .insert(entry.position.clone(), entry.clone());
+            host.state().journal.insert(entry.position.clone(), entry.clone());
         }
         host
     }
@@ -71,11 +66,7 @@ impl MemoryHost {
     /// The journal in the order in which it was written.
     pub(super) fn written(&self) -> Vec<Entry> {
         let state = self.state();
-        state
-            .written
-            .iter()
-            .map(|at| state.journal[at].clone())
-            .collect()
+        state.written.iter().map(|at| state.journal[at].clone()).collect()
     }
 
     /// Number of requests that were asked, over all lives.
@@ -95,21 +86,11 @@ impl MemoryHost {
     /// Finishes what is left open when a script ended: spawned children it did not wait for.
     pub(super) fn deliver_where(&self, wanted: impl Fn(&Position) -> bool) -> bool {
         let mut state = self.state();
-        let open = state
-            .journal
-            .values()
-            .find(|entry| entry.outcome.is_none() && wanted(&entry.position))
-            .cloned();
+        let open = state.journal.values().find(|entry| entry.outcome.is_none() && wanted(&entry.position)).cloned();
         let Some(entry) = open else { return false };
         *state.effects.entry(entry.position.clone()).or_default() += 1;
         let outcome = world(&entry, &mut state.key_values);
-        self.write(
-            &mut state,
-            Entry {
-                outcome: Some(outcome.to_text().into()),
-                ..entry
-            },
-        );
+        self.write(&mut state, Entry { outcome: Some(outcome.to_text().into()), ..entry });
         true
     }
 
@@ -136,28 +117,12 @@ impl MemoryHost {
         state.asks += 1;
         let outcome = outcome.or_else(|| at_once(at, &request, &mut state));
         let outcome = outcome.map(|outcome| outcome.to_text().into());
-        self.write(
-            &mut state,
-            Entry {
-                position: at.clone(),
-                request,
-                outcome,
-            },
-        );
-        if state.dead {
-            Answer::Suspend
-        } else {
-            Answer::Recorded
-        }
+        self.write(&mut state, Entry { position: at.clone(), request, outcome });
+        if state.dead { Answer::Suspend } else { Answer::Recorded }
     }
 
     /// Evaluates until it ends, with a restart after every death and an outcome after every suspension.
-    pub(super) fn drive(
-        self: &Arc<Self>,
-        bundle: &Bundle,
-        params: &Value,
-        limits: &Limits,
-    ) -> TurnEnd {
+    pub(super) fn drive(self: &Arc<Self>, bundle: &Bundle, params: &Value, limits: &Limits) -> TurnEnd {
         for _ in 0..100_000 {
             {
                 let mut state = self.state();
@@ -165,11 +130,11 @@ impl MemoryHost {
                 state.writes_of_this_life = 0;
             }
             let host: Arc<dyn Host> = Arc::<Self>::clone(self);
-            match evaluate(bundle, params, host, limits) {
-                TurnEnd::Suspended if self.state().dead => {}
-                TurnEnd::Suspended => assert!(self.deliver_one(), "suspended, and nothing is open"),
-                end => return end,
+            let end = evaluate(bundle, params, host, limits);
+            if end != TurnEnd::Suspended {
+                return end;
             }
+            assert!(self.state().dead || self.deliver_one(), "suspended, and nothing is open");
         }
         panic!("the workflow never ends");
     }
@@ -192,15 +157,8 @@ impl Host for MemoryHost {
         if self.life == Life::Cold || self.state().dead {
             return Waited::Suspend;
         }
-        assert!(
-            self.deliver_where(|at| open.contains(at)),
-            "waits for {open:?}, which is not open"
-        );
-        if self.state().dead {
-            Waited::Suspend
-        } else {
-            Waited::Progress
-        }
+        assert!(self.deliver_where(|at| open.contains(at)), "waits for {open:?}, which is not open");
+        if self.state().dead { Waited::Suspend } else { Waited::Progress }
     }
 
     fn interrupted(&self) -> Option<Interrupt> {
@@ -213,15 +171,8 @@ impl Host for MemoryHost {
 
     fn journal_size(&self) -> JournalSize {
         let state = self.state();
-        let bytes = state
-            .journal
-            .values()
-            .map(|entry| entry.outcome.as_deref().map_or(0, str::len))
-            .sum::<usize>();
-        JournalSize {
-            entries: state.journal.len() as u64,
-            bytes: bytes as u64,
-        }
+        let bytes = state.journal.values().map(|entry| entry.outcome.as_deref().map_or(0, str::len)).sum::<usize>();
+        JournalSize { entries: state.journal.len() as u64, bytes: bytes as u64 }
     }
 
     fn warn(&self, message: &str) {
@@ -231,26 +182,17 @@ impl Host for MemoryHost {
 
 /// Steps that have their outcome when they are asked.
 fn at_once(at: &Position, request: &Request, state: &mut State) -> Option<StepOutcome> {
-    let key = request.params["key"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
+    let key = request.params["key"].as_str().unwrap_or_default().to_owned();
     let values = &mut state.key_values;
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds take time")]
     let value = match request.kind {
         StepKind::Now => json!("2026-11-21T08:30:00.000000Z"),
         StepKind::Uuid => json!(format!("uuid-{at}")),
-        StepKind::RandomName => json!(format!(
-            "{}{at}",
-            request.params["prefix"].as_str().unwrap_or_default()
-        )),
+        StepKind::RandomName => json!(format!("{}{at}", request.params["prefix"].as_str().unwrap_or_default())),
         StepKind::KvGet => values.get(&key).cloned().unwrap_or_default(),
-        StepKind::KvSet => values
-            .insert(key, request.params["value"].clone())
-            .map_or(Value::Null, |_| Value::Null),
+        StepKind::KvSet => values.insert(key, request.params["value"].clone()).map_or(Value::Null, |_| Value::Null),
         StepKind::KvIncr => {
-            let sum = values.get(&key).and_then(Value::as_i64).unwrap_or(0)
-                + request.params["by"].as_i64().unwrap();
+            let sum = values.get(&key).and_then(Value::as_i64).unwrap_or(0) + request.params["by"].as_i64().unwrap();
             values.insert(key, json!(sum));
             json!(sum)
         }
@@ -262,11 +204,7 @@ fn at_once(at: &Position, request: &Request, state: &mut State) -> Option<StepOu
             json!(same)
         }
         StepKind::KvDelete => json!(values.remove(&key).is_some()),
-        StepKind::Emit
-        | StepKind::Notify
-        | StepKind::Log
-        | StepKind::Publish
-        | StepKind::OnRollback => Value::Null,
+        StepKind::Emit | StepKind::Notify | StepKind::Log | StepKind::Publish | StepKind::OnRollback => Value::Null,
         _ => return None,
     };
     *state.effects.entry(at.clone()).or_default() += 1;
@@ -275,11 +213,7 @@ fn at_once(at: &Position, request: &Request, state: &mut State) -> Option<StepOu
 
 /// What actions do: `t.echo` gives back its parameters, `t.fail` fails, `t.third` fails at two positions of three.
 fn world(entry: &Entry, _: &mut BTreeMap<String, Value>) -> StepOutcome {
-    let action = entry
-        .request
-        .target
-        .as_ref()
-        .map_or("", |action| action.as_str());
+    let action = entry.request.target.as_ref().map_or("", |action| action.as_str());
     let last: u32 = entry.position.to_string().bytes().map(u32::from).sum();
     let fail = |status: &str| {
         StepOutcome::Error(StepError {
@@ -292,9 +226,7 @@ fn world(entry: &Entry, _: &mut BTreeMap<String, Value>) -> StepOutcome {
         (_, "t.fail") => fail("failed"),
         (_, "t.slow") => fail("timeout"),
         (_, "t.third") if !last.is_multiple_of(3) => fail("failed"),
-        (StepKind::WaitSignal, _) => {
-            StepOutcome::Ok(json!({ "signal": entry.request.params["name"] }))
-        }
+        (StepKind::WaitSignal, _) => StepOutcome::Ok(json!({ "signal": entry.request.params["name"] })),
         (StepKind::Ask, _) => StepOutcome::Ok(json!({ "answer": "yes" })),
         (StepKind::Run | StepKind::Spawn, _) => StepOutcome::Ok(entry.request.params.clone()),
         _ => StepOutcome::Ok(Value::Null),
@@ -316,12 +248,7 @@ impl Run {
     /// One line per entry: `position kind action`.
     pub(super) fn steps(&self) -> Vec<String> {
         let line = |entry: &Entry| {
-            let target = entry
-                .request
-                .target
-                .as_ref()
-                .map(|target| format!(" {target}"))
-                .unwrap_or_default();
+            let target = entry.request.target.as_ref().map(|target| format!(" {target}")).unwrap_or_default();
             format!("{} {}{target}", entry.position, entry.request.kind)
         };
         self.journal().iter().map(line).collect()

@@ -21,11 +21,7 @@ fn every_way(script: &str, params: &Value) -> Run {
     for life in [Life::Cold, Life::DiesAfter(1), Life::DiesAfter(3)] {
         let other = run_script(script, params, life);
         assert_eq!(other.end, hot.end, "{life:?} ended otherwise: {script}");
-        assert_eq!(
-            other.journal(),
-            hot.journal(),
-            "{life:?} has another journal: {script}"
-        );
+        assert_eq!(other.journal(), hot.journal(), "{life:?} has another journal: {script}");
         other.assert_every_effect_happened_once();
     }
     hot.assert_every_effect_happened_once();
@@ -34,18 +30,16 @@ fn every_way(script: &str, params: &Value) -> Run {
 
 /// What a script that finishes returns, every way.
 fn finishes(script: &str) -> Value {
-    match every_way(script, &json!({})).end {
-        TurnEnd::Finished(value) => value,
-        other => panic!("{script} ended as {other:?}"),
-    }
+    let end = every_way(script, &json!({})).end;
+    let TurnEnd::Finished(value) = end else { panic!("{script} ended as {end:?}") };
+    value
 }
 
 /// What a script that fails raises, every way.
 fn fails(script: &str) -> StepError {
-    match every_way(script, &json!({})).end {
-        TurnEnd::Failed(error) => error,
-        other => panic!("{script} ended as {other:?}"),
-    }
+    let end = every_way(script, &json!({})).end;
+    let TurnEnd::Failed(error) = end else { panic!("{script} ended as {end:?}") };
+    error
 }
 
 fn at(text: &str) -> Position {

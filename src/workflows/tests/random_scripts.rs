@@ -1,8 +1,6 @@
 //! Random scripts, killed after every journal write: equal ends, equal journals, every effect once.
 
-use proptest::prelude::{
-    BoxedStrategy, Just, ProptestConfig, Strategy, any, prop, prop_oneof, proptest,
-};
+use proptest::prelude::{BoxedStrategy, Just, ProptestConfig, Strategy, any, prop, prop_oneof, proptest};
 
 use super::*;
 

@@ -34,10 +34,7 @@ fn a_suspension_is_not_swallowed_before_another_step() {
         );
         let run = every_way(&script, &json!({}));
         let steps = run.steps().join(", ");
-        assert!(
-            !steps.contains("t.wrong") && steps.contains("t.after"),
-            "{trap}: {steps}"
-        );
+        assert!(!steps.contains("t.wrong") && steps.contains("t.after"), "{trap}: {steps}");
     }
 }
 
@@ -76,8 +73,5 @@ fn a_long_sort_with_steps_in_it_survives_every_suspension() {
 #[test]
 fn a_restart_inside_a_closure_of_map_is_a_restart() {
     let script = r#"try { [1].map(|x| restart(#{x: x})) } catch { run("t.wrong") }"#;
-    assert_eq!(
-        every_way(script, &json!({})).end,
-        TurnEnd::Restart(json!({"x": 1}))
-    );
+    assert_eq!(every_way(script, &json!({})).end, TurnEnd::Restart(json!({"x": 1})));
 }
