@@ -154,7 +154,8 @@ impl Request {
 
     /// The same, running `action`.
     #[must_use]
-    pub fn running(mut self, action: ActionRef) -> Self {
+    #[expect(clippy::wrong_self_convention, reason = "reads as the sentence it is: a request to run an action")]
+    pub fn to_run(mut self, action: ActionRef) -> Self {
         self.target = Some(action);
         self
     }

@@ -30,7 +30,7 @@ fn run(context: &NativeCallContext<'_>, reference: &str, params: &Map, options: 
 /// The request for a child execution.
 pub(super) fn child_request(kind: StepKind, reference: &str, params: &Map, options: &Map) -> Result<Request> {
     let options = step_options(kind.as_str(), options)?;
-    Ok(Request::new(kind, json_of_map(params)?).running(action(reference)?).with_options(options))
+    Ok(Request::new(kind, json_of_map(params)?).to_run(action(reference)?).with_options(options))
 }
 
 fn step_options(builtin: &str, options: &Map) -> Result<StepOptions> {
