@@ -59,12 +59,7 @@ impl Branches<'_> {
         results.collect::<Result<Array, _>>().map(Dynamic::from)
     }
 
-    fn evaluate_those_with_progress(
-        &self,
-        turn: &Turn,
-        at: &Position,
-        open: Vec<Open>,
-    ) -> Result<Vec<Open>, Raised> {
+    fn evaluate_those_with_progress(&self, turn: &Turn, at: &Position, open: Vec<Open>) -> Result<Vec<Open>, Raised> {
         let mut still_open = Vec::with_capacity(open.len());
         for branch in open {
             if branch.waits_for.iter().any(|position| turn.has_outcome(position)) {

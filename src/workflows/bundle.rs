@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 use crate::workflows::builtins::FORBIDDEN;
 use crate::workflows::engine::loading_engine;
 use crate::workflows::limits::Limits;
+use crate::workflows::lint::call_of;
+use crate::workflows::request::hex;
 
 /// The builtins' version. Counts up when a script written for the old ones would ask different steps.
 pub const API_VERSION: u32 = 1;
@@ -40,7 +42,7 @@ impl Sources {
             add(name);
             add(text);
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash.finalize())
     }
 }
 
@@ -210,10 +212,14 @@ impl<'a> Loading<'a> {
 fn imports_of(name: &str, ast: &AST) -> Result<Vec<(String, rhai::Position)>, CompileError> {
     let mut found = Ok(Vec::new());
     ast.walk(&mut |path| {
-        let Some(ASTNode::Stmt(Stmt::Import(import, place))) = path.last() else { return true };
+        let Some(ASTNode::Stmt(Stmt::Import(import, place))) = path.last() else {
+            return true;
+        };
         match (&import.0, &mut found) {
             (Expr::StringConstant(path, _), Ok(paths)) => paths.push((path.to_string(), *place)),
-            _ => found = Err(failed(name, *place, "an import needs a literal path, as \"lib/dns\"")),
+            _ => {
+                found = Err(failed(name, *place, "an import needs a literal path, as \"lib/dns\""));
+            }
         }
         found.is_ok()
     });
@@ -224,9 +230,11 @@ fn imports_of(name: &str, ast: &AST) -> Result<Vec<(String, rhai::Position)>, Co
 fn refuse_forbidden(name: &str, ast: &AST) -> Result<(), CompileError> {
     let mut found = Ok(());
     ast.walk(&mut |path| {
-        let Some(ASTNode::Expr(Expr::FnCall(call, place))) = path.last() else { return true };
+        let Some((call, place)) = call_of(path) else {
+            return true;
+        };
         if let Some((_, instead)) = FORBIDDEN.iter().find(|(forbidden, _)| call.name.as_str() == *forbidden) {
-            found = Err(failed(name, *place, format!("`{}` is not there in workflows: {instead}", call.name)));
+            found = Err(failed(name, place, format!("`{}` is not there in workflows: {instead}", call.name)));
         }
         found.is_ok()
     });

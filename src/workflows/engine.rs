@@ -68,9 +68,13 @@ fn base_engine(limits: &Limits) -> Engine {
         engine.disable_symbol(symbol);
     }
     // A word that the language reserves and does not use.
-    engine.on_parse_token(|token, _, _| match token {
-        Token::Reserved(word) if *word == "spawn" => Token::Identifier(word),
-        other => other,
+    engine.on_parse_token(|token, _, _| {
+        if let Token::Reserved(word) = &token
+            && **word == "spawn"
+        {
+            return Token::Identifier(word.clone());
+        }
+        token
     });
     engine
 }

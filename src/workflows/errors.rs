@@ -10,6 +10,7 @@ use crate::workflows::outcome::StepError;
 pub(super) type Raised = Box<EvalAltResult>;
 
 /// Raises an error that scripts can catch, as a map of its fields.
+#[expect(clippy::unnecessary_box_returns, reason = "what the script engine wants")]
 pub(super) fn raise(error: &StepError) -> Raised {
     let text = |text: Option<String>| text.map_or(Dynamic::UNIT, Dynamic::from);
     let mut fields = Map::new();
@@ -22,11 +23,13 @@ pub(super) fn raise(error: &StepError) -> Raised {
 }
 
 /// Raises a mistake in how a builtin was called.
+#[expect(clippy::unnecessary_box_returns, reason = "what the script engine wants")]
 pub(super) fn misuse(message: impl Into<String>) -> Raised {
     raise(&StepError::new(message))
 }
 
 /// What an error of the script engine says.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other error is the engine's own")]
 pub(super) fn step_error(error: &EvalAltResult) -> StepError {
     match error.unwrap_inner() {
         EvalAltResult::ErrorRuntime(thrown, _) => thrown_error(thrown),
@@ -35,8 +38,11 @@ pub(super) fn step_error(error: &EvalAltResult) -> StepError {
 }
 
 /// What a script threw: one of our maps, a map of its own with a message, or anything.
+#[expect(clippy::wildcard_enum_match_arm, reason = "anything may be thrown")]
 fn thrown_error(thrown: &Dynamic) -> StepError {
-    let Ok(value) = to_value(thrown) else { return StepError::new(thrown.to_string()) };
+    let Ok(value) = to_value(thrown) else {
+        return StepError::new(thrown.to_string());
+    };
     match value {
         Value::Object(fields) if fields.get("message").is_some_and(Value::is_string) => map_error(fields),
         Value::String(message) => StepError::new(message),
@@ -45,15 +51,15 @@ fn thrown_error(thrown: &Dynamic) -> StepError {
 }
 
 fn map_error(mut fields: serde_json::Map<String, Value>) -> StepError {
-    fn text(value: Option<Value>) -> Option<String> {
-        value.as_ref().and_then(Value::as_str).map(str::to_owned)
+    fn text(value: Option<&Value>) -> Option<String> {
+        value.and_then(Value::as_str).map(str::to_owned)
     }
-    let mut error = StepError::new(text(fields.remove("message")).unwrap_or_default());
-    if let Some(status) = text(fields.remove("status")) {
+    let mut error = StepError::new(text(fields.remove("message").as_ref()).unwrap_or_default());
+    if let Some(status) = text(fields.remove("status").as_ref()) {
         error.status = status;
     }
-    error.action = text(fields.remove("action")).and_then(|action| action.parse().ok());
-    error.position = text(fields.remove("position")).and_then(|position| position.parse().ok());
+    error.action = text(fields.remove("action").as_ref()).and_then(|action| action.parse().ok());
+    error.position = text(fields.remove("position").as_ref()).and_then(|position| position.parse().ok());
     let details = fields.remove("details");
     error.details = details.unwrap_or_else(|| if fields.is_empty() { Value::Null } else { Value::Object(fields) });
     error

@@ -87,7 +87,7 @@ fn turn_end(turn: &Turn, result: Result<Dynamic, Raised>) -> TurnEnd {
 
 fn stopped(stop: Stop, error: Option<&rhai::EvalAltResult>) -> TurnEnd {
     match stop {
-        Stop::Suspended(_) => TurnEnd::Suspended,
+        Stop::Suspended(_) | Stop::NotJournalled => TurnEnd::Suspended,
         Stop::Diverged(divergence) => TurnEnd::Diverged(divergence),
         Stop::Interrupted(interrupt) => TurnEnd::Interrupted(interrupt),
         Stop::Restart(params) => TurnEnd::Restart(params),

@@ -32,7 +32,7 @@ impl Default for Limits {
         Self {
             operations: 5_000_000,
             call_depth: 48,
-            string_size: 4 << 20,
+            string_size: 1 << 20,
             array_size: 100_000,
             map_size: 20_000,
             variables: 1_000,

@@ -1,6 +1,6 @@
 //! What can be known of a script without running it: the actions it names literally, for cross-checks at load.
 
-use rhai::{ASTNode, Dynamic, Expr, FnCallExpr, Map, Position as Place};
+use rhai::{ASTNode, Dynamic, Expr, FnCallExpr, Map, Position as Place, Stmt};
 
 use crate::model::refs::ActionRef;
 use crate::workflows::bundle::Bundle;
@@ -42,14 +42,22 @@ pub fn lint(bundle: &Bundle) -> Vec<StaticCall> {
     let mut calls = Vec::new();
     for (file, ast) in bundle.asts() {
         ast.walk(&mut |path| {
-            if let Some(ASTNode::Expr(Expr::FnCall(call, place))) = path.last() {
-                add_call(&mut calls, file, call, *place);
+            if let Some((call, place)) = call_of(path) {
+                add_call(&mut calls, file, call, place);
             }
             true
         });
     }
     calls.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     calls
+}
+
+/// The call that a walk stands at: as a statement or as a part of one.
+pub(super) fn call_of<'a>(path: &[ASTNode<'a>]) -> Option<(&'a FnCallExpr, Place)> {
+    if let ASTNode::Expr(Expr::FnCall(call, place)) | ASTNode::Stmt(Stmt::FnCall(call, place)) = path.last()? {
+        return Some((call, *place));
+    }
+    None
 }
 
 fn add_call(calls: &mut Vec<StaticCall>, file: &str, call: &FnCallExpr, place: Place) {
@@ -59,7 +67,9 @@ fn add_call(calls: &mut Vec<StaticCall>, file: &str, call: &FnCallExpr, place: P
         "on_rollback" => Via::OnRollback,
         _ => return,
     };
-    let [reference, rest @ ..] = call.args.as_slice() else { return };
+    let [reference, rest @ ..] = call.args.as_slice() else {
+        return;
+    };
     calls.push(static_call(file, via, place, reference, rest.first()));
     if let Some(Literal::List(undo)) = rest.get(1).and_then(|options| field(options, "undo"))
         && let [reference, rest @ ..] = undo.as_slice()

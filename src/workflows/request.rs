@@ -154,6 +154,7 @@ impl Request {
 
     /// The same, running `action`.
     #[must_use]
+    #[expect(clippy::wrong_self_convention, reason = "reads as the sentence it is: a request to run an action")]
     pub fn to_run(mut self, action: ActionRef) -> Self {
         self.target = Some(action);
         self
@@ -184,16 +185,18 @@ impl fmt::Display for Request {
 /// A fingerprint for [`Host::fingerprint`](super::Host::fingerprint): HMAC-SHA256 of the canonical JSON, in hex. The key
 /// keeps a secret with few possible values from being guessed out of the journal.
 pub fn keyed_digest(key: &[u8], value: &Value) -> String {
-    use fmt::Write as _;
     // Infallible: HMAC takes keys of any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
+        return String::new();
+    };
     mac.update(value.to_string().as_bytes());
-    mac.finalize().into_bytes().iter().fold(String::with_capacity(64), |mut text, byte| {
-        if write!(text, "{byte:02x}").is_err() {
-            text.clear();
-        }
-        text
-    })
+    hex(&mac.finalize().into_bytes())
+}
+
+/// Two digits per byte.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Durations as whole milliseconds: what the journal holds.

@@ -23,6 +23,8 @@ use crate::workflows::request::{Request, StepKind};
 pub(super) enum Stop {
     /// These have no outcome yet.
     Suspended(Vec<Position>),
+    /// The host cannot journal now. Ends the turn, where `Suspended` in a branch only ends the branch.
+    NotJournalled,
     /// The script asks something else than it did.
     Diverged(Box<Divergence>),
     /// An outside input.
@@ -86,6 +88,7 @@ impl Turn {
     }
 
     /// Raises the flag, and gives the error that unwinds the script. The first reason stands.
+    #[expect(clippy::unnecessary_box_returns, reason = "what the script engine wants")]
     pub(super) fn stop(&self, reason: Stop) -> Raised {
         self.flag(reason);
         Box::new(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Place::NONE))
@@ -136,7 +139,7 @@ impl Turn {
         self.check_journal()?;
         request.digest = self.host.fingerprint(&request.params);
         let answer = self.host.ask(at, request);
-        self.recorded(at, answer)
+        self.recorded(answer)
     }
 
     /// The second half of a step: its outcome, waited for if need be.
@@ -176,7 +179,7 @@ impl Turn {
         self.check_journal()?;
         request.digest = self.host.fingerprint(&request.params);
         let answer = self.host.record(at, request, outcome);
-        self.recorded(at, answer)
+        self.recorded(answer)
     }
 
     /// Returns when one of `open` may have an outcome: in a branch never, it is suspended.
@@ -269,7 +272,9 @@ impl Turn {
         self.check_stop()?;
         let mut frames = locked(&self.frames);
         // The main frame is never popped.
-        let Some(frame) = frames.last_mut() else { return Ok(Position::root()) };
+        let Some(frame) = frames.last_mut() else {
+            return Ok(Position::root());
+        };
         frame.used += 1;
         Ok(frame.prefix.child(frame.used))
     }
@@ -289,15 +294,16 @@ impl Turn {
         Err(self.diverge(entry, Some(request)))
     }
 
+    #[expect(clippy::unnecessary_box_returns, reason = "what the script engine wants")]
     fn diverge(&self, entry: &Entry, asked: Option<Request>) -> Raised {
         let (position, recorded) = (entry.position.clone(), entry.request.clone());
         self.stop(Stop::Diverged(Box::new(Divergence { position, recorded, asked })))
     }
 
-    fn recorded(&self, at: &Position, answer: Answer) -> Result<(), Raised> {
+    fn recorded(&self, answer: Answer) -> Result<(), Raised> {
         match answer {
             Answer::Recorded => Ok(()),
-            Answer::Suspend => Err(self.stop(Stop::Suspended(vec![at.clone()]))),
+            Answer::Suspend => Err(self.stop(Stop::NotJournalled)),
         }
     }
 
@@ -314,7 +320,8 @@ impl Turn {
         } else {
             if size.entries == limits.journal_entries / 2 {
                 let (used, all) = (size.entries, limits.journal_entries);
-                self.host.warn(&format!("the journal holds {used} of {all} entries; `restart(params)` starts a fresh one"));
+                self.host
+                    .warn(&format!("the journal holds {used} of {all} entries; `restart(params)` starts a fresh one"));
             }
             return Ok(());
         };

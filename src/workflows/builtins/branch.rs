@@ -15,14 +15,14 @@ pub(super) fn register(module: &mut Module) {
     FuncRegistration::new("parallel").set_into_module(module, |context: NativeCallContext<'_>, branches: Array| {
         parallel(&context, &branches, &Map::new())
     });
-    FuncRegistration::new("parallel").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, branches: Array, options: Map| parallel(&context, &branches, &options),
-    );
-    FuncRegistration::new("map_items").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, items: Array, body: FnPtr| map_items(&context, &items, &body, &Map::new()),
-    );
+    FuncRegistration::new("parallel")
+        .set_into_module(module, |context: NativeCallContext<'_>, branches: Array, options: Map| {
+            parallel(&context, &branches, &options)
+        });
+    FuncRegistration::new("map_items")
+        .set_into_module(module, |context: NativeCallContext<'_>, items: Array, body: FnPtr| {
+            map_items(&context, &items, &body, &Map::new())
+        });
     FuncRegistration::new("map_items").set_into_module(
         module,
         |context: NativeCallContext<'_>, items: Array, body: FnPtr, options: Map| {
@@ -56,11 +56,13 @@ fn map_items(context: &NativeCallContext<'_>, items: &Array, body: &FnPtr, optio
 
 fn concurrency(builtin: &str, options: &Map) -> Result<usize> {
     check_keys(builtin, options, &["concurrency"])?;
-    let Some(value) = options.get("concurrency") else { return Ok(DEFAULT_CONCURRENCY) };
+    let Some(value) = options.get("concurrency") else {
+        return Ok(DEFAULT_CONCURRENCY);
+    };
     let number = value.as_int().ok().and_then(|number| usize::try_from(number).ok()).filter(|number| *number > 0);
     number.ok_or_else(|| misuse(format!("`concurrency` has to be a number from 1, not `{value}`")))
 }
 
 fn count(length: usize) -> Result<u32> {
-    u32::try_from(length).map_err(|_| misuse("that are too many branches"))
+    u32::try_from(length).map_err(|_beyond| misuse("that are too many branches"))
 }

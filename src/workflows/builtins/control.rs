@@ -13,10 +13,10 @@ use crate::workflows::request::{Request, StepKind};
 use crate::workflows::turn::{FrameEnd, Stop, Turn};
 
 pub(super) fn register(module: &mut Module) {
-    FuncRegistration::new("retry").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, options: Map, body: FnPtr| retry(&context, &options, &body),
-    );
+    FuncRegistration::new("retry")
+        .set_into_module(module, |context: NativeCallContext<'_>, options: Map, body: FnPtr| {
+            retry(&context, &options, &body)
+        });
     FuncRegistration::new("fail").set_into_module(module, |message: &str| fail(message, Value::Null));
     FuncRegistration::new("fail")
         .set_into_module(module, |message: &str, details: Dynamic| fail(message, json_of(&details)?));
@@ -45,7 +45,7 @@ struct Attempts {
 }
 
 impl Attempts {
-    const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
+    const LONGEST_DELAY: Duration = Duration::from_hours(24);
 
     fn from_options(options: &Map) -> Result<Self> {
         check_keys("retry", options, &["attempts", "delay", "backoff", "max_delay"])?;
@@ -58,7 +58,9 @@ impl Attempts {
     }
 
     fn backoff(options: &Map) -> Result<f64> {
-        let Some(value) = options.get("backoff") else { return Ok(1.0) };
+        let Some(value) = options.get("backoff") else {
+            return Ok(1.0);
+        };
         let whole = value.as_int().ok().and_then(|whole| i32::try_from(whole).ok()).map(f64::from);
         let factor = whole.or_else(|| value.as_float().ok()).filter(|factor| (1.0..=100.0).contains(factor));
         factor.ok_or_else(|| misuse(format!("`backoff` has to be a number from 1 to 100, not `{value}`")))
@@ -109,7 +111,9 @@ fn retry(context: &NativeCallContext<'_>, options: &Map, body: &FnPtr) -> Result
 }
 
 fn pause(turn: &Turn, at: &Position, request: Option<Request>) -> Result<()> {
-    let Some(request) = request else { return Ok(()) };
+    let Some(request) = request else {
+        return Ok(());
+    };
     turn.start_at(at, request)?;
     turn.outcome(at).map(drop)
 }

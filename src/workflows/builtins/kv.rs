@@ -17,10 +17,10 @@ pub(super) fn register(module: &mut Module) {
             Result::Ok(if value.is_unit() { default } else { value })
         },
     );
-    FuncRegistration::new("kv_set").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, key: &str, value: Dynamic| kv_set(&context, key, &value, &Map::new()),
-    );
+    FuncRegistration::new("kv_set")
+        .set_into_module(module, |context: NativeCallContext<'_>, key: &str, value: Dynamic| {
+            kv_set(&context, key, &value, &Map::new())
+        });
     FuncRegistration::new("kv_set").set_into_module(
         module,
         |context: NativeCallContext<'_>, key: &str, value: Dynamic, options: Map| {
@@ -30,12 +30,9 @@ pub(super) fn register(module: &mut Module) {
     FuncRegistration::new("kv_incr").set_into_module(module, |context: NativeCallContext<'_>, key: &str| {
         step(&context, StepKind::KvIncr, json!({ "key": key, "by": 1 }))
     });
-    FuncRegistration::new("kv_incr").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, key: &str, by: i64| {
-            step(&context, StepKind::KvIncr, json!({ "key": key, "by": by }))
-        },
-    );
+    FuncRegistration::new("kv_incr").set_into_module(module, |context: NativeCallContext<'_>, key: &str, by: i64| {
+        step(&context, StepKind::KvIncr, json!({ "key": key, "by": by }))
+    });
     FuncRegistration::new("kv_cas").set_into_module(
         module,
         |context: NativeCallContext<'_>, key: &str, expected: Dynamic, value: Dynamic| {

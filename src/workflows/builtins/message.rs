@@ -20,10 +20,10 @@ pub(super) fn register(module: &mut Module) {
             step(&context, StepKind::Emit, params)
         },
     );
-    FuncRegistration::new("notify").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, channel: &str, message: &str| notify(&context, channel, message, Map::new()),
-    );
+    FuncRegistration::new("notify")
+        .set_into_module(module, |context: NativeCallContext<'_>, channel: &str, message: &str| {
+            notify(&context, channel, message, Map::new())
+        });
     FuncRegistration::new("notify").set_into_module(
         module,
         |context: NativeCallContext<'_>, channel: &str, message: &str, options: Map| {
@@ -32,10 +32,10 @@ pub(super) fn register(module: &mut Module) {
     );
     FuncRegistration::new("log")
         .set_into_module(module, |context: NativeCallContext<'_>, message: &str| log(&context, "info", message));
-    FuncRegistration::new("log").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, level: &str, message: &str| log(&context, level, message),
-    );
+    FuncRegistration::new("log")
+        .set_into_module(module, |context: NativeCallContext<'_>, level: &str, message: &str| {
+            log(&context, level, message)
+        });
     FuncRegistration::new("publish").set_into_module(
         module,
         |context: NativeCallContext<'_>, name: &str, value: Dynamic| {

@@ -12,9 +12,8 @@ pub(super) fn register(module: &mut Module) {
     });
     FuncRegistration::new("random_name")
         .set_into_module(module, |context: NativeCallContext<'_>| random_name(&context, ""));
-    FuncRegistration::new("random_name").set_into_module(module, |context: NativeCallContext<'_>, prefix: &str| {
-        random_name(&context, prefix)
-    });
+    FuncRegistration::new("random_name")
+        .set_into_module(module, |context: NativeCallContext<'_>, prefix: &str| random_name(&context, prefix));
 }
 
 fn random_name(context: &NativeCallContext<'_>, prefix: &str) -> Result {

@@ -7,10 +7,10 @@ use super::{Result, action, json_of_map, turn};
 use crate::workflows::request::{Request, StepKind, StepOptions, Undo};
 
 pub(super) fn register(module: &mut Module) {
-    FuncRegistration::new("on_rollback").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, reference: &str, params: Map| on_rollback(&context, reference, &params),
-    );
+    FuncRegistration::new("on_rollback")
+        .set_into_module(module, |context: NativeCallContext<'_>, reference: &str, params: Map| {
+            on_rollback(&context, reference, &params)
+        });
     FuncRegistration::new("on_rollback").set_into_module(module, |context: NativeCallContext<'_>, reference: &str| {
         on_rollback(&context, reference, &Map::new())
     });

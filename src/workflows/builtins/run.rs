@@ -10,10 +10,10 @@ pub(super) fn register(module: &mut Module) {
     FuncRegistration::new("run").set_into_module(module, |context: NativeCallContext<'_>, reference: &str| {
         run(&context, reference, &Map::new(), &Map::new())
     });
-    FuncRegistration::new("run").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, reference: &str, params: Map| run(&context, reference, &params, &Map::new()),
-    );
+    FuncRegistration::new("run")
+        .set_into_module(module, |context: NativeCallContext<'_>, reference: &str, params: Map| {
+            run(&context, reference, &params, &Map::new())
+        });
     FuncRegistration::new("run").set_into_module(
         module,
         |context: NativeCallContext<'_>, reference: &str, params: Map, options: Map| {
@@ -44,8 +44,10 @@ fn step_options(builtin: &str, options: &Map) -> Result<StepOptions> {
 fn undo(value: &Dynamic) -> Result<Undo> {
     let wrong = || misuse("`undo` has to be an action and its parameters, as `[\"pack.action\", #{…}]`");
     let pair = value.clone().try_cast::<Array>().ok_or_else(wrong)?;
-    let [reference, params] = pair.as_slice() else { return Err(wrong()) };
-    let reference = reference.as_immutable_string_ref().map_err(|_| wrong())?;
-    let params = params.as_map_ref().map_err(|_| wrong())?;
+    let [reference, params] = pair.as_slice() else {
+        return Err(wrong());
+    };
+    let reference = reference.as_immutable_string_ref().map_err(|_other_type| wrong())?;
+    let params = params.as_map_ref().map_err(|_other_type| wrong())?;
     Ok(Undo { action: action(&reference)?, params: json_of_map(&params)? })
 }

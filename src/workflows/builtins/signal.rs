@@ -7,19 +7,18 @@ use crate::workflows::errors::misuse;
 use crate::workflows::request::{Request, StepKind};
 
 pub(super) fn register(module: &mut Module) {
-    FuncRegistration::new("wait_signal").set_into_module(module, |context: NativeCallContext<'_>, name: &str| {
-        wait_signal(&context, name, Map::new())
-    });
-    FuncRegistration::new("wait_signal").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, name: &str, options: Map| wait_signal(&context, name, options),
-    );
+    FuncRegistration::new("wait_signal")
+        .set_into_module(module, |context: NativeCallContext<'_>, name: &str| wait_signal(&context, name, Map::new()));
+    FuncRegistration::new("wait_signal")
+        .set_into_module(module, |context: NativeCallContext<'_>, name: &str, options: Map| {
+            wait_signal(&context, name, options)
+        });
     FuncRegistration::new("ask")
         .set_into_module(module, |context: NativeCallContext<'_>, message: &str| ask(&context, message, Map::new()));
-    FuncRegistration::new("ask").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, message: &str, options: Map| ask(&context, message, options),
-    );
+    FuncRegistration::new("ask")
+        .set_into_module(module, |context: NativeCallContext<'_>, message: &str, options: Map| {
+            ask(&context, message, options)
+        });
 }
 
 fn wait_signal(context: &NativeCallContext<'_>, name: &str, options: Map) -> Result {

@@ -17,10 +17,10 @@ pub(super) fn register(module: &mut Module) {
     FuncRegistration::new("spawn").set_into_module(module, |context: NativeCallContext<'_>, reference: &str| {
         spawn(&context, reference, &Map::new(), &Map::new())
     });
-    FuncRegistration::new("spawn").set_into_module(
-        module,
-        |context: NativeCallContext<'_>, reference: &str, params: Map| spawn(&context, reference, &params, &Map::new()),
-    );
+    FuncRegistration::new("spawn")
+        .set_into_module(module, |context: NativeCallContext<'_>, reference: &str, params: Map| {
+            spawn(&context, reference, &params, &Map::new())
+        });
     FuncRegistration::new("spawn").set_into_module(
         module,
         |context: NativeCallContext<'_>, reference: &str, params: Map, options: Map| {
@@ -31,12 +31,10 @@ pub(super) fn register(module: &mut Module) {
         let turn = turn(&context)?;
         turn.outcome(&spawned(&turn, &handle)?)
     });
-    FuncRegistration::new("wait_all").set_into_module(module, |context: NativeCallContext<'_>, handles: Array| {
-        wait_all(&context, &handles)
-    });
-    FuncRegistration::new("wait_any").set_into_module(module, |context: NativeCallContext<'_>, handles: Array| {
-        wait_any(&context, &handles)
-    });
+    FuncRegistration::new("wait_all")
+        .set_into_module(module, |context: NativeCallContext<'_>, handles: Array| wait_all(&context, &handles));
+    FuncRegistration::new("wait_any")
+        .set_into_module(module, |context: NativeCallContext<'_>, handles: Array| wait_any(&context, &handles));
 }
 
 fn spawn(context: &NativeCallContext<'_>, reference: &str, params: &Map, options: &Map) -> Result {
@@ -87,7 +85,7 @@ fn first_with_outcome(turn: &Turn, positions: &[Position]) -> Result<StepOutcome
 
 fn all_spawned(turn: &Turn, handles: &Array) -> Result<Vec<Position>> {
     let handle = |handle: &Dynamic| {
-        let handle = handle.as_map_ref().map_err(|_| not_a_handle())?;
+        let handle = handle.as_map_ref().map_err(|_other_type| not_a_handle())?;
         spawned(turn, &handle)
     };
     handles.iter().map(handle).collect()
@@ -100,6 +98,7 @@ fn spawned(turn: &Turn, handle: &Map) -> Result<Position> {
     turn.entry_of_kind(&at, StepKind::Spawn).map(|_| at).ok_or_else(not_a_handle)
 }
 
+#[expect(clippy::unnecessary_box_returns, reason = "what the script engine wants")]
 fn not_a_handle() -> crate::workflows::errors::Raised {
     misuse("this is not a handle that `spawn` gave")
 }

@@ -16,9 +16,8 @@ pub(super) fn register(module: &mut Module) {
         .set_into_module(module, |context: NativeCallContext<'_>, seconds: i64| sleep(&context, &seconds.into()));
     FuncRegistration::new("sleep")
         .set_into_module(module, |context: NativeCallContext<'_>, seconds: f64| sleep(&context, &seconds.into()));
-    FuncRegistration::new("sleep_until").set_into_module(module, |context: NativeCallContext<'_>, time: &str| {
-        sleep_until(&context, time)
-    });
+    FuncRegistration::new("sleep_until")
+        .set_into_module(module, |context: NativeCallContext<'_>, time: &str| sleep_until(&context, time));
     FuncRegistration::new("now").set_into_module(module, |context: NativeCallContext<'_>| {
         turn(&context)?.step(Request::new(StepKind::Now, Value::Null))
     });

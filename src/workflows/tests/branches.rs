@@ -2,6 +2,7 @@
 
 use super::memory_host::{MemoryHost, bundle};
 use super::*;
+use std::sync::Arc;
 
 #[test]
 fn results_come_in_the_order_of_the_branches_whatever_finished_first() {
@@ -25,9 +26,9 @@ fn branches_number_their_own_steps() {
 #[test]
 fn all_branches_are_run_and_then_the_first_error_in_their_order_is_raised() {
     let script = r#"
-        let caught = try {
+        let caught = (); try {
             parallel([|| run("t.echo", #{}), || { run("t.echo"); run("t.slow") }, || run("t.fail"), || run("t.last")]);
-        } catch (e) { e };
+        } catch (e) { caught = e; }
         [caught.action, caught.status, caught.position]"#;
     let run = every_way(script, &json!({}));
     assert_eq!(run.end, TurnEnd::Finished(json!(["t.slow", "timeout", "1.2.2"])));
@@ -67,7 +68,7 @@ fn no_more_branches_are_open_than_the_concurrency_allows() {
     let bundle = bundle(r#"map_items([1, 2, 3, 4, 5], |x| run("t.echo", #{n: x}), #{concurrency: 2})"#);
     let mut turns = 0;
     loop {
-        let end = evaluate(&bundle, &json!({}), host.clone(), &Limits::default());
+        let end = evaluate(&bundle, &json!({}), Arc::<MemoryHost>::clone(&host), &Limits::default());
         let open = host.written().iter().filter(|entry| entry.outcome.is_none()).count();
         assert!(open <= 2, "{open} are open");
         turns += 1;

@@ -10,7 +10,7 @@ fn load(files: &[(&str, &str)]) -> Result<Bundle, CompileError> {
 
 const DNS: &str = r#"
     const ZONE = "example.org";
-    fn upsert(name) { run("dns.upsert", #{ name: `${name}.${ZONE}` }) }
+    fn upsert(name) { run("dns.upsert", #{ name: `${name}.${global::ZONE}` }) }
     fn both(a, b) { parallel([|| upsert(a), || upsert(b)]) }
     fn tried(a) { retry(#{attempts: 2}, || upsert(a)) }"#;
 const MAIN: &str = r#"import "lib/dns" as dns;
@@ -45,9 +45,12 @@ fn a_bundle_for_other_builtins_is_refused() {
     assert!(Bundle::from_sources(&sources).unwrap_err().message.contains("version 99"));
 }
 
+/// Files, where it is wrong, and what is said.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+
 #[test]
 fn what_does_not_compile_is_named_with_its_place() {
-    let cases: [(&[(&str, &str)], &str, &str); 11] = [
+    let cases: [Case<'_>; 11] = [
         (&[("main", "let x = ;")], "main:1:9", "Unexpected ';'"),
         (&[("main", "\n  eval(\"1\")")], "main:2:3", "eval"),
         (&[("main", "\n  timestamp()")], "main:2:3", "use `now()`"),
@@ -83,9 +86,15 @@ fn f() { retry(#{attempts: 2}, || run("g.h", #{}, #{ undo: ["i.j", #{ k: 1 }] })
 on_rollback("k.l", #{ m: 1 });"#;
     let calls = lint(&load(&[("main", script)]).unwrap());
     let shown = |call: &StaticCall| {
-        let params = call.params.as_ref().map_or("?".to_owned(), |names| names.join(","));
+        let params = call.params.as_ref().map_or_else(|| "?".to_owned(), |names| names.join(","));
         let known = if call.action.is_some() { "" } else { "!" };
-        format!("{}:{} {:?} {}{known}({params})", call.line, call.column, call.via, call.reference.as_deref().unwrap_or("?"))
+        format!(
+            "{}:{} {:?} {}{known}({params})",
+            call.line,
+            call.column,
+            call.via,
+            call.reference.as_deref().unwrap_or("?")
+        )
     };
     assert_eq!(
         calls.iter().map(shown).collect::<Vec<_>>(),

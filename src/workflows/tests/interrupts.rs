@@ -58,7 +58,11 @@ fn a_script_that_asks_something_else_diverges_and_both_are_named() {
         (r#"run("t.a", #{x: 1});"#, "2", "the script ends before it"),
         (r#"run("t.a", #{x: 1}); throw "early""#, "2", "the script ends before it"),
         (r#"run("t.a", #{x: 1}); retry(#{attempts: 2}, || ());"#, "2.1.1", "the script ends before it"),
-        (r#"run("t.a", #{x: 1}); retry(#{attempts: 2}, || run("t.c")); map_items([1], |x| x)"#, "3", "{\"branches\":1}"),
+        (
+            r#"run("t.a", #{x: 1}); retry(#{attempts: 2}, || run("t.c")); map_items([1], |x| x)"#,
+            "3",
+            "{\"branches\":1}",
+        ),
     ];
     for (script, position, text) in cases {
         let host = MemoryHost::with_journal(Life::Hot, &recorded.journal());

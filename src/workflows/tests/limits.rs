@@ -6,10 +6,8 @@ use super::*;
 fn limited(script: &str, limits: &Limits) -> LimitExceeded {
     let ends = [Life::Hot, Life::Cold].map(|life| MemoryHost::new(life).drive(&bundle(script), &json!({}), limits));
     assert_eq!(ends[0], ends[1], "{script}");
-    match &ends[0] {
-        TurnEnd::LimitExceeded(limit) => limit.clone(),
-        other => panic!("{script} ended as {other:?}"),
-    }
+    let TurnEnd::LimitExceeded(limit) = &ends[0] else { panic!("{script} ended as {:?}", ends[0]) };
+    limit.clone()
 }
 
 #[test]
@@ -25,8 +23,8 @@ fn a_script_over_a_limit_ends_with_its_name_and_line() {
         ("let s = \"x\";\nloop { s += s; }", StringSize, 2),
         ("let a = [];\nloop { a.push(1); }", ArraySize, 2),
         ("let s = \"\";\ns.pad(1_000_000_000, 'x');", StringSize, 2),
-        ("let m = #{}; let i = 0;\nloop { m[`k${i}`] = i; i += 1; }", MapSize, 2),
-        ("fn f(x) {\n f(x + 1) }\nf(1)", CallDepth, 2),
+        ("let m = #{}; let i = 0;\nloop { m.set(`k${i}`, i); i += 1; }", MapSize, 2),
+        ("fn f(x) {\n f(x + 1) }\nf(1)", CallDepth, 3),
     ];
     for (script, kind, line) in cases {
         let limit = limited(script, &limits);

@@ -30,18 +30,16 @@ fn every_way(script: &str, params: &Value) -> Run {
 
 /// What a script that finishes returns, every way.
 fn finishes(script: &str) -> Value {
-    match every_way(script, &json!({})).end {
-        TurnEnd::Finished(value) => value,
-        other => panic!("{script} ended as {other:?}"),
-    }
+    let end = every_way(script, &json!({})).end;
+    let TurnEnd::Finished(value) = end else { panic!("{script} ended as {end:?}") };
+    value
 }
 
 /// What a script that fails raises, every way.
 fn fails(script: &str) -> StepError {
-    match every_way(script, &json!({})).end {
-        TurnEnd::Failed(error) => error,
-        other => panic!("{script} ended as {other:?}"),
-    }
+    let end = every_way(script, &json!({})).end;
+    let TurnEnd::Failed(error) = end else { panic!("{script} ended as {end:?}") };
+    error
 }
 
 fn at(text: &str) -> Position {

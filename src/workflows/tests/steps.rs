@@ -2,6 +2,7 @@
 
 use super::memory_host::{MemoryHost, bundle};
 use super::*;
+use std::sync::Arc;
 
 #[test]
 fn a_step_gives_back_what_its_action_returned() {
@@ -92,7 +93,7 @@ fn what_is_misspelt_or_of_the_wrong_kind_is_named() {
         ("parallel([1])", "array of closures"),
         ("map_items([1], |x| x, #{concurrency: 0})", "`concurrency` has to be"),
         (r#"wait(#{handle: "7"})"#, "not a handle"),
-        (r#"call("timestamp")"#, "call"),
+        (r#"Fn("timestamp").call()"#, "use `now()`"),
     ];
     for (script, message) in cases {
         let error = fails(script);
@@ -140,7 +141,7 @@ fn spawned_children_run_while_the_script_goes_on() {
         let a = spawn("t.echo", #{n: 1});
         let b = spawn("t.fail", #{});
         let c = spawn("t.echo", #{n: 3}, #{timeout: "1m"});
-        let failed = try { wait(b) } catch (e) { e.action };
+        let failed = (); try { wait(b) } catch (e) { failed = e.action; }
         let all = wait_all([a, c]);
         [wait(c).n, all[0].n, failed, wait_any([c, a]).index]"#;
     assert_eq!(finishes(script), json!([3, 1, "t.fail", 0]));
@@ -154,7 +155,7 @@ fn the_winner_of_wait_any_is_the_same_on_replay() {
         first.result.n"#;
     let bundle = bundle(script);
     let host = MemoryHost::new(Life::Cold);
-    let evaluate_once = || evaluate(&bundle, &json!({}), host.clone(), &Limits::default());
+    let evaluate_once = || evaluate(&bundle, &json!({}), Arc::<MemoryHost>::clone(&host), &Limits::default());
     assert_eq!(evaluate_once(), TurnEnd::Suspended);
     assert!(host.deliver_where(|position| *position == at("2")));
     assert_eq!(evaluate_once(), TurnEnd::Suspended);
@@ -187,11 +188,12 @@ fn undo_is_in_the_journal_before_its_effect_and_runs_in_reverse() {
         run("t.create", #{n: 2}, #{undo: ["t.delete", #{n: 2}], timeout: "10m"});"#;
     let host = MemoryHost::new(Life::Cold);
     let bundle = bundle(script);
-    assert_eq!(evaluate(&bundle, &json!({}), host.clone(), &Limits::default()), TurnEnd::Suspended);
+    assert_eq!(evaluate(&bundle, &json!({}), Arc::<MemoryHost>::clone(&host), &Limits::default()), TurnEnd::Suspended);
     assert_eq!(rollback_plan(&host.written()).len(), 1, "registered while the effect is in flight");
     host.drive(&bundle, &json!({}), &Limits::default());
     let plan = rollback_plan(&host.written());
-    let plan: Vec<String> = plan.iter().map(|undo| format!("{} {} {}", undo.for_position, undo.action, undo.params)).collect();
+    let plan: Vec<String> =
+        plan.iter().map(|undo| format!("{} {} {}", undo.for_position, undo.action, undo.params)).collect();
     assert_eq!(plan, ["4 t.delete {\"n\":2}", "3 t.unfail {}", "2 t.tidy {}", "1 t.delete {\"n\":1}"]);
 }
 
