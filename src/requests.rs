@@ -123,6 +123,22 @@ pub trait EndHook: Send + Sync {
     fn ended(&self, execution: &ExecutionRow, status: ExecutionStatus);
 }
 
+/// Stops what was asked for.
+#[async_trait]
+pub trait Cancels: Send + Sync {
+    /// Asks an execution and all its descendants to stop. Asking again is harmless.
+    async fn request_cancel(&self, execution: ExecutionId) -> Result<Cancellation, crate::store::StoreError>;
+}
+
+/// What became of a wish to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancellation {
+    /// It is stopping, or stopped just now.
+    Underway,
+    /// There was nothing to stop: it was over, or never was.
+    Over,
+}
+
 /// Workflows that wait in this process: they take the end of a step from memory and write it with their next one.
 pub trait Parents: Send + Sync {
     /// Hands over the end of a step, or gives it back because its workflow does not wait here.

@@ -7,13 +7,28 @@
 //!  read GroupState ─► decide ─► ledger::admit ─► write state, decision and (if one was opened) the activity's workflow
 //!  workflow ends   ─► ledger::finish ─► write state
 //! ```
+//!
+//! [`service::Governor`] is that caller; everything that asks for a change of size goes through its `admit`.
 
 pub mod decide;
 pub mod ledger;
 pub mod backoff;
 pub mod names;
 pub mod victims;
+pub mod error;
+pub mod rows;
+pub mod freeze;
+pub mod service;
+pub mod admission;
+pub mod incidents;
+pub mod tick;
+pub mod phases;
+pub mod definition;
+pub mod end;
+pub mod view;
+pub mod actions;
 mod situation;
+mod workflow;
 
 #[cfg(test)]
 mod tests;

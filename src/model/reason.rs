@@ -164,6 +164,13 @@ pub enum Reason {
         /// Why it would have been done otherwise.
         would: Option<Box<Reason>>,
     },
+    /// It was granted, but the workflow that carries it out cannot be asked for.
+    NoWorkflow {
+        /// What is wrong with the workflow.
+        problem: String,
+        /// Why it was granted.
+        would: Box<Reason>,
+    },
     /// More live nodes than allowed.
     AboveMax {
         /// How many go.
@@ -366,6 +373,9 @@ impl fmt::Display for Reason {
             } => write!(f, "{gate}; otherwise: {would}"),
             Self::AboveMax { removing, max } => {
                 write!(f, "{removing} more than max_nodes {} allows", max.get())
+            }
+            Self::NoWorkflow { problem, would } => {
+                write!(f, "{would}, but its workflow cannot be asked for: {problem}")
             }
             Self::BelowMin { adding, min } => {
                 write!(f, "{adding} missing to min_nodes {}", min.get())

@@ -106,6 +106,18 @@ pub enum ActivityStatus {
 }
 
 impl ActivityStatus {
+    /// As stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InProgress => "in_progress",
+            Self::Compensating => "compensating",
+            Self::Succeeded => "succeeded",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+
     /// Nothing more will happen to it.
     pub const fn is_ended(self) -> bool {
         !matches!(self, Self::InProgress | Self::Compensating)

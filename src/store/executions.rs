@@ -201,7 +201,7 @@ pub(super) fn push_completion(batch: &mut Batch, end: &Completion) {
         push_instance(batch, instance, end.ended_at);
     }
     if let Some(activity) = &end.activity {
-        push_activity_end(batch, activity);
+        push_activity_end(batch, activity, end.ended_at);
     }
     push_announcement(
         batch,

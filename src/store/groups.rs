@@ -69,6 +69,15 @@ pub enum GroupWrite {
         /// The whole activity.
         state: Value,
     },
+    /// Something that people are told, once, because it is written with what it tells.
+    Notice {
+        /// Which listeners it is for.
+        route: String,
+        /// What they are told.
+        payload: Value,
+    },
+    /// The group is no more, with all that is left of it; its activities and decisions stay as history.
+    Removed,
 }
 
 /// A decision to be remembered. Equal ones in a row are counted, not repeated.
@@ -137,19 +146,11 @@ impl Groups {
         committed(self.driver.commit(batch).await)
     }
 
-    /// Removes a group that has nothing left.
-    pub async fn group_remove(&self, name: &str, version: i64) -> StoreResult<bool> {
+    /// Makes every change that was prepared before now meet a new version, so that it is prepared again.
+    pub async fn groups_touch(&self) -> StoreResult<()> {
         let mut batch = Batch::default();
-        batch.require(
-            "DELETE FROM asg_groups WHERE name = ?1 AND version = ?2",
-            cells![name, version],
-        );
-        batch.push("DELETE FROM asg_nodes WHERE group_name = ?1", cells![name]);
-        batch.push(
-            "DELETE FROM asg_incidents WHERE group_name = ?1",
-            cells![name],
-        );
-        committed(self.driver.commit(batch).await)
+        batch.push("UPDATE asg_groups SET version = version + 1", Vec::new());
+        self.driver.commit(batch).await.map(drop)
     }
 
     /// The names of all groups.
@@ -246,7 +247,7 @@ impl Groups {
 }
 
 fn push_change(batch: &mut Batch, change: &GroupChange) {
-    push_writes(batch, &change.group, &change.writes);
+    push_writes(batch, &change.group, &change.writes, change.at);
     if let Some(decision) = &change.decision {
         push_decision(batch, &change.group, decision);
     }
@@ -270,12 +271,13 @@ fn push_change(batch: &mut Batch, change: &GroupChange) {
 }
 
 /// The end of an activity, within the batch that ends its workflow.
-pub(super) fn push_activity_end(batch: &mut Batch, end: &ActivityEnd) {
+pub(super) fn push_activity_end(batch: &mut Batch, end: &ActivityEnd, at: Timestamp) {
     batch.require(STILL_THAT_VERSION, cells![end.group.as_str(), end.version]);
-    push_writes(batch, &end.group, &end.writes);
+    push_writes(batch, &end.group, &end.writes, at);
+    push_announcement(batch, "petrel.group__update", &end.group, None, at);
 }
 
-fn push_writes(batch: &mut Batch, group: &str, writes: &[GroupWrite]) {
+fn push_writes(batch: &mut Batch, group: &str, writes: &[GroupWrite], at: Timestamp) {
     for write in writes {
         match write {
             GroupWrite::Group(state) => {
@@ -312,6 +314,14 @@ fn push_writes(batch: &mut Batch, group: &str, writes: &[GroupWrite]) {
                     VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) DO UPDATE SET status = excluded.status,
                     execution_id = excluded.execution_id, state = excluded.state";
                 batch.push(sql, cells![*id, group, status.as_str(), *execution, state]);
+            }
+            GroupWrite::Notice { route, payload } => {
+                push_announcement(batch, &format!("st2.announcement__{route}"), group, Some(payload), at);
+            }
+            GroupWrite::Removed => {
+                batch.push("DELETE FROM asg_groups WHERE name = ?1", cells![group]);
+                batch.push("DELETE FROM asg_nodes WHERE group_name = ?1", cells![group]);
+                batch.push("DELETE FROM asg_incidents WHERE group_name = ?1", cells![group]);
             }
         }
     }

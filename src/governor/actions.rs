@@ -1,0 +1,186 @@
+//! The governor's own actions, which rules, workflows and people call like any other: the pack `autoscale`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use crate::governor::admission::Admission;
+use crate::governor::error::GovernorError;
+use crate::governor::incidents::Report;
+use crate::governor::phases::NodeReport;
+use crate::governor::service::Governor;
+use crate::model::SYSTEM_USER;
+use crate::model::decision::{Delays, Request};
+use crate::model::group::{GroupName, NodeCount};
+use crate::model::incident::{IncidentState, Severity};
+use crate::model::node::{NodeName, NodePhase};
+use crate::model::scaling::Origin;
+use crate::model::time::Timestamp;
+use crate::runners::native::NativeAction;
+use crate::runners::{Call, Outcome, Stop};
+
+/// The native actions with their references, to be registered with the runner.
+pub fn actions(governor: &Arc<Governor>) -> Vec<(&'static str, Arc<dyn NativeAction>)> {
+    let action = |verb| Arc::new(GovernorAction { governor: Arc::clone(governor), verb }) as Arc<dyn NativeAction>;
+    VERBS.iter().map(|(name, verb)| (*name, action(*verb))).collect()
+}
+
+const VERBS: [(&str, Verb); 6] = [
+    ("autoscale.governor_tick", Verb::Tick),
+    ("autoscale.alert", Verb::Alert),
+    ("autoscale.expand", Verb::Expand),
+    ("autoscale.deflate", Verb::Deflate),
+    ("autoscale.node_phase", Verb::NodePhase),
+    ("autoscale.group_info", Verb::GroupInfo),
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    Tick,
+    Alert,
+    Expand,
+    Deflate,
+    NodePhase,
+    GroupInfo,
+}
+
+struct GovernorAction {
+    governor: Arc<Governor>,
+    verb: Verb,
+}
+
+#[async_trait]
+impl NativeAction for GovernorAction {
+    async fn run(&self, call: &Call, _stop: &Stop) -> Outcome {
+        let outcome = match self.verb {
+            Verb::Tick => tick(&self.governor).await,
+            Verb::Alert => alert(&self.governor, call).await,
+            Verb::Expand | Verb::Deflate => scale(&self.governor, call, self.verb).await,
+            Verb::NodePhase => node_phase(&self.governor, call).await,
+            Verb::GroupInfo => group_info(&self.governor, call).await,
+        };
+        outcome.unwrap_or_else(|problem| Outcome::error(problem.to_string()))
+    }
+}
+
+/// Why an action could not be done.
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("parameters: {0}")]
+    Parameters(#[from] serde_json::Error),
+    #[error("name the `application`, the `server` or the `entities` that the alert is about")]
+    AboutNothing,
+    #[error(transparent)]
+    Governor(#[from] GovernorError),
+}
+
+type Done = Result<Outcome, Problem>;
+
+/// What is given; a parameter without a value is as good as absent.
+fn parameters<T: DeserializeOwned>(call: &Call) -> Result<T, Problem> {
+    let given = call.parameters.iter().filter(|(_, value)| !value.is_null());
+    let given: Map<String, Value> = given.map(|(name, value)| (name.clone(), value.clone())).collect();
+    Ok(serde_json::from_value(Value::Object(given))?)
+}
+
+async fn tick(governor: &Governor) -> Done {
+    let report = governor.tick_all().await?;
+    let result = json!(report);
+    Ok(if report.problems.is_empty() { Outcome::succeeded(result) } else { Outcome::failed(result) })
+}
+
+#[derive(Deserialize)]
+struct Alert {
+    application: Option<String>,
+    server: Option<String>,
+    #[serde(default)]
+    entities: Vec<String>,
+    incident_key: String,
+    severity: String,
+    state: String,
+    at: Option<Timestamp>,
+}
+
+async fn alert(governor: &Governor, call: &Call) -> Done {
+    let alert: Alert = parameters(call)?;
+    let state = match alert.state.as_str() {
+        "closed" | "canceled" => IncidentState::Closed,
+        "acknowledged" => IncidentState::Acknowledged,
+        _ => IncidentState::Open,
+    };
+    let severity = if alert.severity == "critical" { Severity::Critical } else { Severity::Warning };
+    if alert.severity == "info" && state != IncidentState::Closed {
+        return Ok(Outcome::succeeded(json!({ "groups": {}, "ignored": "information only: not an incident" })));
+    }
+    let mut entities = alert.entities;
+    entities.extend([alert.application, alert.server].into_iter().flatten());
+    if entities.is_empty() {
+        return Err(Problem::AboutNothing);
+    }
+    let report = Report { entities, key: alert.incident_key, severity, state, at: alert.at };
+    let seen = governor.observe(&report).await?;
+    let groups: Map<String, Value> =
+        seen.iter().map(|(group, admission)| (group.to_string(), json!(admission.view()))).collect();
+    Ok(Outcome::succeeded(json!({ "groups": groups })))
+}
+
+#[derive(Deserialize)]
+struct Scale {
+    asg: GroupName,
+    by: Option<NodeCount>,
+    #[serde(default)]
+    force: bool,
+}
+
+async fn scale(governor: &Governor, call: &Call, verb: Verb) -> Done {
+    let Scale { asg, by, force } = parameters(call)?;
+    let delays = if force { Delays::Skip } else { Delays::Respect };
+    let origin = origin(call);
+    let request = match verb {
+        Verb::Deflate => Request::Deflate { by, delays, origin },
+        _ => Request::Expand { by, delays, origin },
+    };
+    let admission = governor.admit(&asg, &request).await?;
+    Ok(answered(&admission, &request))
+}
+
+fn origin(call: &Call) -> Origin {
+    if call.user == SYSTEM_USER { Origin::Rule } else { Origin::Human { user: call.user.clone() } }
+}
+
+/// A person is told that it did not work; to a rule "not now" is an answer like any other.
+fn answered(admission: &Admission, request: &Request) -> Outcome {
+    if admission.is_refused() && !request.origin().is_automatic() {
+        let mut result = json!(admission.view());
+        result["error"] = Value::String(admission.reason());
+        return Outcome::failed(result);
+    }
+    Outcome::succeeded(json!(admission.view()))
+}
+
+#[derive(Deserialize)]
+struct Phase {
+    group: GroupName,
+    node: NodeName,
+    phase: NodePhase,
+    address: Option<String>,
+}
+
+async fn node_phase(governor: &Governor, call: &Call) -> Done {
+    let Phase { group, node, phase, address } = parameters(call)?;
+    let phase = governor.node_phase(&group, &NodeReport { node, phase, address }).await?;
+    Ok(Outcome::succeeded(json!({ "phase": phase })))
+}
+
+#[derive(Deserialize)]
+struct Info {
+    group: GroupName,
+}
+
+async fn group_info(governor: &Governor, call: &Call) -> Done {
+    let Info { group } = parameters(call)?;
+    Ok(Outcome::succeeded(json!(governor.get(&group).await?)))
+}

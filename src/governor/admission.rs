@@ -1,0 +1,198 @@
+//! Admission: from a request to a decision that is written together with everything it brings about: the activity, the
+//! rows of the nodes it reserves, and the execution that carries it out. Only then is anything outside touched.
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::governor::decide::decide;
+use crate::governor::error::GovernorError;
+use crate::governor::ledger;
+use crate::governor::rows::{self, Versioned};
+use crate::governor::service::{Governor, TRIES};
+use crate::governor::workflow;
+use crate::model::decision::{Decision, Notice, Request, Verdict};
+use crate::model::group::{Freeze, Group, GroupName};
+use crate::model::group_state::GroupState;
+use crate::model::node::NodeName;
+use crate::model::reason::Reason;
+use crate::model::refs::{ActivityId, ExecutionId};
+use crate::model::scaling::{ActivityStatus, ScalingActivity};
+use crate::model::time::Timestamp;
+use crate::requests::{Cancellation, Plan, RequestError};
+use crate::store::groups::{DecisionWrite, GroupChange, GroupWrite};
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admission {
+    /// What was decided, as recorded.
+    pub decision: Decision,
+    /// The activity that was opened.
+    pub activity: Option<ActivityId>,
+    /// The workflow that carries it out.
+    pub execution: Option<ExecutionId>,
+}
+
+/// An admission as people and programs see it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AdmissionView {
+    /// As `expand`, `hold`, `refuse`, `record`.
+    pub verdict: String,
+    /// Why, in words.
+    pub reason: String,
+    /// The activity that was opened.
+    pub activity: Option<ActivityId>,
+    /// The workflow that carries it out.
+    pub execution: Option<ExecutionId>,
+    /// The nodes it is about.
+    pub nodes: Vec<NodeName>,
+}
+
+impl Admission {
+    /// What was asked is not going to happen; [`Admission::reason`] says why.
+    pub const fn is_refused(&self) -> bool {
+        matches!(self.decision.verdict, Verdict::Refuse)
+    }
+
+    /// Why, in words.
+    pub fn reason(&self) -> String {
+        self.decision.reason.to_string()
+    }
+
+    /// For people and programs.
+    pub fn view(&self) -> AdmissionView {
+        let verdict = &self.decision.verdict;
+        let word = json!(verdict).get("is").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        AdmissionView {
+            verdict: word,
+            reason: self.reason(),
+            activity: self.activity,
+            execution: self.execution,
+            nodes: [verdict.reserved(), verdict.removed()].concat(),
+        }
+    }
+}
+
+/// A decision with the state it leads to, ready to be written.
+pub(super) struct Prepared {
+    pub(super) decision: Decision,
+    pub(super) after: GroupState,
+    plan: Option<Box<dyn Plan>>,
+}
+
+impl Governor {
+    /// Decides about a request and, if it is granted, reserves what it needs and starts its workflow.
+    pub async fn admit(&self, name: &GroupName, request: &Request) -> Result<Admission, GovernorError> {
+        for _ in 0..TRIES {
+            let Versioned { version, state: before } = self.read(name).await?;
+            let now = self.now();
+            // after the group: a freeze that comes in between moves the version
+            let freeze = self.freezer.active(now).await?;
+            let prepared = self.prepare(&before, request, now, freeze.as_ref());
+            let change = prepared.change(name, version, rows::changes(&before, &prepared.after));
+            if self.parts.groups.group_change(&change).await? {
+                return self.committed(name, prepared).await;
+            }
+        }
+        Err(GovernorError::Busy(name.clone()))
+    }
+
+    /// Nothing is written and nothing outside is touched yet.
+    pub(super) fn prepare(
+        &self,
+        before: &GroupState,
+        request: &Request,
+        now: Timestamp,
+        freeze: Option<&Freeze>,
+    ) -> Prepared {
+        let decision = decide(before, request, now, freeze);
+        let id = ActivityId::from_bytes(self.parts.ids.next());
+        let mut prepared = Prepared { after: admitted(before, &decision, id), decision, plan: None };
+        let opened = prepared.after.activity.as_ref().filter(|activity| activity.id == id);
+        match opened.map(|activity| self.parts.requests.plan(workflow::wanted(&prepared.after, activity))) {
+            None => prepared,
+            Some(Ok(plan)) => {
+                let execution = plan.execution().id;
+                prepared.after.activity.iter_mut().for_each(|activity| activity.execution = Some(execution));
+                Prepared { plan: Some(plan), ..prepared }
+            }
+            Some(Err(problem)) => {
+                let decision = without_workflow(prepared.decision, &problem);
+                Prepared { after: admitted(before, &decision, id), decision, plan: None }
+            }
+        }
+    }
+
+    /// What follows once a decision is written.
+    pub(super) async fn committed(&self, name: &GroupName, prepared: Prepared) -> Result<Admission, GovernorError> {
+        let Prepared { decision, after, plan } = prepared;
+        let execution = plan.as_ref().map(|plan| plan.execution().id);
+        let opened = after.activity.as_ref().filter(|_| plan.is_some());
+        let admission = Admission { activity: opened.map(|activity| activity.id), execution, decision };
+        if let Some(plan) = plan {
+            tracing::info!(group = %name, decision = %admission.decision, "admitted");
+            plan.committed();
+        }
+        self.hint();
+        if let Some(activity) = after.activity.filter(|it| it.status == ActivityStatus::Compensating) {
+            self.stop(name, &activity).await?;
+        }
+        Ok(admission)
+    }
+
+    /// Cancels a stuck activity's workflow. Said again with each look until it has ended, in case nobody heard it.
+    async fn stop(&self, name: &GroupName, activity: &ScalingActivity) -> Result<(), GovernorError> {
+        let cancellation = match activity.execution {
+            Some(execution) => self.parts.cancels.request_cancel(execution).await?,
+            None => Cancellation::Over,
+        };
+        match cancellation {
+            Cancellation::Underway => Ok(()),
+            Cancellation::Over => self.end_orphan(name, activity.id).await,
+        }
+    }
+}
+
+impl Prepared {
+    pub(super) fn change(&self, name: &GroupName, version: i64, mut writes: Vec<GroupWrite>) -> GroupChange {
+        let notices = self.decision.notices.iter();
+        writes.extend(notices.map(|notice| told(&self.after.group, notice, &self.decision)));
+        let decision = DecisionWrite {
+            fingerprint: self.decision.fingerprint(),
+            decision: json!(self.decision),
+            at: self.decision.at,
+        };
+        GroupChange {
+            group: name.to_string(),
+            version,
+            writes,
+            decision: Some(decision),
+            execution: self.plan.as_ref().map(|plan| plan.execution().clone()),
+            at: self.decision.at,
+        }
+    }
+}
+
+fn admitted(before: &GroupState, decision: &Decision, id: ActivityId) -> GroupState {
+    let mut after = before.clone();
+    ledger::admit(&mut after, decision, id);
+    ledger::forget(&mut after, decision.at);
+    after
+}
+
+/// What cannot be carried out is refused before anything is reserved for it.
+fn without_workflow(granted: Decision, problem: &RequestError) -> Decision {
+    tracing::error!(%problem, "a scaling was granted, but its workflow cannot be asked for");
+    let reason = Reason::NoWorkflow { problem: problem.to_string(), would: Box::new(granted.reason) };
+    Decision { verdict: Verdict::Refuse, reason, ..granted }
+}
+
+fn told(group: &Group, notice: &Notice, decision: &Decision) -> GroupWrite {
+    let message = match notice {
+        Notice::Escalate { incident } => format!("ASG[{}] needs somebody: {incident}: {decision}", group.name),
+        Notice::Warning { incident } => format!("ASG[{}] warning: {incident}: {decision}", group.name),
+    };
+    GroupWrite::Notice {
+        route: group.channel.clone().unwrap_or_else(|| "general".to_owned()),
+        payload: json!({ "channel": group.channel, "message": message, "group": group.name, "notice": notice }),
+    }
+}

@@ -1,0 +1,93 @@
+//! Which workflow carries an activity out, and what it is told.
+
+use serde_json::{Map, Value, json};
+
+use crate::model::SYSTEM_USER;
+use crate::model::group::{Group, GroupName, Roles};
+use crate::model::group_state::GroupState;
+use crate::model::node::{Node, NodeName};
+use crate::model::refs::{ActionRef, ActivityId};
+use crate::model::scaling::{ActivityKind, Origin, ScalingActivity};
+use crate::model::time::format_duration;
+use crate::requests::Wanted;
+
+/// The site's own pack: whoever runs Petrel may change how scaling is carried out.
+const PACK: &str = "default";
+
+/// Where an execution's context says which activity it carries out.
+const CONTEXT_KEY: &str = "scaling";
+
+/// The execution that an activity needs.
+pub(super) fn wanted(state: &GroupState, activity: &ScalingActivity) -> Wanted {
+    let mut wanted = Wanted::new(action(activity), parameters(state, activity));
+    let user = match &activity.origin {
+        Origin::Human { user } => user,
+        Origin::Tick | Origin::Rule | Origin::Chat | Origin::Api => SYSTEM_USER,
+    };
+    wanted.context.insert("user".to_owned(), json!(user));
+    let carried_out = json!({ "group": state.group.name, "activity": activity.id });
+    wanted.context.insert(CONTEXT_KEY.to_owned(), carried_out);
+    wanted
+}
+
+/// The group and the activity that an execution with this context carries out.
+pub(super) fn carried_out(context: &Value) -> Option<(GroupName, ActivityId)> {
+    let carried_out = context.get(CONTEXT_KEY)?;
+    let text = |key: &str| carried_out.get(key).and_then(Value::as_str);
+    Some((text("group")?.parse().ok()?, text("activity")?.parse().ok()?))
+}
+
+fn action(activity: &ScalingActivity) -> ActionRef {
+    let name = match activity.kind {
+        ActivityKind::Create => "asg_create",
+        ActivityKind::Expand => "asg_expand",
+        ActivityKind::Repair if activity.want > 0 => "asg_expand",
+        ActivityKind::Repair | ActivityKind::Deflate => "asg_deflate",
+        ActivityKind::AddNode => "asg_add_node",
+        ActivityKind::DeleteNode => "asg_delete_node",
+        ActivityKind::Delete => "asg_delete",
+    };
+    ActionRef::new(PACK, name).expect("these names are references")
+}
+
+fn parameters(state: &GroupState, activity: &ScalingActivity) -> Map<String, Value> {
+    let Group { name, domain, config, roles, node_parameters, channel, .. } = &state.group;
+    let mut parameters = Map::from_iter([
+        ("group".to_owned(), json!(name)),
+        ("activity".to_owned(), json!(activity.id)),
+        ("domain".to_owned(), json!(domain)),
+        ("channel".to_owned(), json!(channel.as_deref().unwrap_or_default())),
+        ("roles".to_owned(), named_roles(roles)),
+        ("node_parameters".to_owned(), json!(node_parameters)),
+        ("boot_timeout".to_owned(), json!(format_duration(config.node_boot_timeout))),
+        ("drain_timeout".to_owned(), json!(format_duration(config.drain_timeout))),
+    ]);
+    let mut nodes: Vec<Value> = activity.nodes.iter().filter_map(|name| node(state, name)).collect();
+    match activity.kind {
+        ActivityKind::AddNode | ActivityKind::DeleteNode => {
+            parameters.insert("node".to_owned(), nodes.pop().unwrap_or_default());
+        }
+        ActivityKind::Create
+        | ActivityKind::Expand
+        | ActivityKind::Deflate
+        | ActivityKind::Delete
+        | ActivityKind::Repair => {
+            parameters.insert("nodes".to_owned(), Value::Array(nodes));
+        }
+    }
+    parameters
+}
+
+/// As people write them: a role that nobody plays is `none`.
+pub(super) fn named_roles(roles: &Roles) -> Value {
+    let Roles { provider, dns, load_balancer, configure } = roles;
+    let pack = |role: &Option<String>| role.clone().unwrap_or_else(|| "none".to_owned());
+    json!({
+        "provider": provider, "dns": pack(dns), "load_balancer": pack(load_balancer), "configure": pack(configure),
+    })
+}
+
+fn node(state: &GroupState, name: &NodeName) -> Option<Value> {
+    let Node { name, tag, address, .. } = state.nodes.iter().find(|node| node.name == *name)?;
+    Some(json!({ "name": name, "tag": tag, "address": address }))
+}
