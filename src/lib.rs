@@ -25,3 +25,4 @@ pub mod sensors;
 pub mod core_pack;
 pub mod housekeeping;
 pub mod workflows;
+pub mod daemon;

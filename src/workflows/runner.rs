@@ -272,7 +272,7 @@ impl WorkflowRunner {
         let unfinished = self.executions.execution_children_unfinished(host.row.id).await?;
         let in_flight = rolling_back::in_flight(&unfinished, host);
         for child in &in_flight {
-            self.cancels.cancel(*child).await?;
+            self.cancels.request_cancel(*child).await?;
         }
         let still = in_flight.len();
         let end = self
