@@ -22,3 +22,4 @@ pub mod governor;
 pub mod store;
 pub mod sensors;
 pub mod workflows;
+pub mod local;
