@@ -71,7 +71,8 @@ impl Work {
         let limit = self.concurrency() + usize::from(self.registration.knobs.queue);
         let one_more = |admitted| (admitted < limit).then_some(admitted + 1);
         let admitted = self.admitted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        admitted.is_ok().then_some(Admitted(self))
+        // Lazily: an `Admitted` that is made and dropped would count down.
+        admitted.is_ok().then(|| Admitted(self))
     }
 
     fn concurrency(&self) -> usize {
