@@ -26,3 +26,4 @@ pub mod core_pack;
 pub mod housekeeping;
 pub mod workflows;
 pub mod daemon;
+pub mod local;

@@ -33,6 +33,12 @@ const SHIPPED: &[(&str, &str)] = &[
     ),
     ("core/triggers/notifytrigger.yaml", include_str!("../../packs/core/triggers/notifytrigger.yaml")),
     ("core/triggers/webhook.yaml", include_str!("../../packs/core/triggers/webhook.yaml")),
+    ("local/pack.yaml", include_str!("../../packs/local/pack.yaml")),
+    ("local/actions/crash_node.yaml", include_str!("../../packs/local/actions/crash_node.yaml")),
+    ("local/actions/create_node.yaml", include_str!("../../packs/local/actions/create_node.yaml")),
+    ("local/actions/delete_node.yaml", include_str!("../../packs/local/actions/delete_node.yaml")),
+    ("local/actions/list_nodes.yaml", include_str!("../../packs/local/actions/list_nodes.yaml")),
+    ("local/actions/wait_ready.yaml", include_str!("../../packs/local/actions/wait_ready.yaml")),
 ];
 
 /// Writes the shipped packs below `folder`, once per version of their content, and says where: a root for
