@@ -2,6 +2,7 @@
 
 use super::driver::{Batch, cells};
 use super::error::StoreResult;
+use super::events::first_int;
 use crate::model::time::Timestamp;
 
 super::aggregate! {
@@ -30,6 +31,14 @@ pub struct Horizon {
 const CHUNK: i64 = 500;
 
 impl Retention {
+    /// Bytes of the database that are in use; pages set free by deletions do not count.
+    pub async fn used_bytes(&self) -> StoreResult<u64> {
+        let sql = "SELECT (page_count - freelist_count) * page_size
+            FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+        let used = first_int(&self.driver.query(sql, Vec::new()).await?)?;
+        Ok(u64::try_from(used).unwrap_or(0))
+    }
+
     /// Deletes one chunk of each kind; gives back how many rows went. Zero: there is nothing left to delete.
     pub async fn sweep(&self, horizon: &Horizon) -> StoreResult<usize> {
         let mut batch = Batch::default();

@@ -1,0 +1,219 @@
+//! The composition root: opens the store, builds the parts in the order of the journey, introduces them to each other,
+//! hands their loops to the supervisor. No logic.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::watch;
+
+use crate::bus::{Bus, MemoryBus};
+use crate::clock::{Clock, Ids, SystemClock, SystemIds};
+use crate::config::{Config, MisfirePolicy};
+use crate::content::ContentKeeper;
+use crate::core_pack::{self, CoreTools};
+use crate::datastore::Datastore;
+use crate::dispatch::{self, Dispatcher};
+use crate::housekeeping::Housekeeping;
+use crate::intake::Intake;
+use crate::model::pack::Catalogue;
+use crate::packs::check::Runners;
+use crate::packs::layout::ContentRoots;
+use crate::packs::shipped;
+use crate::requests::{Cancels, EndHook, Parents, Requests};
+use crate::rules::engine as rules;
+use crate::runners::native::Native;
+use crate::runners::process::GuardDir;
+use crate::runners::{self, Registry};
+use crate::secrets::Keyring;
+use crate::sensors::hooks::Hooks;
+use crate::sensors::timer_loop::TimerLoop;
+use crate::sensors::timers::Misfire;
+use crate::store::Store;
+use crate::supervise::{Backoff, OnEnd, Supervisor};
+use crate::workflows::parked::Parked;
+use crate::workflows::runner::{self as workflows, WorkflowRunner};
+use crate::workflows::Limits as ScriptLimits;
+
+/// A run that says nothing about its time ends after this long.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// Everything that works, without the doors.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// The truth.
+    pub store: Store,
+    /// Time, chance, news, tasks.
+    pub world: World,
+    /// What runs.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Takes events in.
+    pub intake: Intake,
+    /// Key-values.
+    pub datastore: Datastore,
+    /// What is loaded.
+    pub catalogue: watch::Receiver<Arc<Catalogue>>,
+    /// Loads it.
+    pub content: Arc<ContentKeeper>,
+}
+
+/// Time, chance, news, tasks.
+#[derive(Clone)]
+pub struct World {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// New ids.
+    pub ids: Arc<dyn Ids>,
+    /// Hints and instances.
+    pub bus: Arc<dyn Bus>,
+    /// Starts and ends tasks.
+    pub supervisor: Supervisor,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("World")
+    }
+}
+
+impl World {
+    /// The real world.
+    pub fn real() -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        Self {
+            ids: Arc::new(SystemIds::new(Arc::clone(&clock))),
+            bus: Arc::new(MemoryBus::default()),
+            supervisor: Supervisor::new(Arc::clone(&clock)),
+            clock,
+        }
+    }
+}
+
+/// Where an engine lives.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// The site's root: `rules/`, `workflows/`, `configs/`.
+    pub site: PathBuf,
+    /// The program that guards processes: Petrel itself.
+    pub program: PathBuf,
+}
+
+impl Engine {
+    /// Opens everything and loads the content; nothing runs yet.
+    pub async fn open(config: &Config, home: &Home, world: World) -> anyhow::Result<Self> {
+        let data_dir = &config.data_dir;
+        let database = data_dir.join("petrel.db");
+        let store = Store::open_sqlite(&database, config.retention.max_database_bytes)
+            .with_context(|| format!("opening {}", database.display()))?;
+        let keyring = Arc::new(Keyring::open_or_create(data_dir)?);
+        let datastore = Datastore::new(store.key_values(), keyring, Arc::clone(&world.clock));
+        let World { clock, ids, bus, supervisor } = world.clone();
+        let intake = Intake::new(store.events(), Arc::clone(&bus), Arc::clone(&clock), Arc::clone(&ids));
+        let (publish, catalogue) = watch::channel(Arc::new(Catalogue::default()));
+        let owner = ids.uuid_v4();
+        let limits =
+            dispatch::Limits { worker_slots: config.workers.slots, default_timeout: DEFAULT_TIMEOUT };
+        let dispatch_world = dispatch::World { clock, ids, bus, supervisor };
+        let stores = dispatch_stores(&store, &datastore);
+        let dispatcher = Dispatcher::new(stores, dispatch_world, catalogue.clone(), limits, owner);
+        let registry = build_runners(config, home, &store, &datastore, &intake, &dispatcher, &world)?;
+        let roots = ContentRoots { site: home.site.clone(), packs: pack_roots(config)? };
+        let content = Arc::new(ContentKeeper::new(
+            roots,
+            store.contents(),
+            parameters_of(&registry.registry),
+            Arc::clone(&world.bus),
+            Arc::clone(&world.clock),
+            publish,
+        ));
+        dispatcher.introduce(registry.registry, dispatch::Neighbours { end_hook: registry.end_hook, parents: registry.parents });
+        content.reload().await?;
+        Ok(Self { store, world, dispatcher, intake, datastore, catalogue, content })
+    }
+
+    /// Starts all loops.
+    pub async fn start(&self, config: &Config) -> anyhow::Result<()> {
+        let now = self.world.clock.now();
+        self.dispatcher.sweep(now, Some(self.dispatcher.owner())).await?;
+        let spawn = |name: &str, work: Loop| self.world.supervisor.spawn(name, OnEnd::Restart(Backoff::default()), work);
+        let dispatcher = Arc::clone(&self.dispatcher);
+        spawn("dispatch", loop_of(dispatcher, |it, stop| async move { it.run(stop).await }));
+        let dispatcher = Arc::clone(&self.dispatcher);
+        spawn("leases", loop_of(dispatcher, |it, stop| async move { it.keep_leases(stop).await }));
+        let dispatcher = Arc::clone(&self.dispatcher);
+        spawn("sweeper", loop_of(dispatcher, |it, stop| async move { it.run_sweeper(stop).await }));
+        spawn("rules", loop_of(Arc::new(self.rules()), |it, stop| async move { it.run(stop).await }));
+        spawn("timers", loop_of(Arc::new(self.timers(config)), |it, stop| async move { it.run(stop).await }));
+        spawn("content", loop_of(Arc::clone(&self.content), |it, stop| async move { it.run(stop).await }));
+        let housekeeping =
+            Housekeeping::new(self.store.retention(), config.retention.clone(), Arc::clone(&self.world.clock));
+        spawn("housekeeping", loop_of(Arc::new(housekeeping), |it, stop| async move { it.run(stop).await }));
+        Ok(())
+    }
+
+    fn rules(&self) -> rules::Engine {
+        let World { clock, ids, bus, supervisor: _ } = self.world.clone();
+        let stores = rules::Stores { events: self.store.events(), datastore: self.datastore.clone() };
+        let requests: Arc<dyn Requests> = Arc::<Dispatcher>::clone(&self.dispatcher);
+        rules::Engine::new(stores, bus, clock, ids, requests, self.catalogue.clone())
+    }
+
+    fn timers(&self, config: &Config) -> TimerLoop {
+        let misfire = match config.timers.misfire {
+            MisfirePolicy::Once => Misfire::Once,
+            MisfirePolicy::Skip => Misfire::Skip,
+            MisfirePolicy::All => Misfire::All,
+        };
+        let clock = Arc::clone(&self.world.clock);
+        TimerLoop::new(self.store.events(), self.intake.clone(), clock, self.catalogue.clone(), misfire)
+    }
+
+    /// The webhooks of packs, for whoever listens.
+    pub fn hooks(&self) -> Hooks {
+        let clock = Arc::clone(&self.world.clock);
+        Hooks::new(self.intake.clone(), self.store.events(), clock, self.catalogue.clone())
+    }
+}
+
+type Loop = Box<
+    dyn FnMut(tokio_util::sync::CancellationToken) -> futures_util::future::BoxFuture<'static, anyhow::Result<()>> + Send,
+>;
+
+fn loop_of<T, W>(it: Arc<T>, run: impl Fn(Arc<T>, tokio_util::sync::CancellationToken) -> W + Send + 'static) -> Loop
+where
+    T: Send + Sync + 'static,
+    W: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    Box::new(move |stop| Box::pin(run(Arc::clone(&it), stop)))
+}
+
+fn dispatch_stores(store: &Store, datastore: &Datastore) -> dispatch::Stores {
+    dispatch::Stores {
+        executions: store.executions(),
+        obligations: store.obligations(),
+        events: store.events(),
+        outputs: store.outputs(),
+        journals: store.journals(),
+        datastore: datastore.clone(),
+    }
+}
+
+/// The packs that the operator names, then those that ship with Petrel.
+fn pack_roots(config: &Config) -> anyhow::Result<Vec<PathBuf>> {
+    let mut roots = config.packs.clone();
+    let shipped = shipped::unpack(&config.data_dir.join("shipped-packs")).context("writing the shipped packs")?;
+    roots.push(shipped);
+    Ok(roots)
+}
+
+fn parameters_of(registry: &Registry) -> Runners {
+    let names = registry.names().into_iter();
+    names.filter_map(|name| Some((name.to_owned(), registry.get(name)?.parameters()))).collect()
+}
+
+struct Built {
+    registry: Registry,
+    parents: Arc<dyn Parents>,
+    end_hook: Arc<dyn EndHook>,
+}
