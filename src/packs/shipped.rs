@@ -39,6 +39,23 @@ const SHIPPED: &[(&str, &str)] = &[
     ("local/actions/delete_node.yaml", include_str!("../../packs/local/actions/delete_node.yaml")),
     ("local/actions/list_nodes.yaml", include_str!("../../packs/local/actions/list_nodes.yaml")),
     ("local/actions/wait_ready.yaml", include_str!("../../packs/local/actions/wait_ready.yaml")),
+    ("autoscale/pack.yaml", include_str!("../../packs/autoscale/pack.yaml")),
+    ("autoscale/actions/alert.yaml", include_str!("../../packs/autoscale/actions/alert.yaml")),
+    ("autoscale/actions/deflate.yaml", include_str!("../../packs/autoscale/actions/deflate.yaml")),
+    ("autoscale/actions/expand.yaml", include_str!("../../packs/autoscale/actions/expand.yaml")),
+    ("autoscale/actions/governor_tick.yaml", include_str!("../../packs/autoscale/actions/governor_tick.yaml")),
+    ("autoscale/actions/group_info.yaml", include_str!("../../packs/autoscale/actions/group_info.yaml")),
+    ("autoscale/actions/node_phase.yaml", include_str!("../../packs/autoscale/actions/node_phase.yaml")),
+    ("autoscale/triggers/scale_down_pulse.yaml", include_str!("../../packs/autoscale/triggers/scale_down_pulse.yaml")),
+    ("autoscale/triggers/scale_up_pulse.yaml", include_str!("../../packs/autoscale/triggers/scale_up_pulse.yaml")),
+    ("newrelic/config.schema.yaml", include_str!("../../packs/newrelic/config.schema.yaml")),
+    ("newrelic/pack.yaml", include_str!("../../packs/newrelic/pack.yaml")),
+    ("newrelic/sensors/newrelic_hook.rhai", include_str!("../../packs/newrelic/sensors/newrelic_hook.rhai")),
+    ("newrelic/sensors/newrelic_hook.yaml", include_str!("../../packs/newrelic/sensors/newrelic_hook.yaml")),
+    ("newrelic/triggers/server_alert.yaml", include_str!("../../packs/newrelic/triggers/server_alert.yaml")),
+    ("newrelic/triggers/server_normal.yaml", include_str!("../../packs/newrelic/triggers/server_normal.yaml")),
+    ("newrelic/triggers/web_app_alert.yaml", include_str!("../../packs/newrelic/triggers/web_app_alert.yaml")),
+    ("newrelic/triggers/web_app_normal.yaml", include_str!("../../packs/newrelic/triggers/web_app_normal.yaml")),
 ];
 
 /// Writes the shipped packs below `folder`, once per version of their content, and says where: a root for
