@@ -20,4 +20,5 @@ pub mod datastore;
 pub mod runners;
 pub mod governor;
 pub mod store;
+pub mod cli;
 pub mod sensors;

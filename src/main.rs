@@ -2,9 +2,15 @@
 
 use std::process::ExitCode;
 
+use petrel::cli::args::Command;
+
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("guard") {
-        return petrel::runners::guard::guard_main();
+    match petrel::cli::parse(std::env::args_os()) {
+        Err(code) => code,
+        Ok(Command::Guard) => petrel::runners::guard::guard_main(),
+        Ok(Command::Client(command, globals)) => petrel::cli::client::run(&command, &globals),
+        Ok(Command::Serve(_) | Command::Demo(_) | Command::Validate(_) | Command::Restore(_) | Command::Node(_)) => {
+            ExitCode::FAILURE
+        }
     }
-    ExitCode::SUCCESS
 }
