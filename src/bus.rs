@@ -33,6 +33,9 @@ pub trait Bus: Send + Sync {
     /// Takes up to `limit` instances that are there now, without waiting. A rule engine finds the rest in the store.
     fn receive(&self, limit: usize) -> Received;
 
+    /// Is there nothing to receive just now?
+    fn is_empty(&self) -> bool;
+
     /// Says that there is news.
     fn hint(&self, topic: Topic);
 
@@ -111,6 +114,10 @@ impl Bus for MemoryBus {
         let Ok(mut receiver) = self.receiver.lock() else { return Received::default() };
         let instances = std::iter::from_fn(|| receiver.try_recv().ok()).take(limit).collect();
         Received { instances, overflowed }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.receiver.lock().is_ok_and(|receiver| receiver.is_empty())
     }
 
     fn hint(&self, topic: Topic) {

@@ -28,21 +28,21 @@ const STOP_GRACE: Duration = Duration::from_secs(15);
 
 impl Dispatcher {
     /// Runs a claimed execution to its end, or until it waits for somebody.
-    pub(super) async fn attempt(&self, row: ExecutionRow) -> StoreResult<()> {
-        if !self.holds_its_slot(&row).await? {
+    pub(super) async fn attempt(&self, row: &ExecutionRow) -> StoreResult<()> {
+        if !self.holds_its_slot(row).await? {
             return Ok(());
         }
-        let prepared = match self.prepare(&row) {
+        let prepared = match self.prepare(row) {
             Ok(prepared) => prepared,
-            Err(why) => return self.finish(&row, Outcome::error(why)).await,
+            Err(why) => return self.finish(row, Outcome::error(why)).await,
         };
         if row.status == ExecutionStatus::Canceling && row.runner != WORKFLOW_RUNNER {
-            return self.finish(&row, canceled()).await;
+            return self.finish(row, canceled()).await;
         }
-        match self.call(&row, prepared).await? {
-            RunEnd::Finished(outcome) => self.finish(&row, outcome).await,
+        match self.call(row, prepared).await? {
+            RunEnd::Finished(outcome) => self.finish(row, outcome).await,
             RunEnd::Waiting(WaitsFor::Journal) => Ok(()),
-            RunEnd::Waiting(inquiry @ WaitsFor::Inquiry { .. }) => self.await_answer(&row, inquiry).await,
+            RunEnd::Waiting(inquiry @ WaitsFor::Inquiry { .. }) => self.await_answer(row, inquiry).await,
         }
     }
 

@@ -1,6 +1,8 @@
 //! The end of an execution and everything that belongs into the same transaction: the parent's journal, the slot, the
 //! next attempt, the internal triggers, the scaling activity.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::policies::{concurrency_of, retry_delay};
@@ -13,8 +15,9 @@ use crate::model::time::Timestamp;
 use crate::requests::{RequestError, Requests, Texts, Wanted};
 use crate::runners::Outcome;
 use crate::secrets::Redactor;
-use crate::store::rows::{Completion, ExecutionRow, NewExecution, NewInstance, Start};
+use crate::store::rows::{Completion, ExecutionRow, NewExecution, NewInstance, ParentOutcome, Start, Wake};
 use crate::store::{StoreError, StoreResult};
+use crate::workflows::StepOutcome;
 
 const ACTION_TRIGGER: &str = "core.st2.generic.actiontrigger";
 const NOTIFY_TRIGGER: &str = "core.st2.generic.notifytrigger";
@@ -23,15 +26,23 @@ impl Dispatcher {
     /// Writes how an execution ended. An end that came too late (another attempt, a cancel) is dropped: only one
     /// attempt's result is ever accepted.
     pub(crate) async fn finish(&self, row: &ExecutionRow, outcome: Outcome) -> StoreResult<()> {
-        const TRIES: usize = 20;
-        for _ in 0..TRIES {
+        const MOST_CONFLICTS: usize = 50;
+        let mut conflicts = 0;
+        while conflicts < MOST_CONFLICTS {
             let end = self.completion(row, &outcome).await?;
             match self.write_end(end).await {
                 Ok(()) => {
                     self.after_end(row, outcome.status);
                     return Ok(());
                 }
-                Err(StoreError::Conflict) if self.still_mine(row).await? => {}
+                Err(StoreError::Unavailable(why)) if !self.world.supervisor.token().is_cancelled() => {
+                    // Nobody else has this result: it is kept until the store takes it.
+                    tracing::warn!(execution = %row.id, why, "an end could not be written; trying again");
+                    crate::clock::sleep(&*self.world.clock, Duration::from_secs(1)).await;
+                }
+                Err(StoreError::Conflict) if self.still_mine(row).await? => {
+                    conflicts += 1;
+                }
                 Err(StoreError::Conflict) => {
                     tracing::info!(execution = %row.id, "a result came too late and was dropped");
                     return Ok(());
@@ -39,7 +50,7 @@ impl Dispatcher {
                 Err(problem) => return Err(problem),
             }
         }
-        Err(StoreError::Unavailable(format!("the end of execution {} met {TRIES} other changes", row.id)))
+        Err(StoreError::Unavailable(format!("the end of execution {} met {conflicts} other changes", row.id)))
     }
 
     async fn write_end(&self, end: Completion) -> StoreResult<()> {
@@ -81,7 +92,7 @@ impl Dispatcher {
             status: outcome.status,
             result: outcome.result.clone(),
             ended_at: now,
-            parent: row.parent.clone(),
+            parent: row.parent.as_ref().map(|parent| parent_outcome(row, parent, outcome)),
             slot: concurrency_of(&catalogue, &row.action, &parameters).map(|policy| policy.slot),
             instances: self.internal_triggers(&catalogue, row, outcome, now),
             retry: retry.map(Box::new),
@@ -188,6 +199,12 @@ impl Dispatcher {
             }
         }
     }
+}
+
+fn parent_outcome(row: &ExecutionRow, parent: &(ExecutionId, String), outcome: &Outcome) -> ParentOutcome {
+    let (execution, position) = parent.clone();
+    let outcome = StepOutcome::of_child(&row.action, outcome.status, &outcome.result).to_text();
+    ParentOutcome { execution, position, outcome, wake: Wake::Queue }
 }
 
 /// Why an execution could not be run again.

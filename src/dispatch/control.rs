@@ -7,6 +7,7 @@ use super::{Dispatcher, StopCause, WORKFLOW_RUNNER};
 use crate::bus::Topic;
 use crate::model::execution::ExecutionStatus as Status;
 use crate::model::refs::ExecutionId;
+use crate::requests::Cancels;
 use crate::runners::Outcome;
 use crate::schema::Schema;
 use crate::store::rows::ExecutionRow;
@@ -191,6 +192,17 @@ impl Dispatcher {
         let detail = inquiry.and_then(|inquiry| inquiry.detail);
         let text = detail.ok_or_else(|| StoreError::NotFound(format!("an open inquiry {id}")))?;
         serde_json::from_str(&text).map_err(|problem| StoreError::Corrupt(format!("inquiry {id}: {problem}")))
+    }
+}
+
+#[async_trait::async_trait]
+impl Cancels for Dispatcher {
+    async fn cancel(&self, execution: ExecutionId) -> StoreResult<()> {
+        match Self::cancel(self, execution).await {
+            Ok(_) | Err(ControlError::WrongState { .. }) => Ok(()),
+            Err(ControlError::Store(problem)) => Err(problem),
+            Err(other) => Err(StoreError::Unavailable(other.to_string())),
+        }
     }
 }
 

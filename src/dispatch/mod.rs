@@ -10,9 +10,11 @@ pub mod control;
 pub mod sweeper;
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +26,7 @@ use crate::model::pack::Catalogue;
 use crate::model::refs::{ActionRef, ExecutionId, Id};
 use crate::model::time::Timestamp;
 use crate::requests::{EndHook, Parents};
-use crate::runners::{Registry, Stop};
+use crate::runners::{Outcome, Registry, Stop};
 use crate::store::rows::{ExecutionRow, Lease};
 use crate::store::{Events, Executions, Journals, Obligations, Outputs, StoreResult};
 use crate::supervise::Supervisor;
@@ -230,9 +232,12 @@ impl Dispatcher {
         let permit = permit.filter(|_| row.runner != WORKFLOW_RUNNER);
         let name = format!("{} {}", row.action, row.id);
         self.world.supervisor.spawn_once(name, async move {
-            let result = me.attempt(row).await;
+            let caught = AssertUnwindSafe(me.attempt(&row)).catch_unwind().await;
             drop(permit);
-            Ok(result?)
+            match caught {
+                Ok(result) => Ok(result?),
+                Err(_) => Ok(me.finish(&row, Outcome::error("its runner panicked; see the log")).await?),
+            }
         });
     }
 

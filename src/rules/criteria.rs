@@ -37,7 +37,10 @@ impl From<Result<bool, String>> for Outcome {
 impl Outcome {
     /// The first that is not held decides.
     pub(super) fn all(outcomes: impl Iterator<Item = Self>) -> Self {
-        outcomes.into_iter().find(|outcome| *outcome != Self::Held).unwrap_or(Self::Held)
+        outcomes
+            .into_iter()
+            .find(|outcome| *outcome != Self::Held)
+            .unwrap_or(Self::Held)
     }
 
     /// One that holds is enough.
@@ -139,7 +142,9 @@ impl Compiled {
     pub(super) fn never_fails(&self) -> bool {
         match self {
             Self::Test(test) => test.never_fails(),
-            Self::All(members) | Self::Any(members) | Self::Not(members) => members.iter().all(Self::never_fails),
+            Self::All(members) | Self::Any(members) | Self::Not(members) => {
+                members.iter().all(Self::never_fails)
+            }
         }
     }
 }
@@ -151,14 +156,22 @@ impl Test {
             (Ok(_), Check::Never) => Outcome::NotHeld,
             (Ok(value), Check::Literal(comparison)) => comparison.holds(&value, facts.now).into(),
             (Ok(value), Check::Rendered(operator, _)) => {
-                let comparison = self.pattern(facts).and_then(|pattern| Comparison::new(*operator, pattern));
-                comparison.and_then(|comparison| comparison.holds(&value, facts.now)).into()
+                let comparison = self
+                    .pattern(facts)
+                    .and_then(|pattern| Comparison::new(*operator, pattern));
+                comparison
+                    .and_then(|comparison| comparison.holds(&value, facts.now))
+                    .into()
             }
-            (Ok(value), Check::Search(quantifier, children)) => search(*quantifier, children, &value, facts),
+            (Ok(value), Check::Search(quantifier, children)) => {
+                search(*quantifier, children, &value, facts)
+            }
         };
         match outcome {
-            Outcome::Failed(reason) => Outcome::Failed(format!("{} {}: {reason}", self.key, self.operator_name)),
-            decided => decided,
+            Outcome::Failed(ref reason) => {
+                Outcome::Failed(format!("{} {}: {reason}", self.key, self.operator_name))
+            }
+            Outcome::Held | Outcome::NotHeld => outcome,
         }
     }
 
@@ -175,9 +188,12 @@ impl Test {
         match &self.check {
             Check::Never | Check::Search(..) => Ok(Value::Null),
             Check::Literal(comparison) => Ok(comparison.pattern.clone()),
-            Check::Rendered(_, template) => template
-                .render(facts.context())
-                .map_err(|error| format!("the pattern `{}` cannot be rendered: {error}", template.source())),
+            Check::Rendered(_, template) => template.render(facts.context()).map_err(|error| {
+                format!(
+                    "the pattern `{}` cannot be rendered: {error}",
+                    template.source()
+                )
+            }),
         }
     }
 
@@ -196,11 +212,16 @@ fn search(quantifier: Quantifier, children: &[Test], value: &Value, facts: &Fact
     let items = match value {
         Value::Array(items) => items.as_slice(),
         Value::Object(_) => std::slice::from_ref(value),
-        other => return Outcome::Failed(format!("the value is {}, not a list to search", type_name(other))),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            let reason = format!("the value is {}, not a list to search", type_name(value));
+            return Outcome::Failed(reason);
+        }
     };
     let item_facts: Vec<Facts<'_>> = items.iter().map(|item| facts.of_item(item)).collect();
-    let satisfies_all = |item: &Facts<'_>| Outcome::all(children.iter().map(|child| child.outcome(item)));
-    let satisfies_some = |item: &Facts<'_>| Outcome::any(children.iter().map(|child| child.outcome(item)));
+    let satisfies_all =
+        |item: &Facts<'_>| Outcome::all(children.iter().map(|child| child.outcome(item)));
+    let satisfies_some =
+        |item: &Facts<'_>| Outcome::any(children.iter().map(|child| child.outcome(item)));
     match quantifier {
         Quantifier::Any => Outcome::any(item_facts.iter().map(satisfies_all)),
         Quantifier::All => Outcome::all(item_facts.iter().map(satisfies_all)),

@@ -20,7 +20,7 @@ use crate::templates::jsonpath::JsonPath;
 /// The enabled rules, by what they wait for.
 #[derive(Debug, Default)]
 pub struct RuleIndex {
-    by_trigger: HashMap<String, TriggerRules>,
+    by_trigger: BTreeMap<String, TriggerRules>,
 }
 
 impl RuleIndex {
@@ -30,7 +30,11 @@ impl RuleIndex {
         by_reference.sort_by(|left, right| left.reference().cmp(right.reference()));
         let mut index = Self::default();
         for rule in by_reference {
-            index.by_trigger.entry(rule.trigger_identity().to_owned()).or_default().add(rule);
+            index
+                .by_trigger
+                .entry(rule.trigger_identity().to_owned())
+                .or_default()
+                .add(rule);
         }
         for trigger in index.by_trigger.values_mut() {
             trigger.finish();
@@ -40,7 +44,9 @@ impl RuleIndex {
 
     /// The rules of a trigger that could match or fail, in the order of their references.
     pub fn candidates(&self, trigger_identity: &str, payload: &Value) -> Vec<&Arc<CompiledRule>> {
-        self.by_trigger.get(trigger_identity).map_or_else(Vec::new, |trigger| trigger.candidates(payload))
+        self.by_trigger
+            .get(trigger_identity)
+            .map_or_else(Vec::new, |trigger| trigger.candidates(payload))
     }
 }
 
@@ -70,7 +76,11 @@ impl TriggerRules {
                 }
             }
             Some((path, Key::Exists)) => self.safe.node(path).exists.push(place),
-            Some((path, Key::Fallible(key))) => self.fallible.entry(path.clone()).or_default().add(key, place),
+            Some((path, Key::Fallible(key))) => self
+                .fallible
+                .entry(path.clone())
+                .or_default()
+                .add(key, place),
         }
         self.rules.push(rule);
     }
@@ -83,11 +93,17 @@ impl TriggerRules {
         let mut places = self.always.clone();
         self.safe.find(payload, &mut places);
         for (path, keys) in &self.fallible {
-            keys.find(path.find_first(payload).unwrap_or(&Value::Null), &mut places);
+            keys.find(
+                path.find_first(payload).unwrap_or(&Value::Null),
+                &mut places,
+            );
         }
         places.sort_unstable();
         places.dedup();
-        places.into_iter().filter_map(|place| self.rules.get(place)).collect()
+        places
+            .into_iter()
+            .filter_map(|place| self.rules.get(place))
+            .collect()
     }
 }
 
@@ -121,7 +137,10 @@ impl Key {
 fn choose_key(criteria: &[Compiled]) -> Option<(&JsonPath, Key)> {
     let mut usable = Vec::new();
     collect_usable(criteria, &mut usable);
-    usable.into_iter().filter_map(key_of).min_by_key(|(_, key)| key.rank())
+    usable
+        .into_iter()
+        .filter_map(key_of)
+        .min_by_key(|(_, key)| key.rank())
 }
 
 /// The criteria up to and including the first that can fail. True if one was met.
@@ -129,9 +148,9 @@ fn collect_usable<'r>(criteria: &'r [Compiled], usable: &mut Vec<&'r Compiled>) 
     for condition in criteria {
         let can_fail = match condition {
             Compiled::All(members) => collect_usable(members, usable),
-            other => {
-                usable.push(other);
-                !other.never_fails()
+            Compiled::Test(_) | Compiled::Any(_) | Compiled::Not(_) => {
+                usable.push(condition);
+                !condition.never_fails()
             }
         };
         if can_fail {
@@ -141,16 +160,28 @@ fn collect_usable<'r>(criteria: &'r [Compiled], usable: &mut Vec<&'r Compiled>) 
     false
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an operator is no key unless it is listed"
+)]
 fn key_of(condition: &Compiled) -> Option<(&JsonPath, Key)> {
-    let Compiled::Test(test) = condition else { return None };
-    let (Source::Root(path), Check::Literal(comparison)) = (&test.source, &test.check) else { return None };
+    let Compiled::Test(test) = condition else {
+        return None;
+    };
+    let (Source::Root(path), Check::Literal(comparison)) = (&test.source, &test.check) else {
+        return None;
+    };
     let pattern = &comparison.pattern;
     let names_only = path.names().is_some();
     let key = match comparison.operator {
         Operator::Equals if names_only => Key::Equal(vec![Scalar::of(pattern)?]),
-        Operator::Inside if names_only => {
-            Key::Equal(pattern.as_array()?.iter().map(Scalar::of).collect::<Option<_>>()?)
-        }
+        Operator::Inside if names_only => Key::Equal(
+            pattern
+                .as_array()?
+                .iter()
+                .map(Scalar::of)
+                .collect::<Option<_>>()?,
+        ),
         Operator::Exists if names_only => Key::Exists,
         Operator::StartsWith => Key::Fallible(FallibleKey::Prefix(pattern.as_str()?.to_owned())),
         Operator::EndsWith => Key::Fallible(FallibleKey::Suffix(pattern.as_str()?.to_owned())),
@@ -191,7 +222,9 @@ struct Trie {
 impl Trie {
     fn node(&mut self, path: &JsonPath) -> &mut Self {
         let names = path.names().unwrap_or_default();
-        names.into_iter().fold(self, |node, name| node.below.entry(name.to_owned()).or_default())
+        names.into_iter().fold(self, |node, name| {
+            node.below.entry(name.to_owned()).or_default()
+        })
     }
 
     fn find(&self, value: &Value, places: &mut Vec<Place>) {
@@ -203,7 +236,9 @@ impl Trie {
             let found = Scalar::of(value).and_then(|scalar| self.equal.get(&scalar));
             places.extend(found.into_iter().flatten());
         }
-        let Some(members) = value.as_object().filter(|_| !self.below.is_empty()) else { return };
+        let Some(members) = value.as_object().filter(|_| !self.below.is_empty()) else {
+            return;
+        };
         for (name, member) in members {
             if let Some(node) = self.below.get(name) {
                 node.find(member, places);
@@ -234,7 +269,9 @@ impl Fallible {
 
     fn finish(&mut self) {
         for bounds in [&mut self.less_than, &mut self.greater_than] {
-            bounds.sort_by(|(left, _), (right, _)| left.partial_cmp(right).unwrap_or(std::cmp::Ordering::Equal));
+            bounds.sort_by(|(left, _), (right, _)| {
+                left.partial_cmp(right).unwrap_or(std::cmp::Ordering::Equal)
+            });
         }
     }
 
@@ -242,18 +279,28 @@ impl Fallible {
         match value.as_str() {
             Some(text) => {
                 self.prefixes.find(places, |length| text.get(..length));
-                self.suffixes.find(places, |length| text.get(text.len().checked_sub(length)?..));
+                self.suffixes
+                    .find(places, |length| text.get(text.len().checked_sub(length)?..));
             }
             None => places.extend(self.prefixes.all().chain(self.suffixes.all())),
         }
         match values::number(value) {
             Some(number) => {
-                let first = self.less_than.partition_point(|(bound, _)| *bound <= number);
+                let first = self
+                    .less_than
+                    .partition_point(|(bound, _)| *bound <= number);
                 places.extend(self.less_than.iter().skip(first).map(|(_, place)| place));
-                let end = self.greater_than.partition_point(|(bound, _)| *bound < number);
+                let end = self
+                    .greater_than
+                    .partition_point(|(bound, _)| *bound < number);
                 places.extend(self.greater_than.iter().take(end).map(|(_, place)| place));
             }
-            None => places.extend(self.less_than.iter().chain(&self.greater_than).map(|(_, place)| place)),
+            None => places.extend(
+                self.less_than
+                    .iter()
+                    .chain(&self.greater_than)
+                    .map(|(_, place)| place),
+            ),
         }
     }
 }

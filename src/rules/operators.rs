@@ -1,7 +1,5 @@
 //! StackStorm's criteria operators: their names, and exactly when each holds, does not hold, or fails.
 
-use std::cmp::Ordering;
-
 use fancy_regex::Regex;
 use jiff::SignedDuration;
 use serde_json::Value;
@@ -104,11 +102,17 @@ impl Operator {
     /// By name or alias, in any case.
     pub fn parse(name: &str) -> Option<Self> {
         let lower = name.to_lowercase();
-        NAMES.iter().find(|(known, _)| *known == lower).map(|(_, operator)| *operator)
+        NAMES
+            .iter()
+            .find(|(known, _)| *known == lower)
+            .map(|(_, operator)| *operator)
     }
 
     const fn never_fails(self) -> bool {
-        matches!(self, Self::Equals | Self::NotEquals | Self::Exists | Self::NotExists)
+        matches!(
+            self,
+            Self::Equals | Self::NotEquals | Self::Exists | Self::NotExists
+        )
     }
 
     /// Whether a null pattern means something; with any other operator it never holds.
@@ -134,7 +138,9 @@ fn edit_distance(left: &str, right: &str) -> usize {
         let mut previous = line + 1;
         for (column, other) in right.iter().enumerate() {
             let above = row.get(column + 1).copied().unwrap_or(usize::MAX);
-            let cost = (diagonal + usize::from(letter != *other)).min(previous + 1).min(above + 1);
+            let cost = (diagonal + usize::from(letter != *other))
+                .min(previous + 1)
+                .min(above + 1);
             if let Some(place) = row.get_mut(column) {
                 *place = previous;
             }
@@ -158,21 +164,33 @@ pub(super) struct Comparison {
 
 #[derive(Debug, Clone)]
 enum Ready {
-    /// The pattern is used as it is.
-    Plain,
-    /// Lower-cased.
-    Lower(String),
+    /// Value and pattern as they are.
+    Plain(PlainTest),
+    /// The lower-cased value and this lower-cased pattern.
+    Lower(LowerTest, String),
     Regex(Regex),
-    Seconds(f64),
+    YoungerThan(f64),
+    OlderThan(f64),
     /// A null pattern with an operator that does not know what to do with it.
     Never,
 }
 
+type PlainTest = fn(value: &Value, pattern: &Value) -> Result<bool, String>;
+type LowerTest = fn(value: &str, pattern: &str) -> bool;
+
 impl Comparison {
     /// Checks that the pattern fits the operator, and prepares it.
     pub(super) fn new(operator: Operator, pattern: Value) -> Result<Self, String> {
-        let ready = if pattern.is_null() && !operator.knows_null() { Ready::Never } else { prepare(operator, &pattern)? };
-        Ok(Self { operator, pattern, ready })
+        let ready = if pattern.is_null() && !operator.knows_null() {
+            Ready::Never
+        } else {
+            prepare(operator, &pattern)?
+        };
+        Ok(Self {
+            operator,
+            pattern,
+            ready,
+        })
     }
 
     /// Whether it gives an answer whatever the value is.
@@ -184,64 +202,50 @@ impl Comparison {
     pub(super) fn holds(&self, value: &Value, now: Timestamp) -> Result<bool, String> {
         match &self.ready {
             Ready::Never => Ok(false),
-            Ready::Plain => self.compare_plain(value),
-            Ready::Lower(pattern) => self.compare_lower(&text(value)?.to_lowercase(), pattern),
+            Ready::Plain(holds) => holds(value, &self.pattern),
+            Ready::Lower(holds, pattern) => Ok(holds(&text(value)?.to_lowercase(), pattern)),
             Ready::Regex(regex) => python_regex::is_match(regex, text(value)?),
-            Ready::Seconds(seconds) => {
-                let age = age_in_seconds(value, now)?;
-                Ok(if self.operator == Operator::AgeLessThan { age < *seconds } else { age > *seconds })
-            }
-        }
-    }
-
-    fn compare_plain(&self, value: &Value) -> Result<bool, String> {
-        let pattern = &self.pattern;
-        match self.operator {
-            Operator::Equals => Ok(values::equal(value, pattern)),
-            Operator::NotEquals => Ok(!values::equal(value, pattern)),
-            Operator::Exists => Ok(!value.is_null()),
-            Operator::NotExists => Ok(value.is_null()),
-            Operator::Contains => values::contains(value, pattern),
-            Operator::NotContains => values::contains(value, pattern).map(|held| !held),
-            Operator::Inside => values::contains(pattern, value),
-            Operator::NotInside => values::contains(pattern, value).map(|held| !held),
-            Operator::LessThan => values::compare(value, pattern).map(Ordering::is_lt),
-            Operator::GreaterThan => values::compare(value, pattern).map(Ordering::is_gt),
-            Operator::StartsWith => Ok(text(value)?.starts_with(text(pattern)?)),
-            Operator::EndsWith => Ok(text(value)?.ends_with(text(pattern)?)),
-            other => Err(format!("{other:?} does not compare single values")),
-        }
-    }
-
-    fn compare_lower(&self, value: &str, pattern: &str) -> Result<bool, String> {
-        match self.operator {
-            Operator::EqualsIgnoringCase => Ok(value == pattern),
-            Operator::ContainsIgnoringCase => Ok(value.contains(pattern)),
-            Operator::NotContainsIgnoringCase => Ok(!value.contains(pattern)),
-            Operator::StartsWithIgnoringCase => Ok(value.starts_with(pattern)),
-            Operator::EndsWithIgnoringCase => Ok(value.ends_with(pattern)),
-            other => Err(format!("{other:?} does not compare texts")),
+            Ready::YoungerThan(seconds) => Ok(age_in_seconds(value, now)? < *seconds),
+            Ready::OlderThan(seconds) => Ok(age_in_seconds(value, now)? > *seconds),
         }
     }
 }
 
 fn prepare(operator: Operator, pattern: &Value) -> Result<Ready, String> {
     match operator {
-        Operator::Equals | Operator::NotEquals | Operator::Exists | Operator::NotExists => Ok(Ready::Plain),
-        Operator::Contains | Operator::NotContains => Ok(Ready::Plain),
-        Operator::Inside | Operator::NotInside => check(pattern, "a list, a text or an object", |pattern| {
-            pattern.is_array() || pattern.is_string() || pattern.is_object()
+        Operator::Equals => plain(|value, pattern| Ok(values::equal(value, pattern))),
+        Operator::NotEquals => plain(|value, pattern| Ok(!values::equal(value, pattern))),
+        Operator::Exists => plain(|value, _| Ok(!value.is_null())),
+        Operator::NotExists => plain(|value, _| Ok(value.is_null())),
+        Operator::Contains => plain(values::contains),
+        Operator::NotContains => plain(|value, pattern| Ok(!values::contains(value, pattern)?)),
+        Operator::Inside => container(pattern, |value, pattern| values::contains(pattern, value)),
+        Operator::NotInside => container(pattern, |value, pattern| {
+            Ok(!values::contains(pattern, value)?)
         }),
-        Operator::LessThan | Operator::GreaterThan => {
-            check(pattern, "a number or a text", |pattern| !pattern.is_object())
+        Operator::LessThan => ordered(pattern, |value, pattern| {
+            Ok(values::compare(value, pattern)?.is_lt())
+        }),
+        Operator::GreaterThan => ordered(pattern, |value, pattern| {
+            Ok(values::compare(value, pattern)?.is_gt())
+        }),
+        Operator::StartsWith => affix(pattern, |value, pattern| {
+            Ok(text(value)?.starts_with(pattern_text(pattern)?))
+        }),
+        Operator::EndsWith => affix(pattern, |value, pattern| {
+            Ok(text(value)?.ends_with(pattern_text(pattern)?))
+        }),
+        Operator::EqualsIgnoringCase => lower(pattern, |value, pattern| value == pattern),
+        Operator::ContainsIgnoringCase => lower(pattern, |value, pattern| value.contains(pattern)),
+        Operator::NotContainsIgnoringCase => {
+            lower(pattern, |value, pattern| !value.contains(pattern))
         }
-        Operator::StartsWith | Operator::EndsWith => check(pattern, "a text", Value::is_string),
-        Operator::EqualsIgnoringCase
-        | Operator::ContainsIgnoringCase
-        | Operator::NotContainsIgnoringCase
-        | Operator::StartsWithIgnoringCase
-        | Operator::EndsWithIgnoringCase => Ok(Ready::Lower(pattern_text(pattern)?.to_lowercase())),
-        Operator::AgeLessThan | Operator::AgeGreaterThan => seconds(pattern).map(Ready::Seconds),
+        Operator::StartsWithIgnoringCase => {
+            lower(pattern, |value, pattern| value.starts_with(pattern))
+        }
+        Operator::EndsWithIgnoringCase => lower(pattern, |value, pattern| value.ends_with(pattern)),
+        Operator::AgeLessThan => seconds(pattern).map(Ready::YoungerThan),
+        Operator::AgeGreaterThan => seconds(pattern).map(Ready::OlderThan),
         Operator::Wildcard => {
             let regex = wildcard_to_regex(pattern_text(pattern)?);
             python_regex::compile(&regex, Matching::StartDotAll).map(Ready::Regex)
@@ -249,12 +253,44 @@ fn prepare(operator: Operator, pattern: &Value) -> Result<Ready, String> {
         Operator::RegexAtStart => regex(pattern, Matching::StartDotAll),
         Operator::Regex => regex(pattern, Matching::Search),
         Operator::RegexIgnoringCase => regex(pattern, Matching::SearchIgnoringCase),
-        Operator::Search => Err("`search` wants a map of `item.…` criteria as its pattern".to_owned()),
+        Operator::Search => {
+            Err("`search` wants a map of `item.…` criteria as its pattern".to_owned())
+        }
     }
 }
 
-fn check(pattern: &Value, wanted: &str, fits: impl Fn(&Value) -> bool) -> Result<Ready, String> {
-    if fits(pattern) { Ok(Ready::Plain) } else { Err(format!("the pattern is {}, not {wanted}", type_name(pattern))) }
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "stands in a table beside others that can fail"
+)]
+fn plain(holds: PlainTest) -> Result<Ready, String> {
+    Ok(Ready::Plain(holds))
+}
+
+fn lower(pattern: &Value, holds: LowerTest) -> Result<Ready, String> {
+    Ok(Ready::Lower(holds, pattern_text(pattern)?.to_lowercase()))
+}
+
+fn container(pattern: &Value, holds: PlainTest) -> Result<Ready, String> {
+    if pattern.is_array() || pattern.is_string() || pattern.is_object() {
+        return plain(holds);
+    }
+    Err(format!(
+        "the pattern is {}, not a list, a text or an object",
+        type_name(pattern)
+    ))
+}
+
+fn ordered(pattern: &Value, holds: PlainTest) -> Result<Ready, String> {
+    if pattern.is_object() {
+        return Err("the pattern is an object, which has no order".to_owned());
+    }
+    plain(holds)
+}
+
+fn affix(pattern: &Value, holds: PlainTest) -> Result<Ready, String> {
+    pattern_text(pattern)?;
+    plain(holds)
 }
 
 fn regex(pattern: &Value, matching: Matching) -> Result<Ready, String> {
@@ -262,15 +298,21 @@ fn regex(pattern: &Value, matching: Matching) -> Result<Ready, String> {
 }
 
 fn pattern_text(pattern: &Value) -> Result<&str, String> {
-    pattern.as_str().ok_or_else(|| format!("the pattern is {}, not a text", type_name(pattern)))
+    pattern
+        .as_str()
+        .ok_or_else(|| format!("the pattern is {}, not a text", type_name(pattern)))
 }
 
 fn text(value: &Value) -> Result<&str, String> {
-    value.as_str().ok_or_else(|| format!("the value is {}, not a text", type_name(value)))
+    value
+        .as_str()
+        .ok_or_else(|| format!("the value is {}, not a text", type_name(value)))
 }
 
 fn seconds(pattern: &Value) -> Result<f64, String> {
-    let number = pattern.as_f64().or_else(|| pattern.as_str()?.trim().parse().ok());
+    let number = pattern
+        .as_f64()
+        .or_else(|| pattern.as_str()?.trim().parse().ok());
     number.ok_or_else(|| format!("the pattern {pattern} is not a number of seconds"))
 }
 
@@ -289,7 +331,10 @@ fn parse_time(written: &str) -> Option<i64> {
         Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
     };
     let mail = || Some(jiff::fmt::rfc2822::parse(written).ok()?.timestamp());
-    absolute.or_else(civil).or_else(mail).map(jiff::Timestamp::as_microsecond)
+    absolute
+        .or_else(civil)
+        .or_else(mail)
+        .map(jiff::Timestamp::as_microsecond)
 }
 
 /// Python's `fnmatch`: `*`, `?`, `[seq]`, `[!seq]`; the whole text.
@@ -321,7 +366,13 @@ fn character_class(after_bracket: &str) -> Option<(String, &str)> {
     let from = usize::from(members.starts_with(']'));
     let end = members.get(from..)?.find(']')? + from;
     let (inside, after) = members.split_at(end);
-    let escape = |c: char| if c.is_alphanumeric() || c == '-' { c.to_string() } else { format!("\\{c}") };
+    let escape = |c: char| {
+        if c.is_alphanumeric() || c == '-' {
+            c.to_string()
+        } else {
+            format!("\\{c}")
+        }
+    };
     let inside: String = inside.chars().map(escape).collect();
     Some((format!("[{negation}{inside}]"), after.strip_prefix(']')?))
 }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use rhai::packages::{
-    BasicArrayPackage, BasicMapPackage, BasicMathPackage, CorePackage, LogicPackage, MoreStringPackage, Package,
+    BasicArrayPackage, BasicMapPackage, BasicMathPackage, CorePackage, LogicPackage,
+    MoreStringPackage, Package,
 };
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Scope};
 
@@ -14,6 +15,9 @@ const MAX_OPERATIONS: u64 = 50_000;
 const MAX_STRING_SIZE: usize = 1 << 20;
 /// Items or members in a list or map it may build; a large payload has to fit.
 const MAX_COLLECTION_SIZE: usize = 100_000;
+
+/// Operators inside operators; the same in every build, unlike the engine's default.
+const MAX_EXPRESSION_DEPTH: usize = 64;
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(engine);
 
@@ -27,8 +31,13 @@ impl When {
     /// Compiles an expression; names other than `trigger` are refused.
     pub(super) fn compile(source: &str) -> Result<Self, String> {
         let scope = scope_with(Dynamic::UNIT);
-        let ast = ENGINE.compile_expression_with_scope(&scope, source).map_err(|error| error.to_string())?;
-        Ok(Self { source: source.to_owned(), ast })
+        let ast = ENGINE
+            .compile_expression_with_scope(&scope, source)
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            source: source.to_owned(),
+            ast,
+        })
     }
 
     /// As written.
@@ -41,7 +50,12 @@ impl When {
         let answer: Dynamic = ENGINE
             .eval_ast_with_scope(&mut scope_with(trigger), &self.ast)
             .map_err(|error| format!("when: {error}"))?;
-        answer.as_bool().map_err(|kind| format!("when: `{}` gave a value of type {kind}, not true or false", self.source))
+        answer.as_bool().map_err(|kind| {
+            format!(
+                "when: `{}` gave a value of type {kind}, not true or false",
+                self.source
+            )
+        })
     }
 }
 
@@ -70,6 +84,7 @@ fn engine() -> Engine {
     engine.register_fn("sleep", |_: f64| refuse_sleep());
     engine.disable_symbol("eval");
     engine.set_strict_variables(true);
+    engine.set_max_expr_depths(MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_DEPTH);
     engine.set_max_operations(MAX_OPERATIONS);
     engine.set_max_string_size(MAX_STRING_SIZE);
     engine.set_max_array_size(MAX_COLLECTION_SIZE);

@@ -38,7 +38,11 @@ pub struct SchemaError {
 
 impl SchemaError {
     fn place(&self) -> String {
-        if self.path.is_empty() { String::new() } else { format!(", at {}", self.path) }
+        if self.path.is_empty() {
+            String::new()
+        } else {
+            format!(", at {}", self.path)
+        }
     }
 }
 
@@ -54,7 +58,11 @@ pub struct Violation {
 
 impl Violation {
     fn place(&self) -> String {
-        if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) }
+        if self.path.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", self.path)
+        }
     }
 }
 
@@ -83,7 +91,8 @@ impl Schema {
             message: error.to_string(),
         };
         let mut violations: Vec<_> = self.validator.iter_errors(value).map(violation).collect();
-        violations.sort_by(|left, right| (&left.path, &left.message).cmp(&(&right.path, &right.message)));
+        violations
+            .sort_by(|left, right| (&left.path, &left.message).cmp(&(&right.path, &right.message)));
         Err(violations)
     }
 }

@@ -6,3 +6,5 @@
 pub mod body;
 pub mod mapping;
 pub mod timers;
+pub mod hooks;
+pub mod timer_loop;

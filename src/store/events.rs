@@ -270,13 +270,12 @@ impl Events {
     /// Keeps an instance back until its time; a held one under the same key is replaced.
     pub async fn instance_hold(&self, held: &HeldInstance) -> StoreResult<()> {
         let sql = "INSERT INTO held_instances (hold_key, instance_id, trigger_identity, trigger_type, payload,
-                trace_tag, dedupe_key, due_at)
+                trace_tag, occurred_at, due_at)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (hold_key) DO UPDATE SET
                 instance_id = excluded.instance_id, payload = excluded.payload, trace_tag = excluded.trace_tag,
                 trigger_identity = excluded.trigger_identity, trigger_type = excluded.trigger_type,
-                dedupe_key = excluded.dedupe_key, due_at = excluded.due_at";
+                occurred_at = excluded.occurred_at, due_at = excluded.due_at";
         let new = &held.instance;
-        let dedupe_key = new.dedupe.as_ref().map(|(key, _)| key.clone());
         let mut batch = Batch::default();
         let payload = new.payload.to_string();
         let row = cells![
@@ -286,11 +285,18 @@ impl Events {
             &new.trigger_type,
             payload,
             new.trace_tag.as_str(),
-            dedupe_key,
+            new.occurred_at,
             held.due_at
         ];
         batch.push(sql, row);
         self.driver.commit(batch).await.map(drop)
+    }
+
+    /// A held instance, if there is one under this key.
+    pub async fn hold_get(&self, key: &str) -> StoreResult<Option<TriggerInstance>> {
+        let sql = "SELECT instance_id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, 'pending'
+            FROM held_instances WHERE hold_key = ?1";
+        self.driver.query(sql, cells![key]).await?.first().map(instance).transpose()
     }
 
     /// Withdraws a held instance. `false`: there was none.

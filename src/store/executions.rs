@@ -9,7 +9,7 @@ use super::error::{StoreError, StoreResult};
 use super::events::{first_int, push_instance};
 use super::groups::push_activity_end;
 use super::output::{push_blob, read_blob};
-use super::rows::{Claim, Completion, ExecutionRow, Lease, NewExecution, Page, Start, StepResult};
+use super::rows::{Claim, Completion, ExecutionRow, Lease, NewExecution, Page, ParentOutcome, Start, Wake};
 use super::stream::push_announcement;
 use crate::model::action::OnLost;
 use crate::model::execution::ExecutionStatus;
@@ -194,7 +194,7 @@ pub(super) fn push_completion(batch: &mut Batch, end: &Completion) {
     }
     match (&end.retry, &end.parent) {
         (Some(retry), _) => push_new_execution(batch, retry),
-        (None, Some((parent, position))) => push_outcome(batch, *parent, position, end),
+        (None, Some(parent)) => push_outcome(batch, parent, end.ended_at),
         (None, None) => {}
     }
     for instance in &end.instances {
@@ -212,14 +212,13 @@ pub(super) fn push_completion(batch: &mut Batch, end: &Completion) {
     );
 }
 
-fn push_outcome(batch: &mut Batch, parent: ExecutionId, position: &str, end: &Completion) {
+fn push_outcome(batch: &mut Batch, parent: &ParentOutcome, now: Timestamp) {
     let sql = "UPDATE journal SET outcome = ?3 WHERE execution_id = ?1 AND position = ?2 AND outcome IS NULL";
-    let outcome = serde_json::json!(StepResult {
-        status: end.status,
-        result: end.result.clone()
-    });
-    batch.push(sql, cells![parent, position, &outcome]);
-    push_wake(batch, parent, end.ended_at);
+    batch.push(sql, cells![parent.execution, parent.position.as_str(), parent.outcome.as_str()]);
+    match parent.wake {
+        Wake::Queue => push_wake(batch, parent.execution, now),
+        Wake::Running => {}
+    }
 }
 
 /// Puts an execution into the queue, if it is not there already.

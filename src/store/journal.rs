@@ -5,11 +5,12 @@ use serde_json::Value;
 use super::driver::{Batch, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::events::push_instance;
-use super::executions::{committed, push_completion, push_new_execution, push_wake};
+use super::executions::{committed, push_completion, push_new_execution, push_status_change, push_wake};
 use super::key_values::{KeyWrite, push_key_write};
 use super::output::push_output;
 use super::rows::{Claim, Completion, NewExecution, NewInstance};
 use super::stream::push_announcement;
+use crate::model::execution::ExecutionStatus;
 use crate::model::refs::ExecutionId;
 use crate::model::time::Timestamp;
 
@@ -107,6 +108,13 @@ pub enum Then {
     Continue,
     /// It is given back; a wake brings the workflow to a worker again.
     Suspend,
+    /// It is given back; a person has to say how to go on, or the limit of the pause does.
+    Pause {
+        /// The end of patience.
+        due_at: Timestamp,
+        /// What `execution get` shows.
+        reason: String,
+    },
     /// It is given back and the workflow is woken at once.
     Yield,
     /// The workflow is over.
@@ -267,6 +275,7 @@ fn push_then(batch: &mut Batch, execution: ExecutionId, then: &Then, now: Timest
     match then {
         Then::Continue => {}
         Then::Suspend => batch.push(give_back, cells![execution]),
+        Then::Pause { due_at, reason } => push_pause(batch, execution, *due_at, reason, now),
         Then::Yield => {
             batch.push(give_back, cells![execution]);
             push_wake(batch, execution, now);
@@ -286,6 +295,16 @@ fn push_then(batch: &mut Batch, execution: ExecutionId, then: &Then, now: Timest
             push_wake(batch, execution, now);
         }
     }
+}
+
+fn push_pause(batch: &mut Batch, execution: ExecutionId, due_at: Timestamp, reason: &str, now: Timestamp) {
+    let from = [ExecutionStatus::Running, ExecutionStatus::Pausing, ExecutionStatus::Resuming];
+    push_status_change(batch, execution, &from, ExecutionStatus::Paused, now);
+    batch.push("DELETE FROM obligations WHERE execution_id = ?1 AND kind = 'lease'", cells![execution]);
+    let sql = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at, detail)
+        VALUES (?1, 'pause', '', ?2, ?3) ON CONFLICT (execution_id, kind, obligation_key)
+        DO UPDATE SET due_at = excluded.due_at, detail = excluded.detail";
+    batch.push(sql, cells![execution, due_at, reason]);
 }
 
 impl Journals {
@@ -434,7 +453,7 @@ impl Journals {
             AND sender_id = (SELECT sender_id FROM signals WHERE name = ?2 AND correlation = ?3
                 AND taken_by IS NULL ORDER BY received_at, sender_id LIMIT 1)
             AND EXISTS (SELECT 1 FROM journal WHERE execution_id = ?4 AND position = ?5 AND outcome IS NULL)";
-        let outcome = "UPDATE journal SET outcome = '{\"status\":\"succeeded\",\"result\":' ||
+        let outcome = "UPDATE journal SET outcome = '{\"ok\":' ||
                 (SELECT payload FROM signals WHERE taken_by = ?1) || '}'
             WHERE execution_id = ?2 AND position = ?3 AND outcome IS NULL";
         let done = "DELETE FROM obligations WHERE execution_id = ?1 AND kind = 'signal' AND obligation_key = ?2";

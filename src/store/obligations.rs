@@ -123,8 +123,8 @@ impl Obligations {
         let due = "UPDATE journal SET outcome = CASE
                 WHEN EXISTS (SELECT 1 FROM obligations o WHERE o.execution_id = journal.execution_id
                     AND o.obligation_key = journal.position AND o.kind = 'signal')
-                THEN '{\"status\":\"timeout\",\"result\":{\"error\":\"no signal came in time\"}}'
-                ELSE '{\"status\":\"succeeded\",\"result\":null}' END
+                THEN '{\"error\":{\"message\":\"no signal came in time\",\"status\":\"timeout\"}}'
+                ELSE '{\"ok\":null}' END
             WHERE outcome IS NULL AND EXISTS (SELECT 1 FROM obligations o
                 WHERE o.execution_id = journal.execution_id AND o.obligation_key = journal.position
                 AND o.kind IN ('timer', 'signal') AND o.due_at <= ?1)";
@@ -161,7 +161,7 @@ impl Obligations {
     pub async fn timeouts_due(&self, now: Timestamp) -> StoreResult<Vec<ObligationRow>> {
         let sql =
             "SELECT execution_id, kind, obligation_key, due_at, owner, detail FROM obligations
-            WHERE kind IN ('timeout', 'inquiry') AND due_at <= ?1 ORDER BY due_at LIMIT 100";
+            WHERE kind IN ('timeout', 'inquiry', 'pause') AND due_at <= ?1 ORDER BY due_at LIMIT 100";
         self.driver
             .query(sql, cells![now])
             .await?
@@ -170,11 +170,11 @@ impl Obligations {
             .collect()
     }
 
-    /// Forgets a timeout that has been acted on.
+    /// Forgets a timeout or the limit of a pause that has been acted on.
     pub async fn timeout_done(&self, execution: ExecutionId) -> StoreResult<()> {
         let mut batch = Batch::default();
         batch.push(
-            "DELETE FROM obligations WHERE execution_id = ?1 AND kind = 'timeout'",
+            "DELETE FROM obligations WHERE execution_id = ?1 AND kind IN ('timeout', 'pause')",
             cells![execution],
         );
         self.driver.commit(batch).await.map(drop)
@@ -182,7 +182,7 @@ impl Obligations {
 
     /// The next time at which time alone decides something: a sleep, a deadline, a lease, a delayed start.
     pub async fn due_next(&self) -> StoreResult<Option<Timestamp>> {
-        let sql = "SELECT min(due_at) FROM obligations WHERE kind IN ('timer', 'signal', 'timeout', 'inquiry')";
+        let sql = "SELECT min(due_at) FROM obligations WHERE kind IN ('timer', 'signal', 'timeout', 'inquiry', 'pause')";
         self.driver
             .query(sql, Vec::new())
             .await?

@@ -1,6 +1,5 @@
 //! The facts that are written into the store, and the rows that come out of it.
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::action::OnLost;
@@ -161,7 +160,7 @@ pub struct Completion {
     /// When.
     pub ended_at: Timestamp,
     /// The journal entry of the parent that waits for it, and what to write there.
-    pub parent: Option<(ExecutionId, String)>,
+    pub parent: Option<ParentOutcome>,
     /// The slot it held, if a concurrency policy gave it one.
     pub slot: Option<String>,
     /// Internal triggers that rules wait for.
@@ -170,6 +169,28 @@ pub struct Completion {
     pub retry: Option<Box<NewExecution>>,
     /// The scaling activity that ends with it, and as what.
     pub activity: Option<ActivityEnd>,
+}
+
+/// What the end of a step means to its workflow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParentOutcome {
+    /// The workflow.
+    pub execution: ExecutionId,
+    /// The step's place in its journal.
+    pub position: String,
+    /// The text of the outcome.
+    pub outcome: String,
+    /// Whether somebody has to look at the workflow now.
+    pub wake: Wake,
+}
+
+/// Whether the end of a step puts its workflow into the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// Nobody is at work on it.
+    Queue,
+    /// Its own turn writes this and goes on.
+    Running,
 }
 
 /// The end of a scaling activity, written with the end of its workflow.
@@ -213,15 +234,6 @@ pub struct EnforcementRow {
     pub failure_reason: Option<String>,
     /// When.
     pub enforced_at: Timestamp,
-}
-
-/// The outcome of a journalled step, as its entry keeps it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StepResult {
-    /// How the child ended.
-    pub status: ExecutionStatus,
-    /// What came out.
-    pub result: Value,
 }
 
 /// A page of a list.

@@ -72,12 +72,12 @@ impl Poller {
             return Ok(old_state.clone());
         }
         let shape = || Failure::Broken(self.0.broken("`poll` must return nothing or `#{state: …, emit: […]}`"));
-        let answer = answer.as_map_ref().map_err(|_| shape())?;
+        let answer = answer.as_map_ref().map_err(|_kind| shape())?;
         if answer.keys().any(|name| name != "state" && name != "emit") {
             return Err(shape());
         }
         if let Some(list) = answer.get("emit").filter(|list| !list.is_unit()) {
-            let list = list.as_array_ref().map_err(|_| shape())?;
+            let list = list.as_array_ref().map_err(|_kind| shape())?;
             push_all(&list, emits).map_err(|error| self.0.explain(*error))?;
         }
         match answer.get("state") {

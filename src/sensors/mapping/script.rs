@@ -80,11 +80,13 @@ pub(super) type NativeResult<T> = Result<T, Box<EvalAltResult>>;
 struct Mistake(String);
 
 /// An error that blames the script.
+#[expect(clippy::unnecessary_box_returns, reason = "natives fail with the box, as Rhai defines")]
 pub(super) fn mistake(message: impl Into<String>) -> Box<EvalAltResult> {
     Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(Mistake(message.into())), Position::NONE))
 }
 
 /// An error that blames the input; scripts may catch it.
+#[expect(clippy::unnecessary_box_returns, reason = "natives fail with the box, as Rhai defines")]
 pub(super) fn refusal(message: impl Into<String>) -> Box<EvalAltResult> {
     Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(message.into()), Position::NONE))
 }
@@ -141,14 +143,13 @@ impl Script {
     pub(super) fn explain(&self, error: EvalAltResult) -> Failure {
         let mut innermost = innermost(error);
         let (line, column) = place(innermost.take_position());
-        let message = match &innermost {
-            EvalAltResult::ErrorRuntime(thrown, _) => match thrown.read_lock::<Mistake>() {
-                Some(mistake) => mistake.0.clone(),
-                None => return thrown_failure(thrown),
-            },
-            _ => innermost.to_string(),
+        let EvalAltResult::ErrorRuntime(thrown, _) = &innermost else {
+            return Failure::Broken(ScriptFailure { line, column, ..self.broken(innermost.to_string()) });
         };
-        Failure::Broken(ScriptFailure { line, column, ..self.broken(message) })
+        match thrown.read_lock::<Mistake>() {
+            Some(mistake) => Failure::Broken(ScriptFailure { line, column, ..self.broken(mistake.0.as_str()) }),
+            None => thrown_failure(thrown),
+        }
     }
 }
 

@@ -35,15 +35,13 @@ enum Rule {
 impl CivilSchedule {
     pub(super) fn parse(parameters: &Parameters<'_>) -> Result<Self, ScheduleError> {
         let zone = parameters.timezone()?;
-        let rule = match parameters.text("cron", "write five fields in quotes, as in \"*/5 * * * *\"")? {
-            Some(text) => {
-                parameters.only(&["cron"])?; // both ways at once would leave open which one counts
-                Rule::Text(CronText::parse(&text)?)
-            }
-            None => {
-                parameters.only(&[&CronFields::names()[..], &["cron"]].concat())?;
-                Rule::Fields(CronFields::parse(parameters)?)
-            }
+        let text = parameters.text("cron", "write five fields in quotes, as in \"*/5 * * * *\"")?;
+        let rule = if let Some(text) = text {
+            parameters.only(&["cron"])?; // both ways at once would leave open which one counts
+            Rule::Text(CronText::parse(&text)?)
+        } else {
+            parameters.only(&[&CronFields::names()[..], &["cron"]].concat())?;
+            Rule::Fields(CronFields::parse(parameters)?)
         };
         Ok(Self { rule, zone })
     }

@@ -107,7 +107,7 @@ impl Passed {
 
 /// A time, not before `at`, after which there are still enough late instants to catch up with.
 fn recent_start(timer: &Timer, at: Timestamp, on_time_from: Timestamp) -> Timestamp {
-    let mut window = Duration::from_secs(60);
+    let mut window = Duration::from_mins(1);
     loop {
         let start = on_time_from.minus(window);
         if start <= at {

@@ -241,7 +241,11 @@ const GRACE: Duration = Duration::from_secs(2);
 fn due_at(timer: &Timer, last_fired: Option<&str>, now: &str, policy: Misfire) -> (Vec<String>, u64, String) {
     let due = due(timer, last_fired.map(time), time(now), policy, GRACE);
     let short = |instant: &Timestamp| instant.to_string().replace(".000000Z", "Z");
-    (due.instants.iter().map(short).collect(), due.missed_dropped, due.next.map_or("-".to_owned(), |next| short(&next)))
+    (
+        due.instants.iter().map(short).collect(),
+        due.missed_dropped,
+        due.next.map_or_else(String::new, |next| short(&next)),
+    )
 }
 
 #[test]

@@ -30,7 +30,7 @@ CREATE TABLE held_instances (
     trigger_type TEXT NOT NULL,
     payload TEXT NOT NULL,
     trace_tag TEXT NOT NULL,
-    dedupe_key TEXT,
+    occurred_at BIGINT NOT NULL,
     due_at BIGINT NOT NULL
 );
 CREATE INDEX held_instances_due ON held_instances (due_at);

@@ -1,0 +1,233 @@
+//! The rule engine at work: takes instances from the bus, or from the store what the bus lost, matches them, and
+//! writes what came of it: enforcements and executions, once per instance (G2).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{CompiledRule, Match, RuleIndex, match_instance};
+use crate::bus::{Bus, Topic};
+use crate::clock::{Clock, Ids};
+use crate::datastore::Datastore;
+use crate::model::pack::Catalogue;
+use crate::model::refs::{EnforcementId, InstanceId, RuleRef};
+use crate::model::trigger::{InstanceStatus, TriggerInstance};
+use crate::requests::{Plan, Requests, Texts, Wanted};
+use crate::store::events::{Events, MatchRecord};
+use crate::store::rows::{NewEnforcement, NewExecution};
+use crate::store::{StoreError, StoreResult};
+use crate::templates;
+
+/// Instances taken at once, and written side by side: they share a commit.
+const AT_ONCE: usize = 256;
+/// If every hint were lost, an instance would wait this long.
+const LOOK_BY_ITSELF: Duration = Duration::from_secs(1);
+
+/// Matches instances to rules.
+pub struct Engine {
+    events: Events,
+    datastore: Datastore,
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    requests: Arc<dyn Requests>,
+    catalogue: watch::Receiver<Arc<Catalogue>>,
+}
+
+/// The rules of one catalogue, compiled.
+struct Rules {
+    catalogue: Arc<Catalogue>,
+    index: RuleIndex,
+}
+
+/// One enforcement and, if it asks for an execution that can be, the plan of it.
+struct Enforced {
+    row: NewEnforcement,
+    plan: Option<Box<dyn Plan>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("rules::Engine")
+    }
+}
+
+/// What the engine reads and writes.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    /// Instances and enforcements.
+    pub events: Events,
+    /// Templates read it.
+    pub datastore: Datastore,
+}
+
+impl Engine {
+    /// An engine that asks `requests` for executions and follows `catalogue`.
+    pub fn new(
+        stores: Stores,
+        bus: Arc<dyn Bus>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+        requests: Arc<dyn Requests>,
+        catalogue: watch::Receiver<Arc<Catalogue>>,
+    ) -> Self {
+        let Stores { events, datastore } = stores;
+        Self { events, datastore, bus, clock, ids, requests, catalogue }
+    }
+
+    /// Matches until the token is cancelled.
+    pub async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut hints = self.bus.listen(Topic::Instances);
+        let mut catalogue = self.catalogue.clone();
+        let mut rules = Rules::compile(Arc::clone(&catalogue.borrow_and_update()));
+        let mut look_at = self.clock.now();
+        while !stop.is_cancelled() {
+            if catalogue.has_changed()? {
+                rules = Rules::compile(Arc::clone(&catalogue.borrow_and_update()));
+            }
+            let look = self.clock.now() >= look_at;
+            if self.tick(&rules, look).await? > 0 {
+                continue;
+            }
+            look_at = self.clock.now().plus(LOOK_BY_ITSELF);
+            tokio::select! {
+                () = hints.heard() => { look_at = if self.bus_is_empty() { self.clock.now() } else { look_at }; }
+                () = self.clock.sleep_until(look_at) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A hint without an instance on the bus means that the store has it.
+    fn bus_is_empty(&self) -> bool {
+        self.bus.is_empty()
+    }
+
+    /// Matches what is on the bus; with `look` also what only the store knows. Gives back how many instances it met.
+    async fn tick(&self, rules: &Rules, look: bool) -> StoreResult<usize> {
+        let received = self.bus.receive(AT_ONCE);
+        let mut instances = received.instances;
+        if instances.is_empty() && (look || received.overflowed) {
+            instances = self.events.instances_pending(None, i64::try_from(AT_ONCE).unwrap_or(i64::MAX)).await?;
+        }
+        let met = instances.len();
+        let mut matching = stream::iter(instances.into_iter().map(|instance| self.process(rules, instance)))
+            .buffer_unordered(AT_ONCE);
+        while let Some(result) = matching.next().await {
+            result?;
+        }
+        Ok(met)
+    }
+
+    async fn process(&self, rules: &Rules, instance: TriggerInstance) -> StoreResult<()> {
+        let now = self.clock.now();
+        let view = self.datastore.for_templates(crate::model::SYSTEM_USER);
+        let kv: Arc<dyn templates::Datastore> = view;
+        let mut enforced = Vec::new();
+        for (rule, found) in match_instance(&rules.index, &instance, Some(&kv), now) {
+            match found {
+                Match::Failed(reason) => enforced.push(self.failure(rule.reference(), reason)),
+                Match::Matched { throttle_key } => {
+                    if self.passes(&rule, throttle_key, instance.id).await? {
+                        enforced.push(self.enforce(rules, &rule, &instance, &kv));
+                    }
+                }
+            }
+        }
+        let (rows, plans): (Vec<_>, Vec<_>) = enforced.into_iter().map(|e| (e.row, e.plan)).unzip();
+        let record = MatchRecord {
+            instance: instance.id,
+            catalogue_version: rules.catalogue.version,
+            status: InstanceStatus::Processed,
+            enforcements: rows,
+        };
+        match self.events.match_record(&record, now).await {
+            Ok(true) => plans.into_iter().flatten().for_each(Plan::committed),
+            Ok(false) => {}
+            Err(StoreError::Corrupt(why)) => {
+                tracing::error!(instance = %instance.id, why, "what the rules made of an event could not be written");
+                return Err(StoreError::Corrupt(why));
+            }
+            Err(problem) => return Err(problem),
+        }
+        Ok(())
+    }
+
+    async fn passes(&self, rule: &CompiledRule, key: Option<String>, instance: InstanceId) -> StoreResult<bool> {
+        let (Some(key), Some(once_within)) = (key, rule.once_within()) else { return Ok(true) };
+        let now = self.clock.now();
+        self.events.throttle_pass(rule.reference(), &key, instance, now, now.plus(once_within)).await
+    }
+
+    fn enforce(
+        &self,
+        rules: &Rules,
+        rule: &CompiledRule,
+        instance: &TriggerInstance,
+        kv: &Arc<dyn templates::Datastore>,
+    ) -> Enforced {
+        let pack = rules.catalogue.packs.get(rule.reference().pack());
+        let config = pack.map(|pack| json!(pack.config)).unwrap_or_default();
+        let context = context_of(rule.reference(), instance);
+        let names = json!({ "trigger": instance.payload, "action_context": context, "config_context": config });
+        let parameters = match rule.render_parameters(&names, Some(kv)) {
+            Ok(parameters) => parameters,
+            Err(reason) => return self.failure(rule.reference(), reason),
+        };
+        let wanted = Wanted { texts: Texts::Literal, context, ..Wanted::new(rule.action().clone(), parameters) };
+        match self.requests.plan(wanted.clone()) {
+            Ok(plan) => {
+                let row = self.row(rule.reference(), None, Some(plan.execution().clone()));
+                Enforced { row, plan: Some(plan) }
+            }
+            Err(problem) => {
+                let failed = self.requests.plan_failed(wanted, &problem);
+                Enforced { row: self.row(rule.reference(), Some(problem.to_string()), Some(failed)), plan: None }
+            }
+        }
+    }
+
+    fn failure(&self, rule: &RuleRef, reason: String) -> Enforced {
+        Enforced { row: self.row(rule, Some(reason), None), plan: None }
+    }
+
+    fn row(&self, rule: &RuleRef, failure_reason: Option<String>, execution: Option<NewExecution>) -> NewEnforcement {
+        let id = EnforcementId::from_bytes(self.ids.next());
+        NewEnforcement { id, rule: rule.clone(), failure_reason, execution }
+    }
+}
+
+impl Rules {
+    /// Rules that are broken or do not compile are left out; the loader has said so.
+    fn compile(catalogue: Arc<Catalogue>) -> Self {
+        let usable = catalogue.rules.values().filter(|rule| catalogue.broken_rule(&rule.reference).is_none());
+        let compiled = usable.filter_map(|rule| match CompiledRule::compile(rule) {
+            Ok(rule) => Some(Arc::new(rule)),
+            Err(problems) => {
+                let why = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                tracing::warn!(rule = %rule.reference, why, "a rule does not compile and matches nothing");
+                None
+            }
+        });
+        let index = RuleIndex::build(compiled);
+        Self { catalogue, index }
+    }
+}
+
+fn context_of(rule: &RuleRef, instance: &TriggerInstance) -> Map<String, Value> {
+    let context = json!({
+        "user": crate::model::SYSTEM_USER,
+        "trace_tag": instance.trace_tag,
+        "rule": { "ref": rule },
+        "trigger_instance": { "id": instance.id, "trigger": instance.trigger_type },
+    });
+    match context {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}

@@ -1,0 +1,576 @@
+//! The journal of one execution during one turn: in memory for the script, in the store for the next turn. What is
+//! asked is collected and written in one commit when the script has to wait.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::host::{Answer, Entry, Host, Interrupt, JournalSize, Waited};
+use super::key_steps::KeyStep;
+use super::outcome::{StepError, StepOutcome};
+use super::parked::{Mailbox, Parked, Waiting};
+use super::position::Position;
+use super::request::{Request, StepKind, keyed_digest};
+use super::state::State;
+use crate::bus::{Bus, Topic};
+use crate::clock::{Clock, Ids};
+use crate::datastore::Datastore;
+use crate::model::refs::{ActionRef, ExecutionId, InstanceId, TriggerTypeRef};
+use crate::model::time::Timestamp;
+use crate::requests::{Parent, Plan, Requests, Wanted};
+use crate::store::journal::{EntryRow, Journals, Then, Turn, Wait};
+use crate::store::rows::{Completion, ExecutionRow, NewInstance, Wake};
+use crate::store::{StoreError, StoreResult};
+
+/// What a turn works with.
+#[derive(Clone)]
+pub(super) struct Tools {
+    pub(super) journals: Journals,
+    pub(super) datastore: Datastore,
+    pub(super) requests: Arc<dyn Requests>,
+    pub(super) bus: Arc<dyn Bus>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ids: Arc<dyn Ids>,
+    pub(super) parked: Arc<Parked>,
+    /// How long a waiting script may hold its thread; zero: not at all.
+    pub(super) park: Duration,
+}
+
+/// A signal that nobody sends is given up after this long, if the script says nothing else (G6).
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// The host of one turn.
+pub(super) struct JournalHost {
+    pub(super) tools: Tools,
+    pub(super) row: ExecutionRow,
+    mailbox: Arc<Mailbox>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    entries: HashMap<Position, Arc<Entry>>,
+    order: Vec<Position>,
+    children: HashMap<Position, ExecutionId>,
+    sequence: i64,
+    lines: i64,
+    size: JournalSize,
+    state: State,
+    turn: Turn,
+    plans: Vec<Box<dyn Plan>>,
+    /// The claim is lost or the store is away: nothing more is written.
+    failure: Option<StoreError>,
+    /// Ends of steps in writes that failed.
+    unwritten: Vec<Completion>,
+}
+
+impl JournalHost {
+    /// Over what was read at the beginning of the turn.
+    pub(super) fn new(
+        tools: Tools,
+        row: ExecutionRow,
+        state: State,
+        journal: &[EntryRow],
+        lines: i64,
+    ) -> StoreResult<Self> {
+        let mailbox = tools.parked.open(row.id);
+        let turn = Turn::new(row.claim(), tools.clock.now(), Then::Continue);
+        let mut inner = Inner {
+            entries: HashMap::new(),
+            order: Vec::new(),
+            children: HashMap::new(),
+            sequence: 0,
+            lines,
+            size: JournalSize::default(),
+            state,
+            turn,
+            plans: Vec::new(),
+            failure: None,
+            unwritten: Vec::new(),
+        };
+        journal.iter().try_for_each(|entry| inner.load(entry))?;
+        Ok(Self { tools, row, mailbox, inner: Mutex::new(inner) })
+    }
+
+    /// The mailbox through which this turn can be told to let go.
+    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.mailbox)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state as it is now.
+    pub(super) fn state(&self) -> State {
+        self.lock().state.clone()
+    }
+
+    /// The entries in the order they were written, for the plan of a rollback.
+    pub(super) fn entries_as_written(&self) -> Vec<Entry> {
+        let inner = self.lock();
+        inner.order.iter().filter_map(|at| inner.entries.get(at)).map(|entry| Entry::clone(entry)).collect()
+    }
+
+    /// Has every step that the script started ended, as far as this turn knows?
+    pub(super) fn children_have_ended(&self) -> bool {
+        self.take_letters();
+        let inner = self.lock();
+        let mut children = inner.children.keys().filter_map(|at| inner.entries.get(at));
+        children.all(|entry| entry.outcome.is_some() || entry.request.kind == StepKind::Undo)
+    }
+
+    /// The outcome at a position, if there is one.
+    pub(super) fn outcome(&self, at: &Position) -> Option<StepOutcome> {
+        let entry = self.lock().entries.get(at).map(Arc::clone)?;
+        entry.outcome.as_deref().and_then(|text| StepOutcome::from_text(text).ok())
+    }
+
+    /// Changes the state with the next write.
+    pub(super) fn change_state(&self, change: impl FnOnce(&mut State)) {
+        let mut inner = self.lock();
+        change(&mut inner.state);
+        inner.turn.state = Some(json!(inner.state));
+    }
+
+    /// Writes everything collected, with what is to become of the lease.
+    pub(super) fn write(&self, then: Then) -> StoreResult<()> {
+        let mut inner = self.lock();
+        if let Some(problem) = &inner.failure {
+            return Err(problem.clone());
+        }
+        let now = self.tools.clock.now();
+        let fresh = Turn::new(self.row.claim(), now, Then::Continue);
+        let mut turn = std::mem::replace(&mut inner.turn, fresh);
+        turn.now = now;
+        turn.then = then;
+        let plans = std::mem::take(&mut inner.plans);
+        let ends = turn.completions.clone();
+        let result = self.tools.journals.turn_record_blocking(turn);
+        if let Err(problem) = &result {
+            inner.failure = Some(problem.clone());
+            inner.unwritten.extend(ends);
+        }
+        drop(inner);
+        if result.is_ok() {
+            plans.into_iter().for_each(Plan::committed);
+            [Topic::Announcements, Topic::Instances].into_iter().for_each(|topic| self.tools.bus.hint(topic));
+        }
+        result
+    }
+
+    /// Ends the turn: takes the last letters, writes them with everything else, and lets go of the lease.
+    pub(super) fn let_go(&self, then: Then) -> StoreResult<()> {
+        self.close();
+        let hint = matches!(then, Then::Yield | Then::Restart { .. });
+        let result = self.write(then);
+        if hint {
+            self.tools.bus.hint(Topic::Queue);
+        }
+        result
+    }
+
+    /// Takes no more letters; those that came are written with the next write, and wake the workflow again.
+    pub(super) fn close(&self) {
+        let ends = self.tools.parked.close(self.row.id, &self.mailbox);
+        self.lock().arrive(ends, Wake::Queue);
+    }
+
+    /// Is there something that a suspension must not leave unwritten?
+    pub(super) fn is_dirty(&self) -> bool {
+        self.lock().is_dirty()
+    }
+
+    /// Why nothing can be written any more.
+    pub(super) fn failure(&self) -> Option<StoreError> {
+        self.lock().failure.clone()
+    }
+
+    /// Ends of steps that only this turn has, after a write that failed.
+    pub(super) fn unwritten(&self) -> Vec<Completion> {
+        let mut inner = self.lock();
+        let mut ends = std::mem::take(&mut inner.unwritten);
+        ends.append(&mut inner.turn.completions);
+        drop(inner);
+        for parent in ends.iter_mut().filter_map(|end| end.parent.as_mut()) {
+            parent.wake = Wake::Queue;
+        }
+        ends
+    }
+
+    /// Lets the letters in that arrived.
+    fn take_letters(&self) -> usize {
+        let ends = self.mailbox.take();
+        let count = ends.len();
+        self.lock().arrive(ends, Wake::Running);
+        count
+    }
+
+    /// Journals a request and what it needs; nothing is written yet.
+    pub(super) fn place(&self, at: &Position, request: Request) -> Answer {
+        if self.failure().is_some() {
+            return Answer::Suspend;
+        }
+        match request.kind {
+            StepKind::Run | StepKind::Spawn | StepKind::Ask | StepKind::Undo => self.place_child(at, request),
+            StepKind::Sleep | StepKind::RetryDelay | StepKind::SleepUntil | StepKind::WaitSignal => {
+                self.place_wait(at, request)
+            }
+            StepKind::KvGet | StepKind::KvSet | StepKind::KvIncr | StepKind::KvCas | StepKind::KvDelete => {
+                self.place_key_step(at, &request)
+            }
+            _ => self.place_at_once(at, request),
+        }
+    }
+
+    fn place_child(&self, at: &Position, request: Request) -> Answer {
+        let id = ExecutionId::from_bytes(self.tools.ids.next());
+        let wanted = match self.wanted(at, &request, id) {
+            Ok(wanted) => wanted,
+            Err(problem) => return self.settle(at, request, &StepOutcome::Error(StepError::new(problem))),
+        };
+        match self.tools.requests.plan(wanted) {
+            Ok(plan) => {
+                let mut inner = self.lock();
+                inner.turn.children.push(plan.execution().clone());
+                inner.plans.push(plan);
+                let now = self.tools.clock.now();
+                inner.add(at, request, None, Some(id), now);
+                Answer::Recorded
+            }
+            Err(problem) => self.settle(at, request, &StepOutcome::Error(StepError::new(problem.to_string()))),
+        }
+    }
+
+    fn wanted(&self, at: &Position, request: &Request, id: ExecutionId) -> Result<Wanted, String> {
+        let asks = || "core.ask".parse::<ActionRef>().map_err(|problem| problem.to_string());
+        let action = request.target.clone().map_or_else(asks, Ok)?;
+        let parameters = match &request.params {
+            Value::Object(members) => members.clone(),
+            Value::Null => Map::new(),
+            other => return Err(format!("parameters of `{action}` must be a map, not {other}")),
+        };
+        let parameters = if request.kind == StepKind::Ask { ask_parameters(parameters) } else { parameters };
+        let parent =
+            Parent { execution: self.row.id, position: at.to_string(), root: self.row.root };
+        let mut context = self.row.context.as_object().cloned().unwrap_or_default();
+        for own in ["policies", "activity"] {
+            context.remove(own);
+        }
+        Ok(Wanted {
+            id: Some(id),
+            context,
+            parent: Some(parent),
+            timeout: request.options.timeout,
+            ..Wanted::new(action, parameters)
+        })
+    }
+
+    fn place_wait(&self, at: &Position, request: Request) -> Answer {
+        let now = self.tools.clock.now();
+        let wait = match wait_of(at, &request, now) {
+            Ok(wait) => wait,
+            Err(problem) => return self.settle(at, request, &StepOutcome::Error(StepError::new(problem))),
+        };
+        let mut inner = self.lock();
+        inner.turn.waits.push(wait);
+        inner.add(at, request, None, None, now);
+        Answer::Recorded
+    }
+
+    /// A change of the datastore and the entry that says so are one commit; if another change came in between, the
+    /// value is read again.
+    fn place_key_step(&self, at: &Position, request: &Request) -> Answer {
+        const TRIES: usize = 50;
+        for _ in 0..TRIES {
+            let step = match KeyStep::of(request, &self.tools.datastore, self.row.user(), self.tools.clock.now()) {
+                Ok(step) => step,
+                Err(problem) => {
+                    return self.settle(at, request.clone(), &StepOutcome::Error(StepError::new(problem)));
+                }
+            };
+            let Some(write) = step.write else {
+                return self.settle(at, request.clone(), &step.outcome);
+            };
+            if self.is_dirty() && self.write(Then::Continue).is_err() {
+                return Answer::Suspend;
+            }
+            let (entry, row) = self.lock().entry(at, request.clone(), Some(&step.outcome), None, self.tools.clock.now());
+            let mut turn = Turn::new(self.row.claim(), self.tools.clock.now(), Then::Continue);
+            turn.entries.push(row);
+            turn.key_writes.push(write);
+            match self.tools.journals.turn_record_blocking(turn) {
+                Ok(()) => {
+                    self.lock().keep(entry);
+                    return Answer::Recorded;
+                }
+                Err(StoreError::Conflict) => {}
+                Err(problem) => {
+                    self.lock().failure = Some(problem);
+                    return Answer::Suspend;
+                }
+            }
+        }
+        self.lock().failure = Some(StoreError::Conflict);
+        Answer::Suspend
+    }
+
+    fn place_at_once(&self, at: &Position, request: Request) -> Answer {
+        let outcome = match self.answer(at, &request) {
+            Ok(value) => StepOutcome::Ok(value),
+            Err(problem) => StepOutcome::Error(StepError::new(problem)),
+        };
+        self.settle(at, request, &outcome)
+    }
+
+    fn answer(&self, at: &Position, request: &Request) -> Result<Value, String> {
+        let now = self.tools.clock.now();
+        let text = |name: &str| request.params.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        match request.kind {
+            StepKind::Now => Ok(json!(now)),
+            StepKind::Uuid => Ok(json!(self.tools.ids.uuid_v4())),
+            StepKind::RandomName => {
+                let (prefix, name) = (text("prefix"), self.tools.ids.random_name());
+                Ok(json!(if prefix.is_empty() { name } else { format!("{prefix}-{name}") }))
+            }
+            StepKind::Emit => self.emit(at, request, now),
+            StepKind::Notify => {
+                let payload = json!({ "payload": request.params, "execution_id": self.row.id });
+                self.lock().turn.announcements.push(("st2.announcement__chatops".to_owned(), payload));
+                Ok(Value::Null)
+            }
+            StepKind::Log => {
+                let line = format!("{}: {}\n", text("level"), text("message"));
+                let mut inner = self.lock();
+                inner.lines += 1;
+                let number = inner.lines;
+                inner.turn.lines.push((number, line));
+                Ok(Value::Null)
+            }
+            StepKind::Publish => {
+                let value = request.params.get("value").cloned().unwrap_or_default();
+                self.change_state(|state| drop(state.published.insert(text("name"), value)));
+                Ok(Value::Null)
+            }
+            _ => Ok(Value::Null),
+        }
+    }
+
+    fn emit(&self, at: &Position, request: &Request, now: Timestamp) -> Result<Value, String> {
+        let name = request.params.get("trigger").and_then(Value::as_str).unwrap_or_default();
+        let trigger_type: TriggerTypeRef = name.parse().map_err(|problem: crate::model::refs::BadRef| problem.to_string())?;
+        let id = InstanceId::from_bytes(self.tools.ids.next());
+        let key = format!("{}/{at}", self.row.id);
+        let instance = NewInstance {
+            id,
+            trigger: trigger_type.to_string(),
+            trigger_type,
+            payload: request.params.get("payload").cloned().unwrap_or_default(),
+            occurred_at: now,
+            trace_tag: self.row.context_text("trace_tag").unwrap_or(&key).to_owned(),
+            dedupe: None,
+        };
+        self.lock().turn.instances.push(instance);
+        Ok(json!(id))
+    }
+
+    fn settle(&self, at: &Position, request: Request, outcome: &StepOutcome) -> Answer {
+        let now = self.tools.clock.now();
+        self.lock().add(at, request, Some(outcome), None, now);
+        Answer::Recorded
+    }
+
+    /// Waits for the end of a step that runs in this process. Sleeps and signals hold no thread.
+    fn park(&self, open: &[Position]) -> Waited {
+        let running = {
+            let inner = self.lock();
+            open.iter().any(|at| inner.children.contains_key(at))
+        };
+        if !running || self.tools.park.is_zero() {
+            return Waited::Suspend;
+        }
+        match self.tools.parked.wait(self.row.id, &self.mailbox, self.tools.park) {
+            Waiting::Arrived if self.take_letters() > 0 => Waited::Progress,
+            Waiting::Arrived | Waiting::LetGo => Waited::Suspend,
+        }
+    }
+}
+
+impl Host for JournalHost {
+    fn entry(&self, at: &Position) -> Option<Arc<Entry>> {
+        self.lock().entries.get(at).map(Arc::clone)
+    }
+
+    fn ask(&self, at: &Position, request: Request) -> Answer {
+        self.place(at, request)
+    }
+
+    fn record(&self, at: &Position, request: Request, outcome: StepOutcome) -> Answer {
+        if self.failure().is_some() { Answer::Suspend } else { self.settle(at, request, &outcome) }
+    }
+
+    fn wait(&self, open: &[Position]) -> Waited {
+        self.take_letters();
+        if self.is_dirty() && self.write(Then::Continue).is_err() {
+            return Waited::Suspend;
+        }
+        let resolved = {
+            let inner = self.lock();
+            open.iter().any(|at| inner.entries.get(at).is_some_and(|entry| entry.outcome.is_some()))
+        };
+        if resolved {
+            return Waited::Progress;
+        }
+        if self.mailbox.is_let_go() {
+            return Waited::Suspend;
+        }
+        self.park(open)
+    }
+
+    fn interrupted(&self) -> Option<Interrupt> {
+        let inner = self.lock();
+        inner.state.interrupt.or_else(|| inner.state.paused.then_some(Interrupt::Pause))
+    }
+
+    fn fingerprint(&self, params: &Value) -> String {
+        keyed_digest(self.row.id.as_bytes(), params)
+    }
+
+    fn journal_size(&self) -> JournalSize {
+        self.lock().size
+    }
+
+    fn warn(&self, message: &str) {
+        tracing::warn!(execution = %self.row.id, action = %self.row.action, "{message}");
+    }
+}
+
+impl Inner {
+    fn load(&mut self, row: &EntryRow) -> StoreResult<()> {
+        let damaged = |what: String| StoreError::Corrupt(format!("journal entry {}: {what}", row.position));
+        let position: Position = row.position.parse().map_err(|_| damaged("bad position".to_owned()))?;
+        let request: Request = serde_json::from_str(&row.request).map_err(|problem| damaged(problem.to_string()))?;
+        if let Some(child) = row.child {
+            self.children.insert(position.clone(), child);
+        }
+        self.sequence = self.sequence.max(row.sequence);
+        self.count(row);
+        let outcome = row.outcome.as_deref().map(Arc::from);
+        self.keep(Entry { position, request, outcome });
+        Ok(())
+    }
+
+    fn count(&mut self, row: &EntryRow) {
+        self.size.entries += 1;
+        let bytes = row.request.len() + row.outcome.as_ref().map_or(0, String::len);
+        self.size.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    fn keep(&mut self, entry: Entry) {
+        self.order.push(entry.position.clone());
+        self.entries.insert(entry.position.clone(), Arc::new(entry));
+    }
+
+    fn entry(
+        &mut self,
+        at: &Position,
+        request: Request,
+        outcome: Option<&StepOutcome>,
+        child: Option<ExecutionId>,
+        now: Timestamp,
+    ) -> (Entry, EntryRow) {
+        self.sequence += 1;
+        let outcome = outcome.map(StepOutcome::to_text);
+        let row = EntryRow {
+            position: at.to_string(),
+            sequence: self.sequence,
+            request: json!(request).to_string(),
+            outcome: outcome.clone(),
+            child,
+            recorded_at: now,
+        };
+        self.count(&row);
+        (Entry { position: at.clone(), request, outcome: outcome.map(Arc::from) }, row)
+    }
+
+    fn add(
+        &mut self,
+        at: &Position,
+        request: Request,
+        outcome: Option<&StepOutcome>,
+        child: Option<ExecutionId>,
+        now: Timestamp,
+    ) {
+        let (entry, row) = self.entry(at, request, outcome, child, now);
+        if let Some(child) = child {
+            self.children.insert(at.clone(), child);
+        }
+        self.keep(entry);
+        self.turn.entries.push(row);
+    }
+
+    /// Puts the ends of steps into the journal in memory, and into the next write.
+    fn arrive(&mut self, ends: Vec<Completion>, wake: Wake) {
+        for mut end in ends {
+            let Some(parent) = &mut end.parent else { continue };
+            parent.wake = wake;
+            let at = parent.position.parse::<Position>().ok();
+            if let Some(entry) = at.and_then(|at| self.entries.get_mut(&at)) {
+                let outcome = Some(Arc::from(parent.outcome.as_str()));
+                *entry = Arc::new(Entry { outcome, ..Entry::clone(entry) });
+                self.size.bytes += u64::try_from(parent.outcome.len()).unwrap_or(u64::MAX);
+            }
+            self.turn.completions.push(end);
+        }
+    }
+
+    fn is_dirty(&self) -> bool {
+        let Turn { claim: _, now: _, then: _, entries, outcomes, children, completions, waits, key_writes, instances,
+            lines, announcements, state } = &self.turn;
+        let empty = entries.is_empty()
+            && outcomes.is_empty()
+            && children.is_empty()
+            && completions.is_empty()
+            && waits.is_empty()
+            && key_writes.is_empty()
+            && instances.is_empty()
+            && lines.is_empty()
+            && announcements.is_empty()
+            && state.is_none();
+        !empty
+    }
+}
+
+/// What `ask` takes beside what `core.ask` has: a message, shown with the inquiry, and a time limit.
+fn ask_parameters(mut parameters: Map<String, Value>) -> Map<String, Value> {
+    if let Some(message) = parameters.remove("message") {
+        let schema = parameters.entry("schema").or_insert_with(|| json!({ "type": "object" }));
+        if schema.get("description").is_none()
+            && let Value::Object(members) = schema
+        {
+            members.insert("description".to_owned(), message);
+        }
+    }
+    if let Some(millis) = parameters.remove("timeout_millis").and_then(|millis| millis.as_u64()) {
+        parameters.insert("ttl".to_owned(), json!(millis.div_ceil(60_000).max(1)));
+    }
+    parameters
+}
+
+fn wait_of(at: &Position, request: &Request, now: Timestamp) -> Result<Wait, String> {
+    let position = at.to_string();
+    let millis = |name: &str| request.params.get(name).and_then(Value::as_u64).map(Duration::from_millis);
+    let text = |name: &str| request.params.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    match request.kind {
+        StepKind::SleepUntil => {
+            let until = text("until").parse::<Timestamp>().map_err(|problem| problem.to_string())?;
+            Ok(Wait::Timer { position, due_at: until })
+        }
+        StepKind::WaitSignal => {
+            let due_at = now.plus(millis("timeout_millis").unwrap_or(SIGNAL_PATIENCE));
+            Ok(Wait::Signal { position, name: text("name"), correlation: text("key"), due_at })
+        }
+        _ => Ok(Wait::Timer { position, due_at: now.plus(millis("millis").unwrap_or_default()) }),
+    }
+}

@@ -1,0 +1,98 @@
+//! What a script does to the datastore: the value it gets and the write that goes with the journal entry. A value is
+//! JSON where it reads as JSON, and text otherwise, as StackStorm's users store structures.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::outcome::StepOutcome;
+use super::request::{Request, StepKind};
+use crate::datastore::{Datastore, SYSTEM_SCOPE, Sealing};
+use crate::model::time::Timestamp;
+use crate::store::key_values::{Expected, KeyRow, KeyWrite};
+
+/// One step on the datastore, worked out over what is there now.
+pub(super) struct KeyStep {
+    pub(super) outcome: StepOutcome,
+    /// To be committed with the entry, under the expectation that nothing has changed.
+    pub(super) write: Option<KeyWrite>,
+}
+
+impl KeyStep {
+    pub(super) fn of(
+        request: &Request,
+        datastore: &Datastore,
+        user: &str,
+        now: Timestamp,
+    ) -> Result<Self, String> {
+        let asked = request.params.get("key").and_then(Value::as_str).ok_or("a key must be a text")?;
+        let (scope, key) = scope_of(asked, user);
+        let row = datastore.get_blocking(&scope, &key).map_err(|problem| problem.to_string())?;
+        let value = row.as_ref().map(|row| read(row, datastore)).transpose()?;
+        let expected = row.as_ref().map_or(Expected::Absent, |row| Expected::Version(row.version));
+        let param = |name: &str| request.params.get(name).cloned().unwrap_or_default();
+        let set = |value: &Value, expected| KeyWrite {
+            expected,
+            ..datastore.write(&scope, &key, &text_of(value), sealing_of(row.as_ref()), ttl(request, now))
+        };
+        Ok(match request.kind {
+            StepKind::KvSet => Self::with(Value::Null, set(&param("value"), Expected::Anything)),
+            StepKind::KvIncr => {
+                let number = increment(value.as_ref(), &param("by"), &key)?;
+                Self::with(json!(number), set(&json!(number), expected))
+            }
+            StepKind::KvCas if value.clone().unwrap_or_default() == param("expected") => {
+                Self::with(json!(true), set(&param("value"), expected))
+            }
+            StepKind::KvCas => Self { outcome: StepOutcome::Ok(json!(false)), write: None },
+            StepKind::KvDelete if row.is_some() => {
+                let gone = KeyWrite { value: None, ..set(&Value::Null, expected) };
+                Self::with(json!(true), gone)
+            }
+            StepKind::KvDelete => Self { outcome: StepOutcome::Ok(json!(false)), write: None },
+            _ => Self { outcome: StepOutcome::Ok(value.unwrap_or_default()), write: None },
+        })
+    }
+
+    fn with(value: Value, write: KeyWrite) -> Self {
+        Self { outcome: StepOutcome::Ok(value), write: Some(write) }
+    }
+}
+
+/// `user:name` is a key of the user on whose behalf the workflow runs; everything else is everybody's.
+fn scope_of(key: &str, user: &str) -> (String, String) {
+    match key.strip_prefix("user:") {
+        Some(name) => (crate::datastore::user_scope(user), name.to_owned()),
+        None => (SYSTEM_SCOPE.to_owned(), key.to_owned()),
+    }
+}
+
+fn sealing_of(row: Option<&KeyRow>) -> Sealing {
+    if row.is_some_and(|row| row.secret) { Sealing::Sealed } else { Sealing::Clear }
+}
+
+fn read(row: &KeyRow, datastore: &Datastore) -> Result<Value, String> {
+    let text = datastore.open(row)?;
+    Ok(serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn increment(value: Option<&Value>, by: &Value, key: &str) -> Result<i64, String> {
+    let current = match value {
+        None => 0,
+        Some(value) => value.as_i64().ok_or_else(|| format!("key `{key}` holds {value}, which is no whole number"))?,
+    };
+    let by = by.as_i64().unwrap_or(1);
+    current.checked_add(by).ok_or_else(|| format!("key `{key}` would grow beyond 64 bits"))
+}
+
+fn ttl(request: &Request, now: Timestamp) -> Option<Timestamp> {
+    let millis = request.params.get("ttl_millis").and_then(Value::as_u64)?;
+    Some(now.plus(Duration::from_millis(millis)))
+}

@@ -1,0 +1,415 @@
+//! The runner of workflows: one call is one turn. It reads journal and state, evaluates the script over them, and writes
+//! how far it came; whatever it waits for wakes it again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::{self, Either};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::bundle::{Bundle, Sources};
+use super::evaluate::{TurnEnd, evaluate};
+use super::host::Interrupt;
+use super::journal_host::{JournalHost, Tools};
+use super::limits::Limits;
+use super::outcome::StepError;
+use super::parked::{Mailbox, Parked};
+use super::rolling_back;
+use super::state::State;
+use crate::bus::Bus;
+use crate::clock::{Clock, Ids};
+use crate::datastore::Datastore;
+use crate::model::action::{Action, ParameterSpec};
+use crate::model::execution::ExecutionStatus;
+use crate::requests::{Cancels, Requests};
+use crate::runners::{Call, Outcome, RunEnd, Runner, Stop, WaitsFor};
+use crate::store::journal::{Journals, Then, WorkflowRow};
+use crate::store::rows::ExecutionRow;
+use crate::store::{Executions, Outputs, StoreError, StoreResult};
+use crate::supervise::Supervisor;
+
+/// A paused or diverged workflow that nobody resumes is given up after this long (G6).
+const PATIENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Compiled bundles kept; a site has about as many workflows in flight.
+const BUNDLES: usize = 256;
+
+/// Turns of workflows.
+pub struct WorkflowRunner {
+    tools: Tools,
+    executions: Executions,
+    outputs: Outputs,
+    cancels: Arc<dyn Cancels>,
+    supervisor: Supervisor,
+    limits: Limits,
+    turns: Arc<Semaphore>,
+    bundles: Mutex<HashMap<String, Arc<Bundle>>>,
+}
+
+/// The parts of the store that workflows use.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    /// Journals, bundles, signals.
+    pub journals: Journals,
+    /// Steps in flight.
+    pub executions: Executions,
+    /// What workflows log.
+    pub outputs: Outputs,
+    /// `kv_get` and its family.
+    pub datastore: Datastore,
+}
+
+/// The rest of the house, as workflows know it.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Plans steps.
+    pub requests: Arc<dyn Requests>,
+    /// Cancels steps.
+    pub cancels: Arc<dyn Cancels>,
+    /// Hints.
+    pub bus: Arc<dyn Bus>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids, chance.
+    pub ids: Arc<dyn Ids>,
+    /// Threads.
+    pub supervisor: Supervisor,
+    /// Mailboxes.
+    pub parked: Arc<Parked>,
+}
+
+/// How many, how long, how large.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Scripts evaluated at the same time.
+    pub turns: usize,
+    /// How long a waiting script may hold its thread; zero: not at all.
+    pub park: Duration,
+    /// Of each script.
+    pub limits: Limits,
+}
+
+impl std::fmt::Debug for WorkflowRunner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WorkflowRunner")
+    }
+}
+
+/// How a turn ended, as far as dispatch is concerned.
+pub(super) enum TurnResult {
+    /// It is over; dispatch writes the end.
+    Over(Outcome),
+    /// The lease is given back.
+    Waits,
+}
+
+impl WorkflowRunner {
+    /// A runner over these stores.
+    pub fn new(stores: Stores, around: Surroundings, settings: Settings) -> Self {
+        let Stores { journals, executions, outputs, datastore } = stores;
+        let Surroundings { requests, cancels, bus, clock, ids, supervisor, parked } = around;
+        let tools = Tools { journals, datastore, requests, bus, clock, ids, parked, park: settings.park };
+        Self {
+            tools,
+            executions,
+            outputs,
+            cancels,
+            supervisor,
+            limits: settings.limits,
+            turns: Arc::new(Semaphore::new(settings.turns)),
+            bundles: Mutex::default(),
+        }
+    }
+
+    async fn turn(&self, call: &Call, stop: &Stop) -> StoreResult<TurnResult> {
+        let row = self.executions.execution_get(call.execution).await?;
+        let workflow = match self.begin(&row, &call.action).await? {
+            Ok(workflow) => workflow,
+            Err(problem) => return Ok(TurnResult::Over(failed(&StepError::new(problem), &State::default()))),
+        };
+        let state: State = read_state(&workflow)?;
+        if state.rollback.is_none() && state.interrupt.is_none() && (state.paused || state.diverged.is_some()) {
+            return self.stay_paused(row, state).await;
+        }
+        self.take_signals(&row).await?;
+        let journal = self.tools.journals.journal_read(row.id).await?;
+        let lines = self.outputs.output_last(row.id).await?;
+        let host = Arc::new(JournalHost::new(self.tools.clone(), row, state.clone(), &journal, lines)?);
+        let mailbox = host.mailbox();
+        let result = steered(self.go_on(&host, &workflow, state), stop, &mailbox).await;
+        host.close();
+        if result.is_err() {
+            self.rescue(&host);
+        }
+        match result {
+            Ok(TurnResult::Over(outcome)) if host.is_dirty() => {
+                self.blocking(&host, |host| host.write(Then::Continue)).await?;
+                Ok(TurnResult::Over(outcome))
+            }
+            other => other,
+        }
+    }
+
+    /// A turn that could not be written leaves ends of steps behind that nobody else has, and a lease: they are
+    /// written and given back as soon as the store takes them.
+    fn rescue(&self, host: &Arc<JournalHost>) {
+        let (ends, claim) = (host.unwritten(), host.row.claim());
+        let (executions, clock) = (self.executions.clone(), Arc::clone(&self.tools.clock));
+        self.supervisor.spawn_once(format!("rescue of {}", claim.execution), async move {
+            for end in &ends {
+                until_taken(&*clock, || executions.execution_finish(end)).await;
+            }
+            let now = clock.now();
+            until_taken(&*clock, || executions.execution_release(claim, now)).await;
+            Ok(())
+        });
+    }
+
+    async fn go_on(
+        &self,
+        host: &Arc<JournalHost>,
+        workflow: &WorkflowRow,
+        state: State,
+    ) -> StoreResult<TurnResult> {
+        if let Some(rollback) = state.rollback {
+            return self.roll_back(host, rollback).await;
+        }
+        let bundle = match self.bundle(workflow) {
+            Ok(bundle) => bundle,
+            Err(problem) => return self.diverged(host, problem).await,
+        };
+        let limits = self.limits.clone();
+        let params = host.row.parameters.clone();
+        let end = self.blocking(host, move |host| Ok(evaluate(&bundle, &params, Arc::clone(host) as _, &limits))).await?;
+        self.act_on(host, end).await
+    }
+
+    async fn act_on(&self, host: &Arc<JournalHost>, end: TurnEnd) -> StoreResult<TurnResult> {
+        if let Some(problem) = host.failure() {
+            return Err(problem);
+        }
+        match end {
+            TurnEnd::Finished(value) => {
+                let result = json!({ "output": value, "published": host.state().published, "errors": [] });
+                Ok(TurnResult::Over(Outcome::succeeded(result)))
+            }
+            TurnEnd::Suspended => self.suspend(host).await,
+            TurnEnd::Restart(parameters) => {
+                self.blocking(host, |host| host.let_go(Then::Restart { parameters })).await?;
+                Ok(TurnResult::Waits)
+            }
+            TurnEnd::Diverged(divergence) => self.diverged(host, divergence.to_string()).await,
+            TurnEnd::Interrupted(Interrupt::Pause) => {
+                let due_at = self.tools.clock.now().plus(PATIENCE);
+                let reason = "paused on request; `petrel execution resume` lets it go on".to_owned();
+                self.blocking(host, move |host| host.let_go(Then::Pause { due_at, reason })).await?;
+                Ok(TurnResult::Waits)
+            }
+            TurnEnd::Interrupted(Interrupt::Cancel) => {
+                self.undo(host, ExecutionStatus::Canceled, &StepError::new("canceled on request")).await
+            }
+            TurnEnd::Interrupted(Interrupt::Timeout) => {
+                self.undo(host, ExecutionStatus::Timeout, &StepError::new("its time was up")).await
+            }
+            TurnEnd::Failed(error) => self.undo(host, ExecutionStatus::Failed, &error).await,
+            TurnEnd::LimitExceeded(limit) => {
+                self.undo(host, ExecutionStatus::Failed, &StepError::new(limit.to_string())).await
+            }
+        }
+    }
+
+    /// Lets go. Told to let go in the middle (steered, or making room), it is woken at once.
+    async fn suspend(&self, host: &Arc<JournalHost>) -> StoreResult<TurnResult> {
+        let then = if host.mailbox().is_let_go() { Then::Yield } else { Then::Suspend };
+        self.blocking(host, move |host| host.let_go(then)).await?;
+        Ok(TurnResult::Waits)
+    }
+
+    async fn diverged(&self, host: &Arc<JournalHost>, what: String) -> StoreResult<TurnResult> {
+        tracing::warn!(execution = %host.row.id, action = %host.row.action, what, "a workflow diverged and is paused");
+        let due_at = self.tools.clock.now().plus(PATIENCE);
+        let reason = format!(
+            "{what}; put the script back and `petrel execution resume {id}`, or `petrel execution cancel {id}` \
+             to roll it back",
+            id = host.row.id
+        );
+        self.blocking(host, move |host| {
+            host.change_state(|state| state.diverged = Some(reason.clone()));
+            host.let_go(Then::Pause { due_at, reason })
+        })
+        .await?;
+        Ok(TurnResult::Waits)
+    }
+
+    async fn stay_paused(&self, row: ExecutionRow, state: State) -> StoreResult<TurnResult> {
+        let reason = state.diverged.clone().unwrap_or_else(|| "paused on request".to_owned());
+        let host = Arc::new(JournalHost::new(self.tools.clone(), row, state, &[], 0)?);
+        let due_at = self.tools.clock.now().plus(PATIENCE);
+        self.blocking(&host, move |host| host.let_go(Then::Pause { due_at, reason })).await?;
+        Ok(TurnResult::Waits)
+    }
+
+    async fn undo(
+        &self,
+        host: &Arc<JournalHost>,
+        status: ExecutionStatus,
+        error: &StepError,
+    ) -> StoreResult<TurnResult> {
+        let rollback = rolling_back::plan(host, status, error, self.tools.clock.now());
+        self.roll_back(host, rollback).await
+    }
+
+    async fn roll_back(
+        &self,
+        host: &Arc<JournalHost>,
+        rollback: super::state::Rollback,
+    ) -> StoreResult<TurnResult> {
+        let unfinished = self.executions.execution_children_unfinished(host.row.id).await?;
+        let in_flight = rolling_back::in_flight(&unfinished, host);
+        for child in &in_flight {
+            self.cancels.cancel(*child).await?;
+        }
+        let still = in_flight.len();
+        let end = self
+            .blocking(host, move |host| rolling_back::go_on(host, rollback, still))
+            .await?;
+        match end {
+            rolling_back::End::Done(outcome) => Ok(TurnResult::Over(outcome)),
+            rolling_back::End::Waits => self.suspend(host).await,
+        }
+    }
+
+    /// Pins the script at the first turn; later turns find it.
+    async fn begin(&self, row: &ExecutionRow, action: &Action) -> StoreResult<Result<WorkflowRow, String>> {
+        if let Some(workflow) = self.tools.journals.workflow_get(row.id).await? {
+            return Ok(Ok(workflow));
+        }
+        let bundle = match load_bundle(&action.entry_point) {
+            Ok(bundle) => bundle,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let content = json!(bundle.sources()).to_string();
+        let interrupt = (row.status == ExecutionStatus::Canceling).then_some(Interrupt::Cancel);
+        let state = json!(State { interrupt, ..State::default() });
+        self.tools.journals.workflow_begin(row.id, bundle.digest(), &content, &state).await?;
+        let digest = bundle.digest().to_owned();
+        self.remember(digest.clone(), Arc::new(bundle));
+        Ok(Ok(WorkflowRow { bundle_digest: digest, bundle: content, state }))
+    }
+
+    fn bundle(&self, workflow: &WorkflowRow) -> Result<Arc<Bundle>, String> {
+        let known = self.bundles.lock().unwrap_or_else(PoisonError::into_inner).get(&workflow.bundle_digest).cloned();
+        if let Some(bundle) = known {
+            return Ok(bundle);
+        }
+        let sources: Sources = serde_json::from_str(&workflow.bundle).map_err(|problem| problem.to_string())?;
+        let bundle = Arc::new(Bundle::from_sources(&sources).map_err(|problem| problem.to_string())?);
+        self.remember(workflow.bundle_digest.clone(), Arc::clone(&bundle));
+        Ok(bundle)
+    }
+
+    fn remember(&self, digest: String, bundle: Arc<Bundle>) {
+        let mut bundles = self.bundles.lock().unwrap_or_else(PoisonError::into_inner);
+        if bundles.len() >= BUNDLES {
+            bundles.clear();
+        }
+        bundles.insert(digest, bundle);
+    }
+
+    async fn take_signals(&self, row: &ExecutionRow) -> StoreResult<()> {
+        for (position, name, correlation) in self.tools.journals.signals_awaited(row.id).await? {
+            self.tools.journals.signal_take(row.claim(), &position, &name, &correlation).await?;
+        }
+        Ok(())
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        host: &Arc<JournalHost>,
+        work: impl FnOnce(&Arc<JournalHost>) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        let name = format!("workflow {}", host.row.id);
+        let host = Arc::clone(host);
+        let done = self.supervisor.spawn_blocking(name, move || work(&host)).await;
+        done.unwrap_or_else(|panicked| Err(StoreError::Corrupt(panicked.to_string())))
+    }
+}
+
+#[async_trait]
+impl Runner for WorkflowRunner {
+    fn name(&self) -> &'static str {
+        "workflow"
+    }
+
+    fn parameters(&self) -> BTreeMap<String, ParameterSpec> {
+        BTreeMap::new()
+    }
+
+    async fn run(&self, call: Call, stop: Stop) -> RunEnd {
+        let Ok(_turn) = self.turns.acquire().await else { return RunEnd::Waiting(WaitsFor::Journal) };
+        match self.turn(&call, &stop).await {
+            Ok(TurnResult::Over(outcome)) => RunEnd::Finished(outcome),
+            Ok(TurnResult::Waits) => RunEnd::Waiting(WaitsFor::Journal),
+            Err(StoreError::Conflict) => {
+                tracing::info!(execution = %call.execution, "a turn lost its claim and was dropped");
+                RunEnd::Waiting(WaitsFor::Journal)
+            }
+            Err(StoreError::Corrupt(what)) => RunEnd::Finished(failed(&StepError::new(what), &State::default())),
+            Err(problem) => {
+                // The lease runs out, and the workflow goes on from what is written.
+                tracing::warn!(execution = %call.execution, %problem, "a turn could not be written");
+                RunEnd::Waiting(WaitsFor::Journal)
+            }
+        }
+    }
+}
+
+/// Does the work; when `stop` is raised meanwhile, the thread that waits in it is told to let go.
+async fn steered<T>(work: impl Future<Output = T>, stop: &Stop, mailbox: &Mailbox) -> T {
+    let watch = async {
+        stop.raised().await;
+        mailbox.let_go();
+        std::future::pending::<Infallible>().await
+    };
+    match future::select(pin!(work), pin!(watch)).await {
+        Either::Left((result, _)) => result,
+        Either::Right((never, _)) => match never {},
+    }
+}
+
+/// Tries again while the store is away. A conflict means that somebody else has done it.
+async fn until_taken<F: Future<Output = StoreResult<()>>>(clock: &dyn Clock, write: impl Fn() -> F) {
+    while let Err(StoreError::Unavailable(_)) = write().await {
+        crate::clock::sleep(clock, Duration::from_secs(1)).await;
+    }
+}
+
+fn read_state(workflow: &WorkflowRow) -> StoreResult<State> {
+    serde_json::from_value(workflow.state.clone())
+        .map_err(|problem| StoreError::Corrupt(format!("the state of a workflow: {problem}")))
+}
+
+/// The end of a workflow that failed with nothing to undo.
+fn failed(error: &StepError, state: &State) -> Outcome {
+    let result = json!({ "output": Value::Null, "published": state.published, "errors": [error], "error": error.message });
+    Outcome::failed(result)
+}
+
+/// Compiles a workflow's script from disk; imports are other scripts below the same folder.
+pub fn load_bundle(entry_point: &Path) -> Result<Bundle, String> {
+    let folder = entry_point.parent().unwrap_or(Path::new("."));
+    let main = entry_point.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let read = |name: &str| -> Option<String> {
+        let inside = !name.split('/').any(|part| part.is_empty() || part == "..");
+        if !inside {
+            return None;
+        }
+        std::fs::read_to_string(folder.join(format!("{name}.rhai"))).ok()
+    };
+    Bundle::load(&main, &read).map_err(|problem| problem.to_string())
+}
