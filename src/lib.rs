@@ -21,6 +21,6 @@ pub mod datastore;
 pub mod runners;
 pub mod governor;
 pub mod store;
-pub mod cli;
 pub mod sensors;
 pub mod workflows;
+pub mod cli;

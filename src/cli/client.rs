@@ -82,7 +82,7 @@ impl Api {
         let base = Url::parse(&url).ok().filter(|base| !base.cannot_be_a_base());
         let base = base.ok_or_else(|| Failure::Usage(format!("`{url}` is no URL such as http://127.0.0.1:9101")))?;
         let mut key = HeaderValue::from_str(api_key.expose())
-            .map_err(|_| Failure::Usage("the API key has characters that no key has".to_owned()))?;
+            .map_err(|error| Failure::Usage(format!("the API key is none: {error}")))?;
         key.set_sensitive(true);
         let headers = HeaderMap::from_iter([("st2-api-key".parse().expect("a legal header name"), key)]);
         let http = reqwest::Client::builder().default_headers(headers).connect_timeout(CONNECT_TIMEOUT).no_proxy();

@@ -65,7 +65,7 @@ fn elapsed(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
         return format!("{}ms", duration.as_millis());
     }
-    if duration < Duration::from_secs(60) {
+    if duration < Duration::from_mins(1) {
         return format!("{:.1}s", duration.as_secs_f64());
     }
     rounded(duration)

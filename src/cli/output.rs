@@ -94,13 +94,13 @@ impl Output {
 
     /// What went wrong, with its causes.
     pub(super) fn complain(&self, failure: &Failure) -> Result<(), Failure> {
-        let mut text = format!("error: {failure}");
+        let mut lines = vec![format!("error: {failure}")];
         let mut cause = failure.source();
         while let Some(error) = cause {
-            text.push_str(&format!("\n  because: {error}"));
+            lines.push(format!("  because: {error}"));
             cause = error.source();
         }
-        self.remark(&text)
+        self.remark(&lines.join("\n"))
     }
 }
 
@@ -215,26 +215,21 @@ pub(super) fn table(items: &Value, columns: &[Column], now: Timestamp) -> String
 /// One line per row that has something to say; what is longer than a line stands indented below its name.
 pub(super) fn properties(object: &Value, rows: &[Column], now: Timestamp) -> String {
     let width = rows.iter().map(|row| row.title.chars().count()).max().unwrap_or_default();
-    let mut text = String::new();
-    for row in rows {
-        let value = row.show(object, now);
-        if value.is_empty() {
-            continue;
-        }
+    let shown = rows.iter().map(|row| (row.title, row.show(object, now))).filter(|(_, value)| !value.is_empty());
+    let lines = shown.map(|(title, value)| {
         if value.contains('\n') {
             let lines: Vec<String> = value.lines().map(|line| format!("    {line}")).collect();
-            text.push_str(&format!("{}:\n{}\n", row.title, lines.join("\n")));
-        } else {
-            text.push_str(&format!("{:<width$}  {value}\n", format!("{}:", row.title), width = width + 1));
+            return format!("{title}:\n{}", lines.join("\n"));
         }
-    }
-    text
+        format!("{:<width$}  {value}", format!("{title}:"), width = width + 1)
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Cells in columns without any lines.
 pub(super) fn bare_table() -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table
 }
 
@@ -323,7 +318,11 @@ mod tests {
             {"id": "1", "action": {"ref": "core.local"}, "said": "one\ntwo", "start_timestamp": "2026-11-21T08:29:18Z"},
             {"id": "22", "action": {"ref": "core.noop"}, "said": "x".repeat(70)},
         ]);
-        insta::assert_snapshot!(table(&items, &COLUMNS, now()), @"");
+        insta::assert_snapshot!(table(&items, &COLUMNS, now()), @r#"
+        ID  ACTION      SAID                                                           STARTED
+        1   core.local  one                                                            42s ago
+        22  core.noop   xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
+        "#);
     }
 
     #[test]
@@ -335,13 +334,23 @@ mod tests {
     fn an_object_shows_what_it_has() {
         let object = json!({"id": "1", "action": {"ref": "core.local"}, "result": {"a": 1, "b": [true]}});
         let rows = [COLUMNS[0], COLUMNS[1], COLUMNS[3], Column::text("result", "/result")];
-        insta::assert_snapshot!(properties(&object, &rows, now()), @"");
+        insta::assert_snapshot!(properties(&object, &rows, now()), @r#"
+        id:       1
+        action:   core.local
+        result:
+            a: 1
+            b:
+            - true
+        "#);
     }
 
     #[test]
     fn whole_words_are_coloured_and_nothing_else() {
         let text = "a  failed  1s\nunfailed succeeded";
         assert_eq!(paint(text, Paint::Plain), text);
-        assert_eq!(paint(text, Paint::Colours), "a  \u{1b}[31mfailed\u{1b}[0m  1s\nunfailed \u{1b}[32msucceeded\u{1b}[0m");
+        assert_eq!(
+            paint(text, Paint::Colours),
+            "a  \u{1b}[31mfailed\u{1b}[0m  1s\nunfailed \u{1b}[32msucceeded\u{1b}[0m"
+        );
     }
 }

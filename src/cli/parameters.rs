@@ -68,7 +68,7 @@ fn types_of(schema: &Value) -> Vec<&str> {
 
 fn read_as(type_name: &str, text: &str, schema: &Value) -> Result<Value, &'static str> {
     match type_name {
-        "integer" => text.trim().parse::<i64>().map(Value::from).map_err(|_| "a whole number"),
+        "integer" => text.trim().parse::<i64>().ok().map(Value::from).ok_or("a whole number"),
         "number" => read_number(text.trim()).ok_or("a number"),
         "boolean" => read_boolean(text.trim()).ok_or("true or false"),
         "array" => read_list(text, schema.get("items").unwrap_or(&Value::Null)),
@@ -99,7 +99,7 @@ fn read_list(text: &str, items: &Value) -> Result<Value, &'static str> {
     }
     let pieces = text.split(',').map(str::trim).filter(|piece| !piece.is_empty());
     let values: Result<Vec<Value>, String> = pieces.map(|piece| read_value(piece, items)).collect();
-    values.map(Value::Array).map_err(|_| "a list with the right kind of items")
+    values.ok().map(Value::Array).ok_or("a list with the right kind of items")
 }
 
 /// JSON, or `a:1,b:x`.
@@ -143,10 +143,9 @@ pub(super) fn read_json_file(path: &Path) -> Result<Value, Failure> {
 
 /// A file of one JSON object, `-` for standard input.
 pub(super) fn read_object_file(path: &Path) -> Result<Map<String, Value>, Failure> {
-    match read_json_file(path)? {
-        Value::Object(members) => Ok(members),
-        _ => Err(Failure::Usage(format!("{} is not a JSON object", path.display()))),
-    }
+    let mut value = read_json_file(path)?;
+    let members = value.as_object_mut().map(std::mem::take);
+    members.ok_or_else(|| Failure::Usage(format!("{} is not a JSON object", path.display())))
 }
 
 /// Everything that is piped in.

@@ -26,73 +26,74 @@ fn the_commands_are_put_together_well() {
     Arguments::command().debug_assert();
 }
 
+const MANUAL: &str = "\
+    petrel serve --data-dir d --listen 127.0.0.1:0 --config c.toml --packs a --packs b
+    petrel validate
+    petrel validate rules -o json
+    petrel restore copy.db --data-dir d
+    petrel demo
+    petrel run core.local cmd=date -a
+    petrel run core.local --json - timeout=5 --delay 10s
+    petrel execution list --status failed --action core.local --steps -n 5
+    petrel execution get 1
+    petrel execution tail last
+    petrel execution cancel 1
+    petrel execution pause 1
+    petrel execution resume 1
+    petrel execution re-run 1 a=b --async
+    petrel rule list --pack default
+    petrel rule get default.r
+    petrel rule enable default.r
+    petrel rule disable default.r
+    petrel rule test default.r 64a1f0c2d3e4f5a6b7c8d9e0
+    petrel rule test default.r --payload -
+    petrel trigger list
+    petrel trigger get core.st2.webhook
+    petrel trigger emit default.t {}
+    petrel trigger-instance list --trigger core.st2.webhook
+    petrel trigger-instance get 1
+    petrel trigger-instance re-emit 1
+    petrel action list
+    petrel action get core.local
+    petrel key list --prefix a
+    petrel key get a -d
+    petrel key set a b --ttl 1h --encrypt
+    petrel key delete a
+    petrel pack list
+    petrel pack get core
+    petrel asg list
+    petrel asg get web
+    petrel asg create web --min-nodes 1 --max-nodes 4 --config expand_delay=10m --node boot=1
+    petrel asg delete web --force
+    petrel asg expand web --by 2 --force
+    petrel asg deflate web
+    petrel asg add-node web
+    petrel asg delete-node web web-001
+    petrel asg explain web -n 3
+    petrel asg suspend web deflate --for 2h --reason holidays
+    petrel asg resume web deflate
+    petrel inquiry list
+    petrel inquiry get 1
+    petrel inquiry respond 1 ok=true
+    petrel signal approved --correlation web --payload {} --sender s --ttl 1d
+    petrel workflow check
+    petrel freeze maintenance --for 2h
+    petrel thaw
+    petrel user list
+    petrel user create ann --role operator
+    petrel user delete ann
+    petrel apikey list
+    petrel apikey create --user ann --metadata for=ci
+    petrel apikey enable 1
+    petrel apikey disable 1
+    petrel apikey delete 1
+    petrel backup /tmp/copy.db
+    petrel status
+    petrel whoami -o yaml --url http://a --api-key k";
+
 #[test]
 fn every_command_of_the_manual_is_understood() {
-    let lines = "\
-        petrel serve --data-dir d --listen 127.0.0.1:0 --config c.toml --packs a --packs b
-        petrel validate
-        petrel validate rules -o json
-        petrel restore copy.db --data-dir d
-        petrel demo
-        petrel run core.local cmd=date -a
-        petrel run core.local --json - timeout=5 --delay 10s
-        petrel execution list --status failed --action core.local --steps -n 5
-        petrel execution get 1
-        petrel execution tail last
-        petrel execution cancel 1
-        petrel execution pause 1
-        petrel execution resume 1
-        petrel execution re-run 1 a=b --async
-        petrel rule list --pack default
-        petrel rule get default.r
-        petrel rule enable default.r
-        petrel rule disable default.r
-        petrel rule test default.r 64a1f0c2d3e4f5a6b7c8d9e0
-        petrel rule test default.r --payload -
-        petrel trigger list
-        petrel trigger get core.st2.webhook
-        petrel trigger emit default.t {}
-        petrel trigger-instance list --trigger core.st2.webhook
-        petrel trigger-instance get 1
-        petrel trigger-instance re-emit 1
-        petrel action list
-        petrel action get core.local
-        petrel key list --prefix a
-        petrel key get a -d
-        petrel key set a b --ttl 1h --encrypt
-        petrel key delete a
-        petrel pack list
-        petrel pack get core
-        petrel asg list
-        petrel asg get web
-        petrel asg create web --min-nodes 1 --max-nodes 4 --config expand_delay=10m --node boot=1
-        petrel asg delete web --force
-        petrel asg expand web --by 2 --force
-        petrel asg deflate web
-        petrel asg add-node web
-        petrel asg delete-node web web-001
-        petrel asg explain web -n 3
-        petrel asg suspend web deflate --for 2h --reason holidays
-        petrel asg resume web deflate
-        petrel inquiry list
-        petrel inquiry get 1
-        petrel inquiry respond 1 ok=true
-        petrel signal approved --correlation web --payload {} --sender s --ttl 1d
-        petrel workflow check
-        petrel freeze maintenance --for 2h
-        petrel thaw
-        petrel user list
-        petrel user create ann --role operator
-        petrel user delete ann
-        petrel apikey list
-        petrel apikey create --user ann --metadata for=ci
-        petrel apikey enable 1
-        petrel apikey disable 1
-        petrel apikey delete 1
-        petrel backup /tmp/copy.db
-        petrel status
-        petrel whoami -o yaml --url http://a --api-key k";
-    for line in lines.lines() {
+    for line in MANUAL.lines() {
         assert!(parsed(line).is_ok(), "{line}: {}", parsed(line).unwrap_err());
     }
 }

@@ -9,17 +9,18 @@ use serde_json::{Value, json};
 use crate::cli::args::{Format, ValidateOptions};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::output::Output;
-use crate::packs::check::Checks;
+use crate::content::{Compilers, check_steps};
+use crate::packs::check::{Checks, Runners};
 use crate::packs::diagnostic::{Diagnostic, Severity};
 use crate::packs::layout::{ContentRoots, find_metadata};
 use crate::packs::load::{Loaded, load};
 use crate::packs::shipped;
 
 /// Checks the content that `options` name and prints what is wrong with it; the code to end with is 1 if something
-/// is. `checks` are the daemon's, so that the answer is the daemon's.
-pub fn run(options: &ValidateOptions, checks: &Checks<'_>) -> ExitCode {
+/// is. `runners` are the daemon's, so that the answer is the daemon's.
+pub fn run(options: &ValidateOptions, runners: &Runners) -> ExitCode {
     let output = Output::of_this_process(options.format);
-    match validate(options, checks, &output) {
+    match validate(options, runners, &output) {
         Ok(ending) => ending.into(),
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
@@ -31,12 +32,12 @@ pub fn run(options: &ValidateOptions, checks: &Checks<'_>) -> ExitCode {
 }
 
 /// [`run`] without a process around it.
-pub(super) fn validate(options: &ValidateOptions, checks: &Checks<'_>, output: &Output) -> Result<Ending, Failure> {
+fn validate(options: &ValidateOptions, runners: &Runners, output: &Output) -> Result<Ending, Failure> {
     let path = options.path.canonicalize();
-    let path =
-        path.map_err(|source| Failure::Local { doing: format!("read {}", options.path.display()), source })?;
+    let path = path.map_err(|source| Failure::Local { doing: format!("read {}", options.path.display()), source })?;
     let roots = roots_of(&path, options)?;
-    let loaded = load(&roots, &BTreeMap::new(), checks);
+    let mut loaded = load(&roots, &BTreeMap::new(), &Checks { runners, compile: &Compilers });
+    loaded.diagnostics.extend(check_steps(&loaded.catalogue));
     let findings: Vec<&Diagnostic> =
         loaded.diagnostics.iter().filter(|finding| roots.site.join(&finding.file).starts_with(&path)).collect();
     let has_errors = findings.iter().any(|finding| finding.severity == Severity::Error);
@@ -110,10 +111,8 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::packs::check::Runners;
 
-    const GOOD: &str =
-        "name: good\ntrigger: {type: core.st2.webhook, parameters: {url: a}}\naction: {ref: core.noop}\n";
+    const GOOD: &str = "name: good\nenabled: true\ntrigger: {type: core.st2.webhook, parameters: {url: a}}\naction: {ref: core.noop}\n";
 
     struct Site(tempfile::TempDir);
 
@@ -141,7 +140,7 @@ mod tests {
             let runners: Runners = names.iter().map(|name| ((*name).to_owned(), cmd.clone())).collect();
             let shown = Arc::new(Mutex::new(Vec::new()));
             let output = Output::to(format, Arc::<Mutex<Vec<u8>>>::clone(&shown), Arc::new(Mutex::new(Vec::new())));
-            let ending = validate(&options, &Checks { runners: &runners, compile: &() }, &output).unwrap();
+            let ending = validate(&options, &runners, &output).unwrap();
             let text = String::from_utf8(shown.lock().unwrap().clone()).unwrap();
             (ending, text)
         }
@@ -161,14 +160,14 @@ mod tests {
         let site = Site::new(&[("rules/a.yaml", &wrong), ("rules/b.yaml", "name: [")]);
         let (ending, text) = site.validate("", Format::Table);
         assert_eq!(ending, Ending::ThingFailed);
-        assert!(text.contains("--> rules/a.yaml:3:15") && text.contains("did you mean `core.noop`?"), "{text}");
+        assert!(text.contains("--> rules/a.yaml:4:15") && text.contains("did you mean `core.noop`?"), "{text}");
         assert!(text.contains("--> rules/b.yaml:"), "{text}");
         assert!(text.contains("✗ 2 errors"), "{text}");
     }
 
     #[test]
     fn a_file_or_a_pack_shows_only_its_own_findings() {
-        let wrong = GOOD.replace("core.noop", "core.nop");
+        let wrong = GOOD.replace("core.noop", "core.nop").replace("good", "bad");
         let site = Site::new(&[
             ("rules/bad.yaml", &wrong),
             ("rules/good.yaml", GOOD),
@@ -179,7 +178,7 @@ mod tests {
         assert_eq!(ending, Ending::Done, "{text}");
         let (ending, text) = site.validate("packs/mine", Format::Table);
         assert_eq!(ending, Ending::Done, "{text}");
-        assert!(text.contains("2 rules"), "its site is loaded as well: {text}");
+        assert!(text.contains("3 rules"), "its site is loaded as well: {text}");
         assert_eq!(site.validate("rules", Format::Table).0, Ending::ThingFailed);
     }
 

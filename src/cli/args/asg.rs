@@ -107,7 +107,7 @@ pub struct CreateArguments {
     /// Never more nodes
     #[arg(long, value_name = "N")]
     pub max_nodes: Option<u32>,
-    /// Another knob, as expand_delay=10m; may be said several times
+    /// Another knob, as `expand_delay=10m`; may be said several times
     #[arg(short, long = "config", value_name = "KEY=VALUE")]
     pub knobs: Vec<String>,
     /// A parameter of the provider's `create_node`; may be said several times

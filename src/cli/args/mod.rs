@@ -36,7 +36,7 @@ pub struct Globals {
     /// How to show the answer
     #[arg(short = 'o', long = "output", global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: Format,
-    /// URL of the daemon, over PETREL_URL
+    /// URL of the daemon, over `PETREL_URL`
     #[arg(long, global = true, value_name = "URL")]
     pub url: Option<String>,
     /// API key to come with, over `PETREL_API_KEY`
@@ -50,7 +50,7 @@ pub struct Globals {
 impl Globals {
     /// The data folder of a local daemon.
     pub fn data_dir(&self) -> &Path {
-        self.data_dir.as_deref().unwrap_or(Path::new(DEFAULT_DATA_DIR))
+        self.data_dir.as_deref().unwrap_or_else(|| Path::new(DEFAULT_DATA_DIR))
     }
 }
 

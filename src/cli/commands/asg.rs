@@ -79,20 +79,13 @@ async fn scale(session: &Session, arguments: &ScaleArguments, way: &str) -> Outc
 fn admitted(session: &Session, answer: &Value, name: &str) -> Outcome {
     let what = ["/verdict/is", "/verdict", "/activity/kind"].map(|pointer| text(answer, pointer));
     let what = what.into_iter().find(|word| !word.is_empty()).unwrap_or("admitted").replace('_', " ");
-    let mut sentence = format!("{name}: {what}");
-    let nodes = plain(&answer["nodes"]);
-    if !nodes.is_empty() {
-        sentence.push_str(&format!(" {nodes}"));
-    }
-    let reason = text(answer, "/reason");
-    if !reason.is_empty() {
-        sentence.push_str(&format!(": {reason}"));
-    }
-    let execution = text(answer, "/execution");
-    if !execution.is_empty() {
-        sentence.push_str(&format!("\nwatch it with `petrel execution tail {execution}`"));
-    }
-    session.say(answer, sentence)
+    let with = |before: &str, said: String, after: &str| {
+        if said.is_empty() { said } else { format!("{before}{said}{after}") }
+    };
+    let nodes = with(" ", plain(&answer["nodes"]), "");
+    let reason = with(": ", plain(&answer["reason"]), "");
+    let watch = with("\nwatch it with `petrel execution tail ", plain(&answer["execution"]), "`");
+    session.say(answer, format!("{name}: {what}{nodes}{reason}{watch}"))
 }
 
 fn new_group(arguments: &CreateArguments) -> Result<Value, Failure> {
@@ -191,7 +184,9 @@ fn suspensions(group: &Value, now: Timestamp) -> String {
             end if end.is_empty() => "until resumed".to_owned(),
             end => format!("ends {end}"),
         };
-        format!("{} by {}, {until} {}", text(it, "/part"), text(it, "/author"), text(it, "/reason")).trim_end().to_owned()
+        format!("{} by {}, {until} {}", text(it, "/part"), text(it, "/author"), text(it, "/reason"))
+            .trim_end()
+            .to_owned()
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -262,7 +257,10 @@ mod tests {
             Column::with("activity", activity),
             Column::with("next", next),
         ];
-        insta::assert_snapshot!(table(&json!([group()]), &columns, now()), @"");
+        insta::assert_snapshot!(table(&json!([group()]), &columns, now()), @r#"
+        NAME  NODES        INCIDENTS  ACTIVITY                 NEXT
+        web   1/2 of 1..4  1 open     expand in_progress (1m)  in 10m
+        "#);
     }
 
     #[test]
@@ -295,7 +293,10 @@ mod tests {
             {"first_at": "2026-11-21T08:20:00Z", "last_at": "2026-11-21T08:29:30Z", "times": 20, "decision": decision},
             {"first_at": "2026-11-20T23:00:00Z", "last_at": "2026-11-20T23:00:00Z", "times": 1, "decision": {"new": 1}},
         ]);
-        insta::assert_snapshot!(explain(&rows, now()), @"");
+        insta::assert_snapshot!(explain(&rows, now()), @r#"
+        08:20:00 – 08:29:30  20x    holding: 1 node in service of at most 4; this is the first look at the group
+        2026-11-20 23:00:00         new: 1
+        "#);
         assert_eq!(explain(&json!([]), now()), "(no decision yet)");
     }
 

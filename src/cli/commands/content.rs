@@ -9,8 +9,11 @@ use crate::cli::output::{Column, bare_table, plain, trimmed};
 use crate::model::time::Timestamp;
 
 pub(super) async fn execute_action(session: &Session, command: &ActionCommand) -> Outcome {
-    const COLUMNS: [Column; 3] =
-        [Column::text("ref", "/ref"), Column::text("runner", "/runner_type"), Column::line("description", "/description")];
+    const COLUMNS: [Column; 3] = [
+        Column::text("ref", "/ref"),
+        Column::text("runner", "/runner_type"),
+        Column::line("description", "/description"),
+    ];
     const ROWS: [Column; 6] = [
         Column::text("ref", "/ref"),
         Column::text("description", "/description"),
@@ -26,8 +29,11 @@ pub(super) async fn execute_action(session: &Session, command: &ActionCommand) -
 }
 
 pub(super) async fn execute_pack(session: &Session, command: &PackCommand) -> Outcome {
-    const COLUMNS: [Column; 3] =
-        [Column::text("name", "/ref"), Column::text("version", "/version"), Column::line("description", "/description")];
+    const COLUMNS: [Column; 3] = [
+        Column::text("name", "/ref"),
+        Column::text("version", "/version"),
+        Column::line("description", "/description"),
+    ];
     const ROWS: [Column; 6] = [
         Column::text("name", "/ref"),
         Column::text("version", "/version"),

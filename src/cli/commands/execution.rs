@@ -148,6 +148,10 @@ mod tests {
     fn a_check_names_what_diverges() {
         assert_eq!(checked(&json!({"checked": 3, "problems": []})), "✓ 3 open workflows would go on as they are");
         let problem = json!({"execution": "e1", "position": "3.1", "recorded": "core.local", "asked": "core.noop"});
-        insta::assert_snapshot!(checked(&json!({"checked": 3, "problems": [problem]})), @"");
+        insta::assert_snapshot!(checked(&json!({"checked": 3, "problems": [problem]})), @r#"
+        ✗ 1 of 3 open workflows would diverge:
+        EXECUTION  POSITION  RECORDED    ASKED NOW
+        e1         3.1       core.local  core.noop
+        "#);
     }
 }

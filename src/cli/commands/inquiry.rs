@@ -44,12 +44,15 @@ fn members_of(schema: &Value) -> Map<String, Value> {
 pub(super) async fn signal(session: &Session, arguments: &SignalArguments) -> Outcome {
     let SignalArguments { name, correlation, payload, sender, ttl } = arguments;
     let payload = payload.as_deref().map(read_json).transpose()?;
-    let body = json!({ "name": name, "correlation": correlation, "payload": payload, "sender": sender, "ttl": ttl });
-    let body: Map<String, Value> = match body {
-        Value::Object(members) => members.into_iter().filter(|(_, value)| !value.is_null()).collect(),
-        _ => Map::new(),
-    };
-    let answer = session.api.post(&["signals"], &Value::Object(body)).await?;
+    let mut body = json!({ "name": name, "correlation": correlation });
+    let optional =
+        [("payload", payload), ("sender", sender.clone().map(Value::from)), ("ttl", ttl.clone().map(Value::from))];
+    for (member, value) in optional {
+        if let Some(value) = value {
+            body[member] = value;
+        }
+    }
+    let answer = session.api.post(&["signals"], &body).await?;
     let is_new = answer["accepted"] != false;
     let sentence = if is_new { format!("sent {name}") } else { format!("{name} of this sender was there already") };
     session.say(&answer, sentence)

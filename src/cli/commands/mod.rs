@@ -33,6 +33,7 @@ pub(super) struct Session {
 pub(super) type Outcome = Result<Ending, Failure>;
 
 /// Does what the command says.
+#[expect(clippy::cognitive_complexity, reason = "one line per command, and nothing else")]
 pub(super) async fn execute(session: &Session, command: &ClientCommand) -> Outcome {
     match command {
         ClientCommand::Run(arguments) => run::run(session, arguments).await,

@@ -95,10 +95,7 @@ fn condition(row: &Value) -> [String; 4] {
     let mark = if row["held"] == true { "✓" } else { "✗" };
     let depth = row["depth"].as_u64().and_then(|depth| usize::try_from(depth).ok()).unwrap_or_default();
     let key = format!("{}{}", "  ".repeat(depth.min(8)), text(row, "/key"));
-    let pattern = match &row["pattern"] {
-        Value::Null => String::new(),
-        pattern => pattern.to_string(),
-    };
+    let pattern = Some(&row["pattern"]).filter(|pattern| !pattern.is_null()).map(Value::to_string).unwrap_or_default();
     let test = format!("{} {pattern}", text(row, "/operator"));
     [mark.to_owned(), key, test.trim().to_owned(), text(row, "/why").to_owned()]
 }
@@ -114,13 +111,25 @@ mod tests {
             {"key": "any", "operator": "", "pattern": null, "value": null, "held": false, "why": "one has to hold"},
             {"key": "trigger.load", "operator": "gt", "pattern": 5, "value": 3, "held": false, "depth": 1,
              "why": "3 gt 5 is false"}]});
-        insta::assert_snapshot!(explain("default.scale", &verdict), @"");
+        insta::assert_snapshot!(explain("default.scale", &verdict), @r#"
+        ✗ default.scale does not match
+
+        ✓  trigger.host    eq "web"  it is
+        ✗  any                       one has to hold
+        ✗    trigger.load  gt 5      3 gt 5 is false
+        "#);
     }
 
     #[test]
     fn a_match_shows_what_the_action_would_get() {
         let verdict = json!({"matched": true, "explanation": [], "parameters": {"cmd": "date", "n": 1}});
-        insta::assert_snapshot!(explain("default.scale", &verdict), @"");
+        insta::assert_snapshot!(explain("default.scale", &verdict), @r#"
+        ✓ default.scale matches
+
+        parameters of the action:
+            cmd: date
+            n: 1
+        "#);
     }
 
     #[test]

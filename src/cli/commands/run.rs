@@ -33,6 +33,8 @@ pub(super) const SHOWN: [Column; 10] = [
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 /// … and long ones are not asked about more often than people read.
 const SLOWEST_LOOK: Duration = Duration::from_secs(1);
+/// A daemon that restarts is back within a minute, and the execution goes on.
+const MISSED_LOOKS: u32 = 60;
 
 pub(super) async fn run(session: &Session, arguments: &RunArguments) -> Outcome {
     let RunArguments { action, parameters, json: file, detach, delay } = arguments;
@@ -82,11 +84,18 @@ pub(super) fn is_completed(execution: &Value) -> bool {
 async fn wait(session: &Session, id: &str) -> Result<Value, Failure> {
     let mut progress = Progress::default();
     let mut pause = FIRST_LOOK;
+    let mut missed = 0;
     loop {
         sleep(&*session.clock, pause).await;
         pause = (pause * 2).min(SLOWEST_LOOK);
-        let execution = session.api.get(&["executions", id], &[]).await?;
-        let steps = if is_workflow(&execution) { steps_of(session, id).await? } else { json!([]) };
+        let (execution, steps) = match look(session, id).await {
+            Err(Failure::Unreachable { .. }) if missed < MISSED_LOOKS => {
+                missed += 1;
+                continue;
+            }
+            seen => seen?,
+        };
+        missed = 0;
         for line in progress.news(&execution, &steps, session.now()) {
             session.output.remark(&line)?;
             pause = FIRST_LOOK;
@@ -95,6 +104,12 @@ async fn wait(session: &Session, id: &str) -> Result<Value, Failure> {
             return Ok(execution);
         }
     }
+}
+
+async fn look(session: &Session, id: &str) -> Result<(Value, Value), Failure> {
+    let execution = session.api.get(&["executions", id], &[]).await?;
+    let steps = if is_workflow(&execution) { steps_of(session, id).await? } else { json!([]) };
+    Ok((execution, steps))
 }
 
 /// It has steps, or may get some.
@@ -119,8 +134,8 @@ impl Progress {
     pub(super) fn news(&mut self, execution: &Value, steps: &Value, now: Timestamp) -> Vec<String> {
         let mut steps: Vec<&Value> = steps.as_array().into_iter().flatten().collect();
         steps.sort_by_key(|step| (text(step, "/start_timestamp"), text(step, "/id")));
-        let mut lines: Vec<String> = steps.iter().filter_map(|step| self.tell_step(step, now)).collect();
-        lines.extend(self.tell_wait(execution, now));
+        let mut lines: Vec<String> = self.tell_whole(execution, now).into_iter().collect();
+        lines.extend(steps.iter().filter_map(|step| self.tell_step(step, now)));
         lines
     }
 
@@ -139,12 +154,12 @@ impl Progress {
             _ => "·",
         };
         let took = moments::took(&step["start_timestamp"], &step["end_timestamp"], now);
-        let end = if is_completed(step) { format!(" ({took})") } else { String::new() };
+        let end = if is_completed(step) && !took.is_empty() { format!(" ({took})") } else { String::new() };
         Some(format!("{mark} {:<9}  {}{end}", told_as, text(step, "/action/ref")))
     }
 
-    /// A line if the whole thing now waits for somebody.
-    fn tell_wait(&mut self, execution: &Value, now: Timestamp) -> Option<String> {
+    /// A line with its id at the first look, and whenever the whole thing waits for somebody.
+    fn tell_whole(&mut self, execution: &Value, now: Timestamp) -> Option<String> {
         let status = text(execution, "/status");
         let id = text(execution, "/id");
         let before = self.told.insert(id.to_owned(), status.to_owned());
@@ -199,7 +214,7 @@ mod tests {
         let mut progress = Progress::default();
         let root = json!({"id": "r", "status": "running"});
         let mut news = |steps: Value| progress.news(&root, &steps, now());
-        assert_eq!(news(json!([step("a", "running")])), ["· running    core.local", "execution r"]);
+        assert_eq!(news(json!([step("a", "running")])), ["execution r", "· running    core.local"]);
         assert_eq!(news(json!([step("a", "running")])), Vec::<String>::new());
         assert_eq!(
             news(json!([step("b", "requested"), step("a", "succeeded")])),

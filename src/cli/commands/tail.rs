@@ -91,9 +91,7 @@ impl<'a> Tailing<'a> {
             query.push(("execution_ids", &self.id));
         }
         let response = self.session.api.events(&query, self.last_event.as_deref()).await?;
-        if is_completed(&self.session.api.get(&["executions", &self.id], &[("exclude_attributes", "result")]).await?)
-            && self.is_workflow
-        {
+        if self.is_workflow && self.has_ended().await? {
             return Ok(true);
         }
         let mut pieces = response.bytes_stream();
@@ -106,6 +104,12 @@ impl<'a> Tailing<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// The end may have come before the stream was there.
+    async fn has_ended(&self) -> Result<bool, Failure> {
+        let query = [("exclude_attributes", "result")];
+        Ok(is_completed(&self.session.api.get(&["executions", &self.id], &query).await?))
     }
 
     /// Shows one event; true if it was the last.
