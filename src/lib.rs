@@ -27,3 +27,4 @@ pub mod housekeeping;
 pub mod workflows;
 pub mod daemon;
 pub mod local;
+pub mod cli;

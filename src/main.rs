@@ -2,11 +2,19 @@
 
 use std::process::ExitCode;
 
+use petrel::cli::args::Command;
+use petrel::{cli, daemon, local, runners};
+
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("guard") => petrel::runners::guard::guard_main(),
-        Some("detach") => petrel::runners::detached::detach_main(std::env::args_os().skip(2)),
-        Some("node") => petrel::local::node::node_main(std::env::args_os().skip(2)),
-        _ => ExitCode::SUCCESS,
+    match cli::parse(std::env::args_os()) {
+        Err(code) => code,
+        Ok(Command::Guard) => runners::guard::guard_main(),
+        Ok(Command::Detach(words)) => runners::detached::detach_main(words),
+        Ok(Command::Node(words)) => local::node::node_main(words),
+        Ok(Command::Client(command, globals)) => cli::client::run(&command, &globals),
+        Ok(Command::Serve(options)) => daemon::serve_main(&options),
+        Ok(Command::Validate(options)) => daemon::validate_main(&options),
+        Ok(Command::Restore(options)) => daemon::restore_main(&options),
+        Ok(Command::Demo(options)) => daemon::demo_main(&options),
     }
 }
