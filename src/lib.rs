@@ -5,6 +5,7 @@
 pub mod model;
 pub mod clock;
 pub mod supervise;
+pub mod metrics;
 pub mod config;
 pub mod secrets;
 pub mod auth;
@@ -21,3 +22,4 @@ pub mod runners;
 pub mod governor;
 pub mod store;
 pub mod sensors;
+pub mod api;
