@@ -5,6 +5,7 @@
 pub mod model;
 pub mod clock;
 pub mod supervise;
+pub mod metrics;
 pub mod config;
 pub mod secrets;
 pub mod auth;
@@ -28,3 +29,4 @@ pub mod workflows;
 pub mod daemon;
 pub mod local;
 pub mod cli;
+pub mod api;
