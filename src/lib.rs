@@ -5,6 +5,7 @@
 pub mod model;
 pub mod clock;
 pub mod supervise;
+pub mod metrics;
 pub mod config;
 pub mod secrets;
 pub mod auth;
@@ -25,3 +26,7 @@ pub mod sensors;
 pub mod core_pack;
 pub mod housekeeping;
 pub mod workflows;
+pub mod daemon;
+pub mod local;
+pub mod cli;
+pub mod api;

@@ -2,9 +2,19 @@
 
 use std::process::ExitCode;
 
+use petrel::cli::args::Command;
+use petrel::{cli, daemon, local, runners};
+
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("guard") {
-        return petrel::runners::guard::guard_main();
+    match cli::parse(std::env::args_os()) {
+        Err(code) => code,
+        Ok(Command::Guard) => runners::guard::guard_main(),
+        Ok(Command::Detach(words)) => runners::detached::detach_main(words),
+        Ok(Command::Node(words)) => local::node::node_main(words),
+        Ok(Command::Client(command, globals)) => cli::client::run(&command, &globals),
+        Ok(Command::Serve(options)) => daemon::serve_main(&options),
+        Ok(Command::Validate(options)) => daemon::validate_main(&options),
+        Ok(Command::Restore(options)) => daemon::restore_main(&options),
+        Ok(Command::Demo(options)) => daemon::demo_main(&options),
     }
-    ExitCode::SUCCESS
 }

@@ -144,10 +144,3 @@ pub trait Parents: Send + Sync {
     /// Hands over the end of a step, or gives it back because its workflow does not wait here.
     fn deliver(&self, end: Completion) -> Result<(), Box<Completion>>;
 }
-
-/// Ends executions before their time.
-#[async_trait]
-pub trait Cancels: Send + Sync {
-    /// Cancels an execution with all its descendants. One that is over already is no error.
-    async fn cancel(&self, execution: ExecutionId) -> Result<(), crate::store::StoreError>;
-}

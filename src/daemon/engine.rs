@@ -14,14 +14,16 @@ use crate::config::{Config, MisfirePolicy};
 use crate::content::ContentKeeper;
 use crate::core_pack::{self, CoreTools};
 use crate::datastore::Datastore;
-use crate::dispatch::{self, Dispatcher};
+use crate::dispatch::{self, Dispatcher, Neighbours};
+use crate::governor::actions::actions as governor_actions;
+use crate::governor::service::{Governor, Parts};
 use crate::housekeeping::Housekeeping;
 use crate::intake::Intake;
 use crate::model::pack::Catalogue;
 use crate::packs::check::Runners;
 use crate::packs::layout::ContentRoots;
 use crate::packs::shipped;
-use crate::requests::{Cancels, EndHook, Parents, Requests};
+use crate::requests::{Cancels, EndHook, Requests};
 use crate::rules::engine as rules;
 use crate::runners::native::Native;
 use crate::runners::process::GuardDir;
@@ -48,6 +50,8 @@ pub struct Engine {
     pub world: World,
     /// What runs.
     pub dispatcher: Arc<Dispatcher>,
+    /// Admits what changes a group.
+    pub governor: Arc<Governor>,
     /// Takes events in.
     pub intake: Intake,
     /// Key-values.
@@ -117,19 +121,21 @@ impl Engine {
         let dispatch_world = dispatch::World { clock, ids, bus, supervisor };
         let stores = dispatch_stores(&store, &datastore);
         let dispatcher = Dispatcher::new(stores, dispatch_world, catalogue.clone(), limits, owner);
-        let registry = build_runners(config, home, &store, &datastore, &intake, &dispatcher, &world)?;
+        let governor = Arc::new(Governor::new(governor_parts(&store, &dispatcher, &catalogue, &world)));
+        let around = WorldWith { world: &world, dispatcher: &dispatcher, intake: &intake };
+        let built = build_runners(config, home, &store, &datastore, &governor, &around)?;
         let roots = ContentRoots { site: home.site.clone(), packs: pack_roots(config)? };
         let content = Arc::new(ContentKeeper::new(
             roots,
             store.contents(),
-            parameters_of(&registry.registry),
+            parameters_of(&built.registry),
             Arc::clone(&world.bus),
             Arc::clone(&world.clock),
             publish,
         ));
-        dispatcher.introduce(registry.registry, dispatch::Neighbours { end_hook: registry.end_hook, parents: registry.parents });
+        dispatcher.introduce(built.registry, built.neighbours);
         content.reload().await?;
-        Ok(Self { store, world, dispatcher, intake, datastore, catalogue, content })
+        Ok(Self { store, world, dispatcher, governor, intake, datastore, catalogue, content })
     }
 
     /// Starts all loops.
@@ -188,6 +194,26 @@ where
     Box::new(move |stop| Box::pin(run(Arc::clone(&it), stop)))
 }
 
+fn governor_parts(
+    store: &Store,
+    dispatcher: &Arc<Dispatcher>,
+    catalogue: &watch::Receiver<Arc<Catalogue>>,
+    world: &World,
+) -> Parts {
+    let requests: Arc<dyn Requests> = Arc::<Dispatcher>::clone(dispatcher);
+    let cancels: Arc<dyn Cancels> = Arc::<Dispatcher>::clone(dispatcher);
+    Parts {
+        groups: store.groups(),
+        contents: store.contents(),
+        requests,
+        cancels,
+        catalogue: catalogue.clone(),
+        clock: Arc::clone(&world.clock),
+        ids: Arc::clone(&world.ids),
+        bus: Arc::clone(&world.bus),
+    }
+}
+
 fn dispatch_stores(store: &Store, datastore: &Datastore) -> dispatch::Stores {
     dispatch::Stores {
         executions: store.executions(),
@@ -214,6 +240,73 @@ fn parameters_of(registry: &Registry) -> Runners {
 
 struct Built {
     registry: Registry,
-    parents: Arc<dyn Parents>,
-    end_hook: Arc<dyn EndHook>,
+    neighbours: Neighbours,
+}
+
+/// What runners are built from beside the stores.
+struct WorldWith<'a> {
+    world: &'a World,
+    dispatcher: &'a Arc<Dispatcher>,
+    intake: &'a Intake,
+}
+
+/// The runners, and the neighbours that dispatch asks when something ends.
+fn build_runners(
+    config: &Config,
+    home: &Home,
+    store: &Store,
+    datastore: &Datastore,
+    governor: &Arc<Governor>,
+    world: &WorldWith<'_>,
+) -> anyhow::Result<Built> {
+    let guards = Arc::new(GuardDir::new(config.data_dir.join("guards"), &home.program)?);
+    let mut native = Native::default();
+    let tools = CoreTools {
+        intake: world.intake.clone(),
+        announcements: store.announcements(),
+        bus: Arc::clone(&world.world.bus),
+        clock: Arc::clone(&world.world.clock),
+        ids: Arc::clone(&world.world.ids),
+    };
+    core_pack::register(&mut native, &tools);
+    for (name, action) in governor_actions(governor) {
+        native.add(name, action);
+    }
+    let parked = Arc::new(Parked::new(config.workers.max_parked));
+    let workflows = workflow_runner(config, store, datastore, &parked, world);
+    let mut registry = Registry::default();
+    registry.add(Arc::new(runners::shell::ShellCommand::new(Arc::clone(&guards))));
+    registry.add(Arc::new(runners::shell_script::ShellScript::new(guards)));
+    registry.add(Arc::new(runners::http::HttpRequest));
+    registry.add(Arc::new(runners::noop::Noop));
+    registry.add(Arc::new(runners::inquirer::Inquirer));
+    registry.add(Arc::new(runners::rhai::RhaiScript::new()));
+    registry.add(Arc::new(native));
+    registry.add(Arc::new(workflows));
+    let end_hook: Arc<dyn EndHook> = Arc::<Governor>::clone(governor);
+    Ok(Built { registry, neighbours: Neighbours { end_hook, parents: parked } })
+}
+
+fn workflow_runner(
+    config: &Config,
+    store: &Store,
+    datastore: &Datastore,
+    parked: &Arc<Parked>,
+    world: &WorldWith<'_>,
+) -> WorkflowRunner {
+    let stores = workflows::Stores {
+        journals: store.journals(),
+        executions: store.executions(),
+        outputs: store.outputs(),
+        datastore: datastore.clone(),
+    };
+    let requests: Arc<dyn Requests> = Arc::<Dispatcher>::clone(world.dispatcher);
+    let cancels: Arc<dyn Cancels> = Arc::<Dispatcher>::clone(world.dispatcher);
+    let World { clock, ids, bus, supervisor } = world.world.clone();
+    let parked = Arc::clone(parked);
+    let around = workflows::Surroundings { requests, cancels, bus, clock, ids, supervisor, parked };
+    // A parked script holds its turn: there must be more turns than may be parked.
+    let turns = config.workers.max_parked + config.workers.slots;
+    let park = if config.workers.max_parked == 0 { Duration::ZERO } else { config.workers.park };
+    WorkflowRunner::new(stores, around, workflows::Settings { turns, park, limits: ScriptLimits::default() })
 }

@@ -1,13 +1,14 @@
 //! What people and time do to executions from outside: cancel, pause, resume, answer, time out. A workflow is steered
 //! through its state, which its next turn reads at a definite point; everything else is stopped by its runner.
 
+use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::{Dispatcher, StopCause, WORKFLOW_RUNNER};
 use crate::bus::Topic;
 use crate::model::execution::ExecutionStatus as Status;
 use crate::model::refs::ExecutionId;
-use crate::requests::Cancels;
+use crate::requests::{Cancellation, Cancels};
 use crate::runners::Outcome;
 use crate::schema::Schema;
 use crate::store::rows::ExecutionRow;
@@ -195,13 +196,16 @@ impl Dispatcher {
     }
 }
 
-#[async_trait::async_trait]
+#[async_trait]
 impl Cancels for Dispatcher {
-    async fn cancel(&self, execution: ExecutionId) -> StoreResult<()> {
-        match Self::cancel(self, execution).await {
-            Ok(_) | Err(ControlError::WrongState { .. }) => Ok(()),
+    async fn request_cancel(&self, execution: ExecutionId) -> StoreResult<Cancellation> {
+        match self.cancel(execution).await {
+            Ok(_) => Ok(Cancellation::Underway),
+            Err(ControlError::Store(StoreError::NotFound(_)) | ControlError::WrongState { .. }) => {
+                Ok(Cancellation::Over)
+            }
             Err(ControlError::Store(problem)) => Err(problem),
-            Err(other) => Err(StoreError::Unavailable(other.to_string())),
+            Err(other) => Err(StoreError::Corrupt(other.to_string())),
         }
     }
 }

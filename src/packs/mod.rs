@@ -7,6 +7,7 @@ pub mod diagnostic;
 pub mod yaml;
 pub mod suggest;
 pub mod digest;
+pub mod rule_layer;
 pub mod fields;
 pub mod parameter;
 pub mod metadata;

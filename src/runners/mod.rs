@@ -1,6 +1,7 @@
 //! Those who do the work: one file per runner, one trait, one registry. A runner gets finished parameters and
 //! gives back an outcome; it knows no store, no bus, no rule and no workflow.
 
+pub mod detached;
 pub mod guard;
 pub mod http;
 pub mod inquirer;

@@ -160,15 +160,15 @@ fn boot_id() -> io::Result<String> {
 
 /// What `/proc/<pid>/stat` says about a process.
 #[derive(Debug, PartialEq, Eq)]
-struct Stat {
+pub(super) struct Stat {
     session: i32,
-    started_ticks: u64,
-    is_dead: bool,
+    pub(super) started_ticks: u64,
+    pub(super) is_dead: bool,
 }
 
 impl Stat {
     /// `None` if there is no such process.
-    fn read(pid: i32) -> io::Result<Option<Self>> {
+    pub(super) fn read(pid: i32) -> io::Result<Option<Self>> {
         match fs::read_to_string(format!("/proc/{pid}/stat")) {
             Ok(text) => Ok(Self::parse(&text)),
             Err(error) if is_gone(&error) => Ok(None),

@@ -255,6 +255,17 @@ impl Events {
         rows.iter().map(enforcement).collect()
     }
 
+    /// How many enforcements there are of a rule, of an instance, or in all.
+    pub async fn enforcement_count(
+        &self,
+        rule: Option<&RuleRef>,
+        instance: Option<InstanceId>,
+    ) -> StoreResult<i64> {
+        let sql = "SELECT count(*) FROM enforcements
+            WHERE (?1 IS NULL OR rule_ref = ?1) AND (?2 IS NULL OR instance_id = ?2)";
+        first_int(&self.driver.query(sql, cells![rule, instance]).await?)
+    }
+
     /// One enforcement.
     pub async fn enforcement_get(&self, id: EnforcementId) -> StoreResult<EnforcementRow> {
         let sql =

@@ -2,6 +2,7 @@
 
 use super::driver::{Batch, Row, cells};
 use super::error::{StoreError, StoreResult};
+use super::events::first_int;
 use super::executions::committed;
 use super::rows::Page;
 use crate::model::time::Timestamp;
@@ -143,6 +144,13 @@ impl KeyValues {
             .query(sql, cells![scope, prefix, now, page.limit, page.offset])
             .await?;
         rows.iter().map(key).collect()
+    }
+
+    /// How many values [`KeyValues::key_list`] would give without its page.
+    pub async fn key_count(&self, scope: Option<&str>, prefix: &str, now: Timestamp) -> StoreResult<i64> {
+        let sql = "SELECT count(*) FROM key_values WHERE (?1 IS NULL OR scope = ?1)
+            AND substr(name, 1, length(?2)) = ?2 AND (expires_at IS NULL OR expires_at > ?3)";
+        first_int(&self.driver.query(sql, cells![scope, prefix, now]).await?)
     }
 
     /// Writes one value. `false`: the expectation did not hold.

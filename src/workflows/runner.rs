@@ -272,7 +272,7 @@ impl WorkflowRunner {
         let unfinished = self.executions.execution_children_unfinished(host.row.id).await?;
         let in_flight = rolling_back::in_flight(&unfinished, host);
         for child in &in_flight {
-            self.cancels.cancel(*child).await?;
+            self.cancels.request_cancel(*child).await?;
         }
         let still = in_flight.len();
         let end = self
@@ -294,12 +294,25 @@ impl WorkflowRunner {
             Err(problem) => return Ok(Err(problem)),
         };
         let content = json!(bundle.sources()).to_string();
-        let interrupt = (row.status == ExecutionStatus::Canceling).then_some(Interrupt::Cancel);
-        let state = json!(State { interrupt, ..State::default() });
-        self.tools.journals.workflow_begin(row.id, bundle.digest(), &content, &state).await?;
+        let fresh = json!(State::default());
+        self.tools.journals.workflow_begin(row.id, bundle.digest(), &content, &fresh).await?;
+        let state = self.told_before_it_began(row, &fresh).await?;
         let digest = bundle.digest().to_owned();
         self.remember(digest.clone(), Arc::new(bundle));
         Ok(Ok(WorkflowRow { bundle_digest: digest, bundle: content, state }))
+    }
+
+    /// What somebody wanted of it before there was a state to write it to is told by its status.
+    async fn told_before_it_began(&self, row: &ExecutionRow, fresh: &Value) -> StoreResult<Value> {
+        let status = self.executions.execution_get(row.id).await?.status;
+        let interrupt = (status == ExecutionStatus::Canceling).then_some(Interrupt::Cancel);
+        let paused = status == ExecutionStatus::Pausing;
+        if interrupt.is_none() && !paused {
+            return Ok(fresh.clone());
+        }
+        let told = json!(State { interrupt, paused, ..State::default() });
+        self.tools.journals.workflow_steer(row.id, fresh, &told, self.tools.clock.now()).await?;
+        Ok(told)
     }
 
     fn bundle(&self, workflow: &WorkflowRow) -> Result<Arc<Bundle>, String> {

@@ -1,0 +1,135 @@
+//! One voice for everything that goes wrong at the HTTP door: StackStorm's `{"faultstring": …}` with the right status.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::requests::RequestError;
+use crate::store::StoreError;
+
+/// What handlers give back.
+pub type ApiResult<T> = Result<T, ApiError>;
+
+/// An answer that is a refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    status: StatusCode,
+    fault: String,
+    retry_after: Option<Duration>,
+}
+
+/// When the store is away for a moment, asking again sooner only adds to the crowd.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+impl ApiError {
+    fn new(status: StatusCode, fault: impl Into<String>) -> Self {
+        Self { status, fault: fault.into(), retry_after: None }
+    }
+
+    /// 400: the request makes no sense.
+    pub fn bad_request(fault: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, fault)
+    }
+
+    /// 401: who are you?
+    pub fn unauthorized(fault: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, fault)
+    }
+
+    /// 403: you may not.
+    pub fn forbidden(fault: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, fault)
+    }
+
+    /// 404: there is no such thing.
+    pub fn not_found(fault: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, fault)
+    }
+
+    /// 405: not this way.
+    pub fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
+    }
+
+    /// 409: not in this state.
+    pub fn conflict(fault: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, fault)
+    }
+
+    /// 413: too much at once.
+    pub fn too_large(fault: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, fault)
+    }
+
+    /// 415: a kind of body that nobody here reads.
+    pub fn unsupported_type(fault: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, fault)
+    }
+
+    /// 429: too fast; come back after a while.
+    pub fn too_many(fault: impl Into<String>, after: Duration) -> Self {
+        Self { retry_after: Some(after), ..Self::new(StatusCode::TOO_MANY_REQUESTS, fault) }
+    }
+
+    /// 503: not now; nothing was accepted.
+    pub fn unavailable(fault: impl Into<String>) -> Self {
+        Self { retry_after: Some(STORE_RETRY), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, fault) }
+    }
+
+    /// 500: our mistake. What happened goes to the log, not to the caller.
+    pub fn internal(cause: &dyn fmt::Display) -> Self {
+        tracing::error!(%cause, "a request could not be answered");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+    }
+
+    /// The status it is answered with.
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What it says.
+    pub fn fault(&self) -> &str {
+        &self.fault
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.fault)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl From<StoreError> for ApiError {
+    fn from(problem: StoreError) -> Self {
+        match problem {
+            StoreError::NotFound(_) => Self::not_found(problem.to_string()),
+            StoreError::Conflict => Self::conflict(problem.to_string()),
+            StoreError::Unavailable(_) => Self::unavailable(problem.to_string()),
+            StoreError::Corrupt(_) => Self::internal(&problem),
+        }
+    }
+}
+
+impl From<RequestError> for ApiError {
+    fn from(problem: RequestError) -> Self {
+        Self::bad_request(problem.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(json!({ "faultstring": self.fault }))).into_response();
+        if let Some(after) = self.retry_after {
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
+    }
+}

@@ -1,0 +1,185 @@
+//! The socket under the router: bound with a clear word when it cannot be, read with a limit on patience, closed in
+//! order.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::Listener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{self, Clock};
+
+/// A whole request, its headers and body, must arrive within this time of the last answer; silence counts too.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// So many connections at once; the rest waits in the system's queue.
+const MOST_CONNECTIONS: usize = 4096;
+/// When the system has no more sockets, asking again at once only spins.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// Why a door cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody is there already.
+    #[error("port {port} is in use by another process; stop it, or choose another with {option}")]
+    InUse {
+        /// The port.
+        port: u16,
+        /// How to choose another, as `--listen`.
+        option: String,
+    },
+    /// Ports below 1024, or an address of another machine.
+    #[error("cannot listen on {address}; choose another address with {option}")]
+    Refused {
+        /// Where.
+        address: SocketAddr,
+        /// How to choose another.
+        option: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Takes a port. `option` is how the operator chooses another one.
+pub fn bind(address: SocketAddr, option: &str) -> Result<std::net::TcpListener, BindError> {
+    let option = option.to_owned();
+    let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse { port: address.port(), option },
+        _ => BindError::Refused { address, option, source },
+    })
+}
+
+/// Answers requests until the token is cancelled; then lets those at work finish.
+pub async fn serve(
+    listener: std::net::TcpListener,
+    router: Router,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let sockets = TcpListener::from_std(listener)?;
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let door = Door { sockets, clock, places };
+    axum::serve(door, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
+    Ok(())
+}
+
+/// Accepts connections that lose patience.
+struct Door {
+    sockets: TcpListener,
+    clock: Arc<dyn Clock>,
+    places: Arc<Semaphore>,
+}
+
+impl Listener for Door {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        loop {
+            match self.sockets.accept().await {
+                Ok((stream, peer)) => {
+                    if let Err(problem) = stream.set_nodelay(true) {
+                        tracing::debug!(%problem, "a connection answers in larger pieces");
+                    }
+                    return (Connection::new(stream, Arc::clone(&self.clock), place), peer);
+                }
+                Err(problem) => {
+                    tracing::warn!(%problem, "a connection could not be accepted");
+                    clock::sleep(&*self.clock, ACCEPT_AGAIN_AFTER).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.sockets.local_addr()
+    }
+}
+
+/// A connection whose client must say something whole in time.
+struct Connection {
+    stream: TcpStream,
+    clock: Arc<dyn Clock>,
+    /// When we last said something.
+    answered: Duration,
+    alarm: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, clock: Arc<dyn Clock>, place: Option<OwnedSemaphorePermit>) -> Self {
+        let answered = clock.monotonic();
+        Self { stream, clock, answered, alarm: None, _place: place }
+    }
+
+    /// Ready when patience is at its end.
+    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let waited = self.clock.monotonic().saturating_sub(self.answered);
+            let left = PATIENCE.saturating_sub(waited);
+            if left.is_zero() {
+                return Poll::Ready(());
+            }
+            let clock = &self.clock;
+            let alarm = self.alarm.get_or_insert_with(|| {
+                let clock = Arc::clone(clock);
+                Box::pin(async move { clock.sleep_for(left).await })
+            });
+            ready!(alarm.as_mut().poll(context));
+            self.alarm = None;
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(context, buffer) {
+            return Poll::Ready(result);
+        }
+        ready!(self.poll_patience(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
+        self.answered = self.clock.monotonic();
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, parts));
+        self.answered = self.clock.monotonic();
+        Poll::Ready(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,186 @@
+//! `/stream`: what happens, as it happens, by server-sent events. Ids are those of the store's announcements, so whoever
+//! comes back with `Last-Event-ID` misses nothing that is still kept. A listener that is slow reads later: nothing is
+//! queued for it here.
+
+mod frames;
+mod wanted;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::stream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::body::Query;
+use crate::api::error::{ApiError, ApiResult};
+use crate::api::gate::Authenticated;
+use crate::api::shape::Shaper;
+use crate::bus::{Bus, Hints, Topic};
+use crate::clock::Clock;
+use crate::model::time::Timestamp;
+use crate::store::{Announcements, Executions, Outputs, StoreResult};
+
+use frames::Frames;
+use wanted::{StreamQuery, Wanted};
+
+/// What this route reaches for.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) announcements: Announcements,
+    pub(super) executions: Executions,
+    pub(super) outputs: Outputs,
+    pub(super) shaper: Shaper,
+    pub(super) bus: Arc<dyn Bus>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) stop: CancellationToken,
+    pub(super) places: Arc<Semaphore>,
+}
+
+/// As many may listen at once; beyond it 429.
+pub(super) const MOST_STREAMS: usize = 256;
+/// Proxies close what is silent for longer; StackStorm's interval.
+const HEARTBEAT: Duration = Duration::from_secs(25);
+/// A lost hint costs this much and no more.
+const LOOK_BY_ITSELF: Duration = Duration::from_secs(1);
+/// So many announcements are read at once.
+const BATCH: i64 = 256;
+
+pub(super) fn router(door: Door) -> Router {
+    Router::new().route("/stream", get(listen)).with_state(door)
+}
+
+async fn listen(
+    State(door): State<Door>,
+    _caller: Authenticated,
+    headers: HeaderMap,
+    Query(query): Query<StreamQuery>,
+) -> ApiResult<Response> {
+    let Ok(place) = Arc::clone(&door.places).try_acquire_owned() else {
+        return Err(ApiError::too_many(format!("{MOST_STREAMS} clients listen already"), Duration::from_secs(5)));
+    };
+    let wanted = query.understand(&headers)?;
+    let tail = Tail::begin(door, wanted, place).await?;
+    let frames = stream::unfold(tail, |mut tail| async move {
+        let frame = tail.next().await?;
+        Some((Ok::<_, Infallible>(frame), tail))
+    });
+    let headers = [
+        (CONTENT_TYPE, "text/event-stream; charset=UTF-8"),
+        (CACHE_CONTROL, "no-cache"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(frames)).into_response())
+}
+
+/// One listener's place in the sequence.
+struct Tail {
+    door: Door,
+    wanted: Wanted,
+    frames: Frames,
+    hints: Hints,
+    /// The last announcement that was looked at.
+    after: i64,
+    ready: VecDeque<String>,
+    last_sign: Timestamp,
+    ended: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Tail {
+    async fn begin(door: Door, wanted: Wanted, place: OwnedSemaphorePermit) -> StoreResult<Self> {
+        let hints = door.bus.listen(Topic::Announcements);
+        let now = door.clock.now();
+        let (after, since) = match wanted.last_event_id {
+            Some(id) => (id, announced_at(&door.announcements, id).await?),
+            None => (door.announcements.announcements_last().await?, now),
+        };
+        let frames = Frames::new(door.executions.clone(), door.outputs.clone(), door.shaper.clone(), since);
+        let ready = VecDeque::from(["\n".to_owned()]);
+        let mut tail = Self { door, wanted, frames, hints, after, ready, last_sign: now, ended: false, _place: place };
+        tail.look_at_the_end().await?;
+        Ok(tail)
+    }
+
+    /// The execution whose end is waited for may have ended before anybody listened.
+    async fn look_at_the_end(&mut self) -> StoreResult<()> {
+        let Some(id) = self.wanted.end_execution.filter(|_| self.wanted.last_event_id.is_none()) else {
+            return Ok(());
+        };
+        let row = self.door.executions.execution_get(id).await?;
+        if row.status.is_completed() {
+            self.ready.push_back(self.frames.update(self.after, &row));
+            self.ended = true;
+        }
+        Ok(())
+    }
+
+    /// The next piece of text; `None` at the end of the stream.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                self.last_sign = self.door.clock.now();
+                return Some(frame);
+            }
+            if self.ended || self.door.stop.is_cancelled() {
+                return None;
+            }
+            match self.read().await {
+                Ok(true) => {}
+                Ok(false) => self.wait().await,
+                // The client comes back with its last id.
+                Err(problem) => {
+                    tracing::warn!(%problem, "an event stream ends early");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Looks at what was announced; `false`: there was nothing.
+    async fn read(&mut self) -> StoreResult<bool> {
+        let rows = self.door.announcements.announcements_read(self.after, BATCH).await?;
+        for row in &rows {
+            self.after = row.sequence;
+            if !self.wanted.event(&row.name) {
+                continue;
+            }
+            let made = self.frames.of(row, &self.wanted).await?;
+            self.ready.extend(made.texts);
+            if made.is_the_end {
+                self.ended = true;
+                break;
+            }
+        }
+        Ok(!rows.is_empty())
+    }
+
+    async fn wait(&mut self) {
+        let door = &self.door;
+        let silent_for = door.clock.now().since(self.last_sign);
+        if silent_for >= HEARTBEAT {
+            self.ready.push_back("\n".to_owned());
+            return;
+        }
+        tokio::select! {
+            () = self.hints.heard() => {}
+            () = door.clock.sleep_for(LOOK_BY_ITSELF) => {}
+            () = door.stop.cancelled() => {}
+        }
+    }
+}
+
+/// When the announcement with this id was made: output written later is new to the client.
+async fn announced_at(announcements: &Announcements, id: i64) -> StoreResult<Timestamp> {
+    let rows = announcements.announcements_read(id.saturating_sub(1), 1).await?;
+    Ok(rows.first().filter(|row| row.sequence == id).map_or_else(Timestamp::default, |row| row.announced_at))
+}

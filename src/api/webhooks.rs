@@ -1,0 +1,353 @@
+//! `/webhooks`: events from outside. What a listener of a sensor needs as well (who sent it, which repetition it is,
+//! what of its headers may be kept) is public here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::sync::{Semaphore, watch};
+
+use crate::api::body::{Path, Query, parse, read_bytes};
+use crate::api::error::{ApiError, ApiResult};
+use crate::api::gate::{Authenticated, Gate};
+use crate::api::listing::ListQuery;
+use crate::api::triggers::{awaited, shown_trigger};
+use crate::auth::{HookRequest, Permission, Principal, Refusal, WebhookAuth};
+use crate::clock::Clock;
+use crate::config::Webhooks;
+use crate::datastore::{Datastore, SYSTEM_SCOPE};
+use crate::intake::{Intake, Receipt, Seen};
+use crate::metrics::Metrics;
+use crate::model::pack::Catalogue;
+use crate::model::refs::TriggerTypeRef;
+use crate::model::trigger::Trigger;
+use crate::schema::Schema;
+use crate::sensors::body::BodyLimits;
+
+/// The trigger type that rules name to get a webhook.
+pub const WEBHOOK_TRIGGER: &str = "core.st2.webhook";
+
+/// Headers that prove who sent a request; they end here.
+const CREDENTIALS: [&str; 5] = ["authorization", "cookie", "proxy-authorization", "st2-api-key", "x-auth-token"];
+
+/// Headers by which sources mark a repetition of the same delivery.
+const DELIVERY_IDS: [&str; 5] =
+    ["idempotency-key", "x-github-delivery", "x-gitlab-event-uuid", "x-request-uuid", "ce-id"];
+
+/// What these routes reach for.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub(super) senders: Senders,
+    pub(super) intake: Intake,
+    pub(super) limits: BodyLimits,
+    pub(super) metrics: Metrics,
+    /// Events that may wait to be made durable.
+    pub(super) places: Arc<Semaphore>,
+    pub(super) hooks: HookIndex,
+}
+
+/// Webhooks authenticate by themselves: their routes stand before the gate.
+pub(super) fn router(door: Door) -> Router {
+    Router::new()
+        .route("/webhooks/st2", post(inject))
+        .route("/webhooks/{*url}", post(receive))
+        .with_state(door)
+}
+
+/// The list stands behind the gate.
+pub(super) fn list_router(catalogue: watch::Receiver<Arc<Catalogue>>) -> Router {
+    Router::new().route("/webhooks", get(list)).with_state(catalogue)
+}
+
+async fn list(
+    State(catalogue): State<watch::Receiver<Arc<Catalogue>>>,
+    _caller: Authenticated,
+    Query(query): Query<ListQuery>,
+) -> ApiResult<Response> {
+    let catalogue = Arc::clone(&catalogue.borrow());
+    let shown = |trigger: &Trigger| {
+        let mut shown = shown_trigger(trigger);
+        shown["url"] = json!(url_of(trigger));
+        shown
+    };
+    // StackStorm's client reads `parameters.url` whatever attributes it asked for.
+    query.whole(awaited(&catalogue, is_webhook).into_iter().map(shown).collect())
+}
+
+fn is_webhook(trigger: &Trigger) -> bool {
+    trigger.trigger_type.as_str() == WEBHOOK_TRIGGER
+}
+
+fn url_of(trigger: &Trigger) -> &str {
+    trigger.parameters.get("url").and_then(Value::as_str).unwrap_or_default().trim_matches('/')
+}
+
+/// The triggers that rules wait for by their webhook's path, found anew when the catalogue changes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HookIndex(Arc<Mutex<Option<Indexed>>>);
+
+#[derive(Debug)]
+struct Indexed {
+    of: Arc<Catalogue>,
+    by_url: HashMap<String, Vec<String>>,
+}
+
+impl HookIndex {
+    /// Identities of the triggers that wait for this path.
+    fn triggers(&self, catalogue: &Arc<Catalogue>, url: &str) -> Vec<String> {
+        let mut indexed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = match &mut *indexed {
+            Some(known) if Arc::ptr_eq(&known.of, catalogue) => known,
+            outdated => outdated.insert(Indexed::of(catalogue)),
+        };
+        current.by_url.get(url).cloned().unwrap_or_default()
+    }
+}
+
+impl Indexed {
+    fn of(catalogue: &Arc<Catalogue>) -> Self {
+        let mut by_url: HashMap<String, Vec<String>> = HashMap::new();
+        for trigger in awaited(catalogue, is_webhook) {
+            by_url.entry(url_of(trigger).to_owned()).or_default().push(trigger.identity());
+        }
+        Self { of: Arc::clone(catalogue), by_url }
+    }
+}
+
+async fn receive(State(door): State<Door>, Path(url): Path<String>, request: Request) -> Response {
+    answer(&door, door.receive(url.trim_matches('/'), request).await)
+}
+
+async fn inject(State(door): State<Door>, request: Request) -> Response {
+    answer(&door, door.inject(request).await)
+}
+
+/// 202 with the body that came and the first instance's id; what is refused is counted.
+fn answer(door: &Door, taken: ApiResult<(Value, Vec<Receipt>)>) -> Response {
+    match taken {
+        Ok((body, receipts)) => {
+            receipts.iter().for_each(|receipt| door.metrics.event_accepted("webhook", *receipt));
+            let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
+            let first = receipts.first().map(|receipt| receipt.instance().to_string());
+            if let Some(id) = first.and_then(|id| HeaderValue::from_str(&id).ok()) {
+                response.headers_mut().insert(HeaderName::from_static("x-trigger-instance-id"), id);
+            }
+            response
+        }
+        Err(refusal) => {
+            door.metrics.event_refused("webhook", refusal.status().as_u16());
+            refusal.into_response()
+        }
+    }
+}
+
+impl Door {
+    async fn receive(&self, url: &str, request: Request) -> ApiResult<(Value, Vec<Receipt>)> {
+        let delivery = Delivery::read(request).await?;
+        self.senders.check_webhook(url, &delivery).await?;
+        let catalogue = Arc::clone(&self.catalogue.borrow());
+        let triggers = self.hooks.triggers(&catalogue, url);
+        if triggers.is_empty() {
+            return Err(ApiError::not_found(format!("Webhook {url} not registered with st2")));
+        }
+        let body = parse(&delivery.headers, &delivery.body, self.limits)?;
+        let payload = payload(&delivery.headers, &body);
+        let trigger_type: TriggerTypeRef = WEBHOOK_TRIGGER.parse().map_err(|problem| ApiError::internal(&problem))?;
+        let mut receipts = Vec::new();
+        for trigger in triggers {
+            let dedupe_key = delivery_id(&delivery.headers).map(|id| format!("{trigger} {id}"));
+            let trace_tag = trace_tag(&delivery.headers);
+            let seen = Seen {
+                trigger,
+                dedupe_key,
+                trace_tag,
+                ..Seen::of_type(trigger_type.clone(), payload.clone())
+            };
+            receipts.push(self.accept(seen).await?);
+        }
+        Ok((body, receipts))
+    }
+
+    /// Any trigger by its reference: for somebody who may emit, whatever the door's own webhooks ask for.
+    async fn inject(&self, request: Request) -> ApiResult<(Value, Vec<Receipt>)> {
+        let delivery = Delivery::read(request).await?;
+        let (caller, _) = self.senders.gate.authenticate(&delivery.headers, &delivery.query).await?;
+        if !caller.may(Permission::TriggerEmit) {
+            return Err(ApiError::forbidden(format!("`{}` may not emit triggers: that needs operator", caller.name)));
+        }
+        let body = parse(&delivery.headers, &delivery.body, self.limits)?;
+        let wanted: Injected = serde_json::from_value(body.clone())
+            .map_err(|problem| ApiError::bad_request(format!("write {{\"trigger\": REF, \"payload\": {{}}}}: {problem}")))?;
+        let catalogue = Arc::clone(&self.catalogue.borrow());
+        let kind = catalogue.trigger_types.get(&wanted.trigger);
+        let kind = kind.ok_or_else(|| ApiError::not_found(format!("trigger type `{}` does not exist", wanted.trigger)))?;
+        let payload = Value::Object(wanted.payload);
+        check_payload(&kind.payload_schema, &payload)?;
+        let seen = Seen {
+            trace_tag: wanted.trace_tag.or_else(|| trace_tag(&delivery.headers)),
+            dedupe_key: delivery_id(&delivery.headers),
+            ..Seen::of_type(wanted.trigger, payload)
+        };
+        Ok((body, vec![self.accept(seen).await?]))
+    }
+
+    async fn accept(&self, seen: Seen) -> ApiResult<Receipt> {
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(ApiError::too_many("too many events wait to be stored", Duration::from_secs(1)));
+        };
+        Ok(self.intake.accept(seen).await?)
+    }
+}
+
+/// The body of `/webhooks/st2`.
+#[derive(Debug, Deserialize)]
+struct Injected {
+    trigger: TriggerTypeRef,
+    #[serde(default)]
+    payload: Map<String, Value>,
+    trace_tag: Option<String>,
+}
+
+fn check_payload(schema: &Value, payload: &Value) -> ApiResult<()> {
+    if schema.is_null() {
+        return Ok(());
+    }
+    let schema = Schema::compile(schema).map_err(|problem| ApiError::conflict(format!("payload_schema: {problem}")))?;
+    schema.validate(payload).map_err(|violations| {
+        let words: Vec<String> = violations.iter().map(ToString::to_string).collect();
+        ApiError::bad_request(format!("the payload does not fit: {}", words.join("; ")))
+    })
+}
+
+/// A request of a webhook, read whole: signatures are made over its bytes.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// All of them, also those that authenticate.
+    pub headers: HeaderMap,
+    /// Without the question mark.
+    pub query: String,
+    /// As it came.
+    pub body: Bytes,
+}
+
+impl Delivery {
+    /// Reads a request up to the limit that its router has set (`DefaultBodyLimit`).
+    pub async fn read(request: Request) -> ApiResult<Self> {
+        let (headers, query) = (request.headers().clone(), request.uri().query().unwrap_or_default().to_owned());
+        let body = read_bytes(request, &()).await?;
+        Ok(Self { headers, query, body })
+    }
+}
+
+/// Knows senders: by the installation's own keys, or as a webhook or listener is configured.
+#[derive(Clone)]
+pub struct Senders {
+    gate: Gate,
+    datastore: Datastore,
+    webhooks: Arc<Webhooks>,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Senders {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Senders")
+    }
+}
+
+impl Senders {
+    /// With the configuration's `[webhooks]`.
+    pub const fn new(gate: Gate, datastore: Datastore, webhooks: Arc<Webhooks>, clock: Arc<dyn Clock>) -> Self {
+        Self { gate, datastore, webhooks, clock }
+    }
+
+    /// May this delivery come in at the webhook `path`?
+    pub async fn check_webhook(&self, path: &str, delivery: &Delivery) -> ApiResult<()> {
+        self.check(self.webhooks.auth_of(path), delivery).await
+    }
+
+    /// May this delivery come in where senders are known by `auth`?
+    pub async fn check(&self, auth: &WebhookAuth, delivery: &Delivery) -> ApiResult<()> {
+        let secret = match auth.datastore_key() {
+            Some(key) => self.secret(key).await?,
+            None => None,
+        };
+        let verifier = auth.resolve(|_| secret).map_err(|problem| ApiError::unavailable(problem.to_string()))?;
+        let principal = self.principal(auth, delivery).await?;
+        let request = HookRequest {
+            headers: &delivery.headers,
+            query: &delivery.query,
+            body: &delivery.body,
+            now: self.clock.now(),
+            principal: principal.as_ref(),
+        };
+        verifier.verify(&request).map_err(|refusal| match refusal {
+            Refusal::NotAllowed { .. } => ApiError::forbidden(refusal.to_string()),
+            Refusal::NoPrincipal
+            | Refusal::Missing { .. }
+            | Refusal::Malformed { .. }
+            | Refusal::Mismatch { .. }
+            | Refusal::Replayed { .. } => ApiError::unauthorized(format!("Unauthorized - {refusal}")),
+        })
+    }
+
+    /// Only where keys of this installation are asked for are they looked up.
+    async fn principal(&self, auth: &WebhookAuth, delivery: &Delivery) -> ApiResult<Option<Principal>> {
+        if *auth != WebhookAuth::ApiKey {
+            return Ok(None);
+        }
+        self.gate.authenticate_if_shown(&delivery.headers, &delivery.query).await
+    }
+
+    async fn secret(&self, key: &str) -> ApiResult<Option<String>> {
+        let row = self.datastore.get(SYSTEM_SCOPE, key).await?;
+        row.map(|row| self.datastore.open(&row).map_err(|problem| ApiError::internal(&problem))).transpose()
+    }
+}
+
+/// The payload of `core.st2.webhook`, without what authenticated the sender.
+fn payload(headers: &HeaderMap, body: &Value) -> Value {
+    let kept = safe_headers(headers);
+    let shown: Map<String, Value> = kept.iter().map(|(name, value)| (title_case(name), json!(value))).collect();
+    json!({ "headers": shown, "headers_lower": kept, "body": body })
+}
+
+/// The headers by lower-case name, without what authenticates the sender.
+pub fn safe_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let kept = headers.iter().filter(|(name, _)| !CREDENTIALS.contains(&name.as_str()));
+    kept.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
+}
+
+/// HTTP does not care for the case of names, rules do: `content-type` is shown as `Content-Type`.
+fn title_case(name: &str) -> String {
+    let mut after_dash = true;
+    let raise = |c: char| {
+        let raised = if after_dash { c.to_ascii_uppercase() } else { c };
+        after_dash = c == '-';
+        raised
+    };
+    name.chars().map(raise).collect()
+}
+
+/// What the source marks a repetition of this delivery with, if it does.
+pub fn delivery_id(headers: &HeaderMap) -> Option<String> {
+    DELIVERY_IDS.iter().find_map(|name| header_text(headers, name))
+}
+
+/// The tag that follows the event, if the source gives one.
+pub fn trace_tag(headers: &HeaderMap) -> Option<String> {
+    header_text(headers, "st2-trace-tag")
+}
+
+fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {
+    let text = headers.get(name)?.to_str().ok()?.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}

@@ -1,0 +1,99 @@
+//! Commands that are not a client's: the daemon, and what works on its files.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Format, Globals};
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArguments {
+    /// Where the API listens; port 0 takes a free one. `127.0.0.1:9101` if not said
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Configuration; `petrel.toml` if there is one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A folder of packs; may be said several times
+    #[arg(long, value_name = "DIR")]
+    packs: Vec<PathBuf>,
+}
+
+impl ServeArguments {
+    pub(super) fn with(self, globals: Globals) -> ServeOptions {
+        let Self { listen, config, packs } = self;
+        ServeOptions { data_dir: globals.data_dir, listen, config, packs }
+    }
+}
+
+/// What the command line says about the daemon; what it does not say is for the configuration to decide.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServeOptions {
+    /// Where everything is kept.
+    pub data_dir: Option<PathBuf>,
+    /// Where the API listens.
+    pub listen: Option<SocketAddr>,
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// Folders of packs, besides those of the configuration.
+    pub packs: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ValidateArguments {
+    /// A site, a pack or a file; the current folder if not said
+    path: Option<PathBuf>,
+    /// Another folder of packs that the content may refer to
+    #[arg(long, value_name = "DIR")]
+    packs: Vec<PathBuf>,
+}
+
+impl ValidateArguments {
+    pub(super) fn with(self, globals: &Globals) -> ValidateOptions {
+        let path = self.path.unwrap_or_else(|| PathBuf::from("."));
+        let data_dir = globals.data_dir().to_owned();
+        ValidateOptions { path, packs: self.packs, data_dir, format: globals.format }
+    }
+}
+
+/// Which content to check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidateOptions {
+    /// A site, a pack or a file.
+    pub path: PathBuf,
+    /// Folders of packs besides the site's own.
+    pub packs: Vec<PathBuf>,
+    /// Where the shipped packs are unpacked.
+    pub data_dir: PathBuf,
+    /// How the findings are shown.
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArguments {
+    /// A file that `petrel backup` wrote
+    backup: PathBuf,
+}
+
+impl RestoreArguments {
+    pub(super) fn with(self, globals: &Globals) -> RestoreOptions {
+        RestoreOptions { backup: self.backup, data_dir: globals.data_dir().to_owned() }
+    }
+}
+
+/// What to put where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreOptions {
+    /// The copy.
+    pub backup: PathBuf,
+    /// The data folder of a daemon that does not run.
+    pub data_dir: PathBuf,
+}
+
+/// Where the demo plays.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DemoOptions {
+    /// Its data folder, kept afterwards; one that vanishes if not said.
+    pub data_dir: Option<PathBuf>,
+}

@@ -1,0 +1,323 @@
+//! Autoscaling groups: what they have, what the governor says, and asking it for more or less.
+
+use serde_json::{Map, Value, json};
+
+use crate::cli::args::AsgCommand;
+use crate::cli::args::asg::{CreateArguments, ScaleArguments};
+use crate::cli::commands::{Outcome, Session, text};
+use crate::cli::failure::{Ending, Failure};
+use crate::cli::moments;
+use crate::cli::output::{Column, bare_table, plain, trimmed};
+use crate::cli::parameters::read_free_words;
+use crate::model::decision::Decision;
+use crate::model::time::Timestamp;
+
+pub(super) async fn execute(session: &Session, command: &AsgCommand) -> Outcome {
+    const COLUMNS: [Column; 6] = [
+        Column::with("name", name),
+        Column::with("nodes", nodes),
+        Column::with("mode", |group, _| plain(&config(group)["mode"])),
+        Column::with("incidents", incidents),
+        Column::with("activity", activity),
+        Column::with("next", next),
+    ];
+    match command {
+        AsgCommand::List => session.show_list(&["asg"], &[], &COLUMNS).await,
+        AsgCommand::Get { name } => get(session, name).await,
+        AsgCommand::Create(arguments) => {
+            let answer = session.api.post(&["asg"], &new_group(arguments)?).await?;
+            admitted(session, &answer, &arguments.name)
+        }
+        AsgCommand::Delete { name, force } => {
+            let force = if *force { "true" } else { "false" };
+            let answer = session.api.delete(&["asg", name], &[("force", force)]).await?;
+            admitted(session, &answer, name)
+        }
+        AsgCommand::Expand(arguments) => scale(session, arguments, "expand").await,
+        AsgCommand::Deflate(arguments) => scale(session, arguments, "deflate").await,
+        AsgCommand::AddNode { name, force } => {
+            let answer = session.api.post(&["asg", name, "nodes"], &json!({ "force": force })).await?;
+            admitted(session, &answer, name)
+        }
+        AsgCommand::DeleteNode { name, node } => {
+            let answer = session.api.delete(&["asg", name, "nodes", node], &[]).await?;
+            admitted(session, &answer, name)
+        }
+        AsgCommand::Explain { name, limit } => {
+            let limit = limit.to_string();
+            let decisions = session.api.get(&["asg", name, "explain"], &[("limit", &limit)]).await?;
+            session.output.answer(&decisions, || explain(&decisions, session.now()))?;
+            Ok(Ending::Done)
+        }
+        AsgCommand::Suspend { name, what, duration, reason } => {
+            let mut body = json!({ "what": what.as_str(), "reason": reason });
+            if let Some(duration) = duration {
+                body["for"] = duration.as_str().into();
+            }
+            let answer = session.api.post(&["asg", name, "suspend"], &body).await?;
+            session.say(&answer, format!("{name}: {} is suspended", what.as_str()))
+        }
+        AsgCommand::Resume { name, what } => {
+            let body = json!({ "what": what.as_str() });
+            let answer = session.api.post(&["asg", name, "resume"], &body).await?;
+            session.say(&answer, format!("{name}: {} is resumed", what.as_str()))
+        }
+    }
+}
+
+async fn scale(session: &Session, arguments: &ScaleArguments, way: &str) -> Outcome {
+    let ScaleArguments { name, by, force } = arguments;
+    let mut body = json!({ "force": force });
+    if let Some(by) = by {
+        body["by"] = (*by).into();
+    }
+    let answer = session.api.post(&["asg", name, way], &body).await?;
+    admitted(session, &answer, name)
+}
+
+/// What the governor said to a request, and how to watch what comes of it.
+fn admitted(session: &Session, answer: &Value, name: &str) -> Outcome {
+    let what = ["/verdict/is", "/verdict", "/activity/kind"].map(|pointer| text(answer, pointer));
+    let what = what.into_iter().find(|word| !word.is_empty()).unwrap_or("admitted").replace('_', " ");
+    let with = |before: &str, said: String, after: &str| {
+        if said.is_empty() { said } else { format!("{before}{said}{after}") }
+    };
+    let nodes = with(" ", plain(&answer["nodes"]), "");
+    let reason = with(": ", plain(&answer["reason"]), "");
+    let watch = with("\nwatch it with `petrel execution tail ", plain(&answer["execution"]), "`");
+    session.say(answer, format!("{name}: {what}{nodes}{reason}{watch}"))
+}
+
+fn new_group(arguments: &CreateArguments) -> Result<Value, Failure> {
+    let mut config = read_free_words(&arguments.knobs)?;
+    let bounds = [("min_nodes", arguments.min_nodes), ("max_nodes", arguments.max_nodes)];
+    config.extend(bounds.into_iter().filter_map(|(name, count)| Some((name.to_owned(), count?.into()))));
+    let mut body = Map::from_iter([
+        ("name".to_owned(), json!(arguments.name)),
+        ("provider".to_owned(), json!(arguments.provider)),
+        ("config".to_owned(), Value::Object(config)),
+        ("node_parameters".to_owned(), Value::Object(read_free_words(&arguments.node_parameters)?)),
+    ]);
+    let texts = [
+        ("dns", &arguments.dns),
+        ("load_balancer", &arguments.load_balancer),
+        ("configure", &arguments.configure),
+        ("domain", &arguments.domain),
+        ("application", &arguments.application),
+        ("channel", &arguments.channel),
+    ];
+    body.extend(texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text.as_ref()?)))));
+    Ok(Value::Object(body))
+}
+
+async fn get(session: &Session, group: &str) -> Outcome {
+    const ROWS: [Column; 11] = [
+        Column::with("name", name),
+        Column::with("nodes", nodes),
+        Column::with("mode", |group, _| plain(&config(group)["mode"])),
+        Column::with("incidents", incidents),
+        Column::with("activity", activity),
+        Column::with("next", next),
+        Column::with("suspended", suspensions),
+        Column::with("roles", |group, _| plain(&inner(group)["roles"])),
+        Column::with("config", |group, _| plain(config(group))),
+        Column::with("ledger", ledger),
+        Column::with("open incidents", open_incidents),
+    ];
+    session.show_object(&["asg", group], &ROWS).await
+}
+
+/// The group's own words, whether they stand at the top or below `group`.
+fn inner(group: &Value) -> &Value {
+    group.get("group").filter(|inner| inner.is_object()).unwrap_or(group)
+}
+
+fn config(group: &Value) -> &Value {
+    &inner(group)["config"]
+}
+
+fn name(group: &Value, _now: Timestamp) -> String {
+    plain(&inner(group)["name"])
+}
+
+fn members<'a>(group: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    group[key].as_array().into_iter().flatten()
+}
+
+/// `2/3 of 1..4`: in service, all that are not gone, bounds.
+fn nodes(group: &Value, _now: Timestamp) -> String {
+    let in_phase = |wanted: &str| members(group, "nodes").filter(|node| text(node, "/phase") == wanted).count();
+    let total = members(group, "nodes").count() - in_phase("gone");
+    let config = config(group);
+    format!("{}/{total} of {}..{}", in_phase("in_service"), plain(&config["min_nodes"]), plain(&config["max_nodes"]))
+}
+
+fn is_open(incident: &Value) -> bool {
+    text(incident, "/state") != "closed"
+}
+
+fn incidents(group: &Value, _now: Timestamp) -> String {
+    match members(group, "incidents").filter(|incident| is_open(incident)).count() {
+        0 => "-".to_owned(),
+        count => format!("{count} open"),
+    }
+}
+
+fn activity(group: &Value, now: Timestamp) -> String {
+    let current = &group["activity"];
+    if !current.is_object() {
+        return "-".to_owned();
+    }
+    let took = moments::took(&current["started_at"], &Value::Null, now);
+    format!("{} {} ({took})", text(current, "/kind"), text(current, "/status"))
+}
+
+/// When the governor may change its mind.
+fn next(group: &Value, now: Timestamp) -> String {
+    let times = ["/next_at", "/decision/next_at", "/last_decision/next_at"];
+    times.iter().filter_map(|pointer| group.pointer(pointer)).map(|at| moments::ago(at, now)).collect()
+}
+
+fn suspensions(group: &Value, now: Timestamp) -> String {
+    let lines = members(inner(group), "suspensions").map(|it| {
+        let until = match moments::ago(&it["until"], now) {
+            end if end.is_empty() => "until resumed".to_owned(),
+            end => format!("ends {end}"),
+        };
+        format!("{} by {}, {until} {}", text(it, "/part"), text(it, "/author"), text(it, "/reason"))
+            .trim_end()
+            .to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn ledger(group: &Value, now: Timestamp) -> String {
+    let mut table = bare_table();
+    for node in members(group, "nodes").filter(|node| text(node, "/phase") != "gone") {
+        let since = moments::ago(&node["phase_since"], now);
+        table.add_row([text(node, "/name"), text(node, "/phase"), text(node, "/address"), since.as_str()]);
+    }
+    if table.is_empty() { String::new() } else { format!("{}\n", trimmed(&table)) }
+}
+
+fn open_incidents(group: &Value, now: Timestamp) -> String {
+    let open = members(group, "incidents").filter(|incident| is_open(incident));
+    let lines = open.map(|it| {
+        format!("{} {} since {}", text(it, "/severity"), text(it, "/key"), moments::ago(&it["opened_at"], now))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// One line per decision: when, how often, what and why.
+fn explain(decisions: &Value, now: Timestamp) -> String {
+    let lines: Vec<String> = decisions.as_array().into_iter().flatten().map(|row| decision_line(row, now)).collect();
+    if lines.is_empty() { "(no decision yet)".to_owned() } else { lines.join("\n") }
+}
+
+fn decision_line(row: &Value, now: Timestamp) -> String {
+    let at = |key: &str| moments::read(&row[key]).map(|at| moments::clock_time(at, now)).unwrap_or_default();
+    let times = row["times"].as_u64().unwrap_or(1);
+    let when = if times > 1 { format!("{} – {}  {times}x", at("first_at"), at("last_at")) } else { at("first_at") };
+    let decision = &row["decision"];
+    let words = match serde_json::from_value::<Decision>(decision.clone()) {
+        Ok(known) => known.to_string(),
+        Err(_) => plain(decision).replace('\n', "; "),
+    };
+    format!("{when:<26}  {words}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::table;
+    use crate::model::decision::{Inputs, Request, Row, Verdict};
+    use crate::model::group::NodeCount;
+    use crate::model::group_config::Mode;
+    use crate::model::reason::Reason;
+
+    fn now() -> Timestamp {
+        "2026-11-21T08:30:00Z".parse().unwrap()
+    }
+
+    fn group() -> Value {
+        json!({"group": {"name": "web", "config": {"min_nodes": 1, "max_nodes": 4, "mode": "auto"}},
+            "nodes": [{"name": "web-001", "phase": "in_service"}, {"name": "web-002", "phase": "booting"},
+                {"name": "web-003", "phase": "gone"}],
+            "incidents": [{"key": "a", "state": "open"}, {"key": "b", "state": "closed"}],
+            "activity": {"kind": "expand", "status": "in_progress", "started_at": "2026-11-21T08:29:00Z"},
+            "next_at": "2026-11-21T08:40:00Z"})
+    }
+
+    #[test]
+    fn a_group_is_one_line() {
+        let columns = [
+            Column::with("name", name),
+            Column::with("nodes", nodes),
+            Column::with("incidents", incidents),
+            Column::with("activity", activity),
+            Column::with("next", next),
+        ];
+        insta::assert_snapshot!(table(&json!([group()]), &columns, now()), @r#"
+        NAME  NODES        INCIDENTS  ACTIVITY                 NEXT
+        web   1/2 of 1..4  1 open     expand in_progress (1m)  in 10m
+        "#);
+    }
+
+    #[test]
+    fn decisions_are_read_as_lines() {
+        let decision = Decision {
+            at: now(),
+            request: Request::Tick,
+            verdict: Verdict::Hold,
+            row: Row::RecoveryHold,
+            reason: Reason::FirstTick,
+            next_at: None,
+            notices: Vec::new(),
+            rebase: None,
+            inputs: Inputs {
+                live: NodeCount::new(1),
+                in_service: NodeCount::new(1),
+                total: NodeCount::new(1),
+                failed: NodeCount::ZERO,
+                min: NodeCount::new(1),
+                max: NodeCount::new(4),
+                critical: Vec::new(),
+                warnings: Vec::new(),
+                activity: None,
+                flips: 0,
+                failures_in_row: 0,
+                mode: Mode::Auto,
+            },
+        };
+        let rows = json!([
+            {"first_at": "2026-11-21T08:20:00Z", "last_at": "2026-11-21T08:29:30Z", "times": 20, "decision": decision},
+            {"first_at": "2026-11-20T23:00:00Z", "last_at": "2026-11-20T23:00:00Z", "times": 1, "decision": {"new": 1}},
+        ]);
+        insta::assert_snapshot!(explain(&rows, now()), @r#"
+        08:20:00 – 08:29:30  20x    holding: 1 node in service of at most 4; this is the first look at the group
+        2026-11-20 23:00:00         new: 1
+        "#);
+        assert_eq!(explain(&json!([]), now()), "(no decision yet)");
+    }
+
+    #[test]
+    fn a_new_group_says_only_what_was_said() {
+        let arguments = CreateArguments {
+            name: "web".into(),
+            provider: "local".into(),
+            dns: None,
+            load_balancer: None,
+            configure: None,
+            domain: None,
+            application: Some("shop".into()),
+            channel: None,
+            min_nodes: Some(2),
+            max_nodes: None,
+            knobs: vec!["expand_delay=10m".into()],
+            node_parameters: vec!["boot=1".into()],
+        };
+        let expected = json!({"name": "web", "provider": "local", "application": "shop",
+            "config": {"min_nodes": 2, "expand_delay": "10m"}, "node_parameters": {"boot": 1}});
+        assert_eq!(new_group(&arguments).unwrap(), expected);
+    }
+}

@@ -1,0 +1,194 @@
+//! `petrel validate`: the daemon's own loading and checking, with all findings at once. Needs no daemon.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::cli::args::{Format, ValidateOptions};
+use crate::cli::failure::{Ending, Failure};
+use crate::cli::output::Output;
+use crate::content::{Compilers, check_steps};
+use crate::packs::check::{Checks, Runners};
+use crate::packs::diagnostic::{Diagnostic, Severity};
+use crate::packs::layout::{ContentRoots, find_metadata};
+use crate::packs::load::{Loaded, load};
+use crate::packs::shipped;
+
+/// Checks the content that `options` name and prints what is wrong with it; the code to end with is 1 if something
+/// is. `runners` are the daemon's, so that the answer is the daemon's.
+pub fn run(options: &ValidateOptions, runners: &Runners) -> ExitCode {
+    let output = Output::of_this_process(options.format);
+    match validate(options, runners, &output) {
+        Ok(ending) => ending.into(),
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            let told = output.complain(&failure);
+            tracing::debug!(?told, "the failure was printed");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// [`run`] without a process around it.
+fn validate(options: &ValidateOptions, runners: &Runners, output: &Output) -> Result<Ending, Failure> {
+    let path = options.path.canonicalize();
+    let path = path.map_err(|source| Failure::Local { doing: format!("read {}", options.path.display()), source })?;
+    let roots = roots_of(&path, options)?;
+    let mut loaded = load(&roots, &BTreeMap::new(), &Checks { runners, compile: &Compilers });
+    loaded.diagnostics.extend(check_steps(&loaded.catalogue));
+    let findings: Vec<&Diagnostic> =
+        loaded.diagnostics.iter().filter(|finding| roots.site.join(&finding.file).starts_with(&path)).collect();
+    let has_errors = findings.iter().any(|finding| finding.severity == Severity::Error);
+    show(&loaded, &findings, output)?;
+    Ok(if has_errors { Ending::ThingFailed } else { Ending::Done })
+}
+
+/// Whatever is named, its whole site is loaded, because content refers to other content.
+fn roots_of(path: &Path, options: &ValidateOptions) -> Result<ContentRoots, Failure> {
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+    let pack = folder.ancestors().find(|folder| is_pack(folder));
+    let above = pack.and_then(Path::parent).unwrap_or(folder);
+    let site = above.ancestors().find(|folder| is_site(folder)).unwrap_or(above).to_owned();
+    let shipped = shipped::unpack(&options.data_dir.join(SHIPPED_FOLDER))
+        .map_err(|source| Failure::Local { doing: format!("write to {}", options.data_dir.display()), source })?;
+    let mut packs: Vec<PathBuf> = pack.and_then(Path::parent).map(Path::to_owned).into_iter().collect();
+    let others = [site.join("packs")].into_iter().chain(options.packs.iter().cloned()).chain([shipped]);
+    for root in others {
+        let root = root.canonicalize().unwrap_or(root);
+        if !packs.contains(&root) {
+            packs.push(root);
+        }
+    }
+    Ok(ContentRoots { site, packs })
+}
+
+/// Below the data folder.
+const SHIPPED_FOLDER: &str = "shipped";
+
+fn is_pack(folder: &Path) -> bool {
+    find_metadata(folder, "pack").is_some()
+}
+
+fn is_site(folder: &Path) -> bool {
+    !is_pack(folder) && ["packs", "rules", "workflows"].iter().any(|name| folder.join(name).is_dir())
+}
+
+fn show(loaded: &Loaded, findings: &[&Diagnostic], output: &Output) -> Result<(), Failure> {
+    let summary = summary(loaded, findings);
+    if output.format() == Format::Table {
+        for finding in findings {
+            output.answer(&Value::Null, || format!("{finding}\n"))?;
+        }
+        return output.answer(&Value::Null, || summary);
+    }
+    let all = json!({ "findings": findings, "summary": summary });
+    output.answer(&all, String::new)
+}
+
+fn summary(loaded: &Loaded, findings: &[&Diagnostic]) -> String {
+    let count = |severity: Severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let catalogue = &loaded.catalogue;
+    let counts = [
+        (catalogue.packs.len(), "pack"),
+        (catalogue.rules.len(), "rule"),
+        (catalogue.actions.len(), "action"),
+        (catalogue.trigger_types.len(), "trigger type"),
+    ];
+    let loaded = counts.map(|(count, noun)| counted(count, noun)).join(", ");
+    let found = [(count(Severity::Error), "error"), (count(Severity::Warning), "warning")];
+    let mark = if count(Severity::Error) == 0 { "✓" } else { "✗" };
+    format!("{mark} {}; {loaded}", found.map(|(count, noun)| counted(count, noun)).join(", "))
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    const GOOD: &str = "name: good\nenabled: true\ntrigger: {type: core.st2.webhook, parameters: {url: a}}\naction: {ref: core.noop}\n";
+
+    struct Site(tempfile::TempDir);
+
+    impl Site {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let site = Self(tempfile::tempdir().unwrap());
+            for (path, text) in files {
+                let file = site.0.path().join(path);
+                std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+                std::fs::write(file, text).unwrap();
+            }
+            site
+        }
+
+        fn validate(&self, path: &str, format: Format) -> (Ending, String) {
+            let options = ValidateOptions {
+                path: self.0.path().join(path),
+                packs: Vec::new(),
+                data_dir: self.0.path().join("data"),
+                format,
+            };
+            let any = crate::model::action::ParameterSpec::default();
+            let cmd = BTreeMap::from([("cmd".to_owned(), any)]);
+            let names = ["local-shell-cmd", "http-request", "noop", "native", "inquirer"];
+            let runners: Runners = names.iter().map(|name| ((*name).to_owned(), cmd.clone())).collect();
+            let shown = Arc::new(Mutex::new(Vec::new()));
+            let output = Output::to(format, Arc::<Mutex<Vec<u8>>>::clone(&shown), Arc::new(Mutex::new(Vec::new())));
+            let ending = validate(&options, &runners, &output).unwrap();
+            let text = String::from_utf8(shown.lock().unwrap().clone()).unwrap();
+            (ending, text)
+        }
+    }
+
+    #[test]
+    fn sound_content_says_what_there_is() {
+        let site = Site::new(&[("rules/good.yaml", GOOD)]);
+        let (ending, text) = site.validate("", Format::Table);
+        assert_eq!(ending, Ending::Done, "{text}");
+        assert!(text.starts_with("✓ 0 errors, 0 warnings; 2 packs, 1 rule, "), "{text}");
+    }
+
+    #[test]
+    fn all_findings_are_shown_with_their_places() {
+        let wrong = GOOD.replace("core.noop", "core.nop");
+        let site = Site::new(&[("rules/a.yaml", &wrong), ("rules/b.yaml", "name: [")]);
+        let (ending, text) = site.validate("", Format::Table);
+        assert_eq!(ending, Ending::ThingFailed);
+        assert!(text.contains("--> rules/a.yaml:4:15") && text.contains("did you mean `core.noop`?"), "{text}");
+        assert!(text.contains("--> rules/b.yaml:"), "{text}");
+        assert!(text.contains("✗ 2 errors"), "{text}");
+    }
+
+    #[test]
+    fn a_file_or_a_pack_shows_only_its_own_findings() {
+        let wrong = GOOD.replace("core.noop", "core.nop").replace("good", "bad");
+        let site = Site::new(&[
+            ("rules/bad.yaml", &wrong),
+            ("rules/good.yaml", GOOD),
+            ("packs/mine/pack.yaml", "name: mine\nversion: 1.0.0\ndescription: d\nauthor: a\nemail: a@b.c\n"),
+            ("packs/mine/rules/good.yaml", GOOD),
+        ]);
+        let (ending, text) = site.validate("rules/good.yaml", Format::Table);
+        assert_eq!(ending, Ending::Done, "{text}");
+        let (ending, text) = site.validate("packs/mine", Format::Table);
+        assert_eq!(ending, Ending::Done, "{text}");
+        assert!(text.contains("3 rules"), "its site is loaded as well: {text}");
+        assert_eq!(site.validate("rules", Format::Table).0, Ending::ThingFailed);
+    }
+
+    #[test]
+    fn programs_get_the_findings_as_json() {
+        let site = Site::new(&[("rules/b.yaml", "name: [")]);
+        let (ending, text) = site.validate("", Format::Json);
+        let json: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(ending, Ending::ThingFailed);
+        assert_eq!(json["findings"][0]["severity"], "error");
+        assert_eq!(json["findings"][0]["file"], "rules/b.yaml");
+    }
+}

@@ -1,0 +1,140 @@
+//! What the daemon counts about itself, for Prometheus. Whoever counts holds a handle; `/metrics` shows it.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::intake::Receipt;
+use crate::model::execution::ExecutionStatus;
+
+/// The counters. Cloning gives another handle to the same ones.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    accepted: Family<ByDoor, Counter>,
+    duplicates: Family<ByDoor, Counter>,
+    refused: Family<Refused, Counter>,
+    finished: Family<ByStatus, Counter>,
+    requests: Family<Answered, Counter>,
+    queue_depth: Gauge,
+    pending_instances: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByDoor {
+    door: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    door: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByStatus {
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("petrel");
+        let accepted = Family::default();
+        let duplicates = Family::default();
+        let refused = Family::default();
+        let finished = Family::default();
+        let requests = Family::default();
+        let (queue_depth, pending_instances) = (Gauge::default(), Gauge::default());
+        registry.register("events_accepted", "Events made durable", accepted.clone());
+        registry.register("events_duplicate", "Repetitions that were recognised", duplicates.clone());
+        registry.register("events_refused", "Events that were not taken", refused.clone());
+        registry.register("executions_finished", "Executions that ended", finished.clone());
+        registry.register("http_requests", "Requests that were answered", requests.clone());
+        registry.register("queue_depth", "Executions that have not ended", queue_depth.clone());
+        registry.register("instances_pending", "Events that wait to be matched", pending_instances.clone());
+        let registry = Arc::new(registry);
+        Self { registry, accepted, duplicates, refused, finished, requests, queue_depth, pending_instances }
+    }
+}
+
+impl Metrics {
+    /// A door gave a receipt.
+    pub fn event_accepted(&self, door: &'static str, receipt: Receipt) {
+        let family = match receipt {
+            Receipt::New(_) => &self.accepted,
+            Receipt::Duplicate(_) => &self.duplicates,
+        };
+        family.get_or_create(&ByDoor { door }).inc();
+    }
+
+    /// A door refused an event with this HTTP status.
+    pub fn event_refused(&self, door: &'static str, status: u16) {
+        self.refused.get_or_create(&Refused { door, status }).inc();
+    }
+
+    /// An execution ended.
+    pub fn execution_finished(&self, status: ExecutionStatus) {
+        self.finished.get_or_create(&ByStatus { status: status.as_str() }).inc();
+    }
+
+    /// A request was answered; `route` is the pattern it met, so that there are not more of them than routes.
+    pub fn request_answered(&self, method: &str, route: &str, status: u16) {
+        let answered = Answered { method: method.to_owned(), route: route.to_owned(), status };
+        self.requests.get_or_create(&answered).inc();
+    }
+
+    /// What waits just now.
+    pub fn waiting(&self, executions: i64, instances: i64) {
+        self.queue_depth.set(executions);
+        self.pending_instances.set(instances);
+    }
+
+    /// All of it in the text format of `OpenMetrics`.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::refs::InstanceId;
+
+    #[test]
+    fn what_is_counted_is_shown() {
+        let metrics = Metrics::default();
+        let id = InstanceId::from_bytes([1; 12]);
+        metrics.event_accepted("webhook", Receipt::New(id));
+        metrics.event_accepted("webhook", Receipt::Duplicate(id));
+        metrics.event_refused("webhook", 413);
+        metrics.execution_finished(ExecutionStatus::Failed);
+        metrics.request_answered("GET", "/v1/rules", 200);
+        metrics.waiting(3, 4);
+        let text = metrics.render().unwrap();
+        for line in [
+            r#"petrel_events_accepted_total{door="webhook"} 1"#,
+            r#"petrel_events_duplicate_total{door="webhook"} 1"#,
+            r#"petrel_events_refused_total{door="webhook",status="413"} 1"#,
+            r#"petrel_executions_finished_total{status="failed"} 1"#,
+            r#"petrel_http_requests_total{method="GET",route="/v1/rules",status="200"} 1"#,
+            "petrel_queue_depth 3",
+            "petrel_instances_pending 4",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

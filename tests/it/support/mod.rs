@@ -1,0 +1,49 @@
+//! What the stories share: a site on disk, an engine in this process, waiting for a condition.
+
+pub mod site;
+//! What several tests with real processes need.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use petrel::clock::{Clock, SystemClock, sleep};
+
+/// Slow machines need long; who is right does not wait for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Looks until there is something to see.
+pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let clock = SystemClock::new();
+    while clock.monotonic() < PATIENCE {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        sleep(&clock, LOOK_EVERY).await;
+    }
+    panic!("did not happen within {PATIENCE:?}: {what}");
+}
+
+/// The processes whose command line has a word with `text` in it, without those that only wait to be picked up.
+pub(crate) fn processes_with(text: &Path) -> Vec<String> {
+    let text = text.to_str().unwrap();
+    let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let with_text = processes.filter(|process| {
+        let line = fs::read(process.join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(text)
+    });
+    with_text.map(|process| process.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+/// Fields of `/proc/<pid>/stat` behind the name: state, parent, group, session.
+pub(crate) fn stat(pid: i32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(") ")?;
+    Some(fields.split(' ').map(str::to_owned).collect())
+}
+
+/// Not there, or only not yet picked up by its parent.
+pub(crate) fn is_dead(pid: i32) -> bool {
+    stat(pid).is_none_or(|fields| fields[0] == "Z")
+}
