@@ -31,6 +31,7 @@ mod stream;
 mod triggers;
 pub mod asg;
 pub mod first_start;
+pub mod governor;
 pub mod server;
 pub mod upkeep;
 pub mod webhooks;

@@ -64,7 +64,7 @@ async fn every_decision_is_explained_and_equal_ones_are_counted() {
     }
     let explained = desk.governor.explain(&web(), 10).await.unwrap();
     assert_eq!((explained.len(), explained[0].times), (before.len(), before[0].times + 3));
-    assert_eq!(explained[0].sentence, "holding: 1 node in service of at most 20; nothing is wrong and min_nodes is 1");
+    assert_eq!(explained[0].sentence, "holding: 1 node in service of at most 20; nothing to take away: min_nodes is 1");
     assert_eq!(explained[0].decision["row"], "at_min");
     assert_eq!(desk.group().await.last_decision.unwrap(), explained[0]);
 }
