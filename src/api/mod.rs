@@ -32,7 +32,6 @@ mod triggers;
 pub mod asg;
 pub mod listeners;
 pub mod first_start;
-pub mod governor;
 pub mod server;
 pub mod upkeep;
 pub mod webhooks;
