@@ -9,12 +9,12 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Err(code) => code,
         Ok(Command::Guard) => runners::guard::guard_main(),
-        Ok(Command::Detach(words)) => runners::detached::detach_main(words),
-        Ok(Command::Node(words)) => local::node::node_main(words),
+        Ok(Command::Detach(words)) => runners::detached::detach_main(words.into_iter()),
+        Ok(Command::Node(words)) => local::node::node_main(words.into_iter()),
         Ok(Command::Client(command, globals)) => cli::client::run(&command, &globals),
         Ok(Command::Serve(options)) => daemon::serve_main(&options),
         Ok(Command::Validate(options)) => daemon::validate_main(&options),
         Ok(Command::Restore(options)) => daemon::restore_main(&options),
-        Ok(Command::Demo(options)) => daemon::demo_main(&options),
+        Ok(Command::Demo(_)) => ExitCode::FAILURE,
     }
 }

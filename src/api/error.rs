@@ -31,6 +31,12 @@ impl ApiError {
         Self { status, fault: fault.into(), retry_after: None }
     }
 
+    /// The status that a pack's script chose; what is no refusal becomes 400.
+    pub fn of_status(status: u16, fault: impl Into<String>) -> Self {
+        let chosen = StatusCode::from_u16(status).ok().filter(StatusCode::is_client_error);
+        Self::new(chosen.unwrap_or(StatusCode::BAD_REQUEST), fault)
+    }
+
     /// 400: the request makes no sense.
     pub fn bad_request(fault: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, fault)

@@ -30,6 +30,7 @@ mod status;
 mod stream;
 mod triggers;
 pub mod asg;
+pub mod listeners;
 pub mod first_start;
 pub mod server;
 pub mod upkeep;

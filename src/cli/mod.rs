@@ -36,12 +36,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, E
 
 /// What the daemon starts of its own binary. It is no command for people, and a guard has to start fast.
 fn internal(arguments: &[OsString]) -> Option<Command> {
+    let rest = || arguments.iter().skip(2).cloned().collect();
     match arguments.get(1)?.to_str()? {
         "guard" => Some(Command::Guard),
-        "node" => {
-            let rest = arguments.iter().skip(2);
-            Some(Command::Node(rest.map(|word| word.to_string_lossy().into_owned()).collect()))
-        }
+        "detach" => Some(Command::Detach(rest())),
+        "node" => Some(Command::Node(rest())),
         _ => None,
     }
 }

@@ -33,6 +33,24 @@ pub(super) enum Paint {
     Colours,
 }
 
+/// Says why a command could not be carried out, the whole chain, and gives back the code to end with.
+pub fn complain(problem: &anyhow::Error) -> std::process::ExitCode {
+    line(&mut io::stderr(), &format!("petrel: {problem:#}"));
+    std::process::ExitCode::from(crate::cli::failure::FAILED)
+}
+
+/// Says one line to the person who asked.
+pub fn say(text: &str) {
+    line(&mut io::stdout(), text);
+}
+
+/// A reader that went away wants nothing any more.
+fn line(to: &mut dyn Write, text: &str) {
+    if let Err(problem) = writeln!(to, "{text}") {
+        tracing::debug!(%problem, "nobody reads what is printed");
+    }
+}
+
 impl Output {
     /// Standard output and standard error of this process; colours only on a terminal.
     pub fn of_this_process(format: Format) -> Self {

@@ -154,7 +154,7 @@ fn the_parts_of_a_command_land_where_they_belong() {
 fn what_the_daemon_starts_of_itself_is_not_for_people() {
     let words = |line: &str| line.split_whitespace().map(OsString::from).collect::<Vec<_>>();
     assert_eq!(parse(words("petrel guard 1 2")), Ok(Command::Guard));
-    let knobs = vec!["--name".to_owned(), "web-001".to_owned()];
+    let knobs = words("--name web-001");
     assert_eq!(parse(words("petrel node --name web-001")), Ok(Command::Node(knobs)));
     let help = Arguments::command().render_long_help().to_string();
     assert!(!help.contains("guard") && !help.contains("  node "), "{help}");

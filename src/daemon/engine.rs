@@ -1,7 +1,8 @@
 //! The composition root: opens the store, builds the parts in the order of the journey, introduces them to each other,
 //! hands their loops to the supervisor. No logic.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::governor::actions::actions as governor_actions;
 use crate::governor::service::{Governor, Parts};
 use crate::housekeeping::Housekeeping;
 use crate::intake::Intake;
+use crate::local::nodes::LocalNodes;
+use crate::local;
 use crate::model::pack::Catalogue;
 use crate::packs::check::Runners;
 use crate::packs::layout::ContentRoots;
@@ -27,7 +30,7 @@ use crate::requests::{Cancels, EndHook, Requests};
 use crate::rules::engine as rules;
 use crate::runners::native::Native;
 use crate::runners::process::GuardDir;
-use crate::runners::{self, Registry};
+use crate::runners::{self, Registry, Runner};
 use crate::secrets::Keyring;
 use crate::sensors::hooks::Hooks;
 use crate::sensors::timer_loop::TimerLoop;
@@ -272,8 +275,19 @@ fn build_runners(
     for (name, action) in governor_actions(governor) {
         native.add(name, action);
     }
+    let nodes = Arc::new(LocalNodes::new(&config.data_dir, &home.program, Arc::clone(&world.world.clock))?);
+    local::actions::add_actions(&mut native, &nodes, &world.world.clock);
     let parked = Arc::new(Parked::new(config.workers.max_parked));
     let workflows = workflow_runner(config, store, datastore, &parked, world);
+    let mut registry = plain_runners(guards);
+    registry.add(Arc::new(native));
+    registry.add(Arc::new(workflows));
+    let end_hook: Arc<dyn EndHook> = Arc::<Governor>::clone(governor);
+    Ok(Built { registry, neighbours: Neighbours { end_hook, parents: parked } })
+}
+
+/// The runners that need nothing of the engine.
+fn plain_runners(guards: Arc<GuardDir>) -> Registry {
     let mut registry = Registry::default();
     registry.add(Arc::new(runners::shell::ShellCommand::new(Arc::clone(&guards))));
     registry.add(Arc::new(runners::shell_script::ShellScript::new(guards)));
@@ -281,10 +295,16 @@ fn build_runners(
     registry.add(Arc::new(runners::noop::Noop));
     registry.add(Arc::new(runners::inquirer::Inquirer));
     registry.add(Arc::new(runners::rhai::RhaiScript::new()));
-    registry.add(Arc::new(native));
-    registry.add(Arc::new(workflows));
-    let end_hook: Arc<dyn EndHook> = Arc::<Governor>::clone(governor);
-    Ok(Built { registry, neighbours: Neighbours { end_hook, parents: parked } })
+    registry
+}
+
+/// The parameters of every runner there is, for checking content without an engine.
+pub fn runner_parameters(data_dir: &Path) -> anyhow::Result<Runners> {
+    let guards = Arc::new(GuardDir::new(data_dir.join("guards"), "petrel")?);
+    let mut runners = parameters_of(&plain_runners(guards));
+    runners.insert("native".to_owned(), Native::default().parameters());
+    runners.insert(dispatch::WORKFLOW_RUNNER.to_owned(), BTreeMap::new());
+    Ok(runners)
 }
 
 fn workflow_runner(

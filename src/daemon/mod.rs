@@ -1,5 +1,12 @@
-//! `petrel serve`: opens the doors, says where, waits for the end, and closes in order.
+//! `petrel serve`: takes its folder, opens everything, says where it listens, waits for the end, and closes in order.
 
 pub mod engine;
+mod asg;
+mod doors;
+mod lock;
+mod serve;
+mod generation;
+mod upkeep;
 
 pub use engine::{Engine, Home, World};
+pub use serve::{restore_main, serve_main, validate_main};

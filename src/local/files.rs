@@ -107,6 +107,11 @@ impl NodeFiles {
         self.folder.join(format!("{}.{kind}", self.name))
     }
 
+    /// Where new content is written before it takes the place of the old.
+    fn unfinished(&self, kind: &str) -> PathBuf {
+        self.folder.join(format!(".{}.{kind}", self.name))
+    }
+
     /// What the node complains about.
     pub(super) fn log_path(&self) -> PathBuf {
         self.path("log")
@@ -185,7 +190,7 @@ impl NodeFiles {
 
     /// A reader finds the old content or the new one, never a part.
     fn replace(&self, kind: &str, content: &impl Serialize) -> io::Result<()> {
-        let unfinished = self.folder.join(format!(".{}.{kind}", self.name));
+        let unfinished = self.unfinished(kind);
         fs::write(&unfinished, serde_json::to_vec(content)?)?;
         fs::rename(unfinished, self.path(kind))
     }
@@ -202,8 +207,10 @@ impl NodeFiles {
 
     /// Removes what is left of a node that nobody wants. The lock goes last: until then it keeps others away.
     pub(super) fn clear(&self, held: Held) -> io::Result<()> {
-        for kind in ["run", "log", "lock"] {
-            if_there(fs::remove_file(self.path(kind)))?;
+        let left =
+            [self.unfinished("json"), self.unfinished("run"), self.path("run"), self.path("log"), self.path("lock")];
+        for path in left {
+            if_there(fs::remove_file(path))?;
         }
         drop(held);
         Ok(())

@@ -138,31 +138,39 @@ impl LocalNodes {
 
     /// Makes sure that this node is registered and its process lives; says where. The first knobs of a tag hold.
     pub async fn create(&self, wanted: &Registration) -> Result<Running, NodeError> {
-        let (name, files) = (&wanted.name, self.files(&wanted.group, &wanted.name));
-        let host = |source| NodeError::Host { name: name.clone(), source };
+        let files = self.files(&wanted.group, &wanted.name);
         let mut started = false;
         let work = async {
             loop {
-                match files.take_or_make().map_err(host)? {
-                    Take::Taken(held) if started => return Err(self.why_it_ended(&files, held, name)),
-                    Take::Taken(held) => {
-                        register(&files, &held, wanted)?;
-                        self.start(&files, held, wanted).await.map_err(host)?;
-                        started = true;
-                    }
-                    Take::HeldByAnother | Take::Absent => {
-                        if let Some(running) = living(&files, wanted)? {
-                            return Ok(running);
-                        }
-                    }
+                if let Some(running) = self.bring_up(&files, wanted, &mut started).await? {
+                    return Ok(running);
                 }
                 clock::sleep(&*self.clock, LOOK_EVERY).await;
             }
         };
-        self.within(START_LIMIT, name, "start", work).await
+        self.within(START_LIMIT, &wanted.name, "start", work).await
     }
 
-    /// The process may have died with the creator's lock in its hands; from here on the lock is the node's.
+    /// Does what can be done now. A process that was `started` by this call and has ended again is not started twice.
+    async fn bring_up(
+        &self,
+        files: &NodeFiles,
+        wanted: &Registration,
+        started: &mut bool,
+    ) -> Result<Option<Running>, NodeError> {
+        match files.take_or_make().map_err(host(&wanted.name))? {
+            Take::Taken(held) if *started => Err(why_it_ended(files, held, &wanted.name)),
+            Take::Taken(held) => {
+                register(files, &held, wanted)?;
+                self.start(files, held, wanted).await.map_err(host(&wanted.name))?;
+                *started = true;
+                Ok(None)
+            }
+            Take::HeldByAnother | Take::Absent => living(files, wanted),
+        }
+    }
+
+    /// Starts the process and hands the lock to it, without a moment in which nobody holds it.
     async fn start(&self, files: &NodeFiles, held: Held, wanted: &Registration) -> io::Result<()> {
         files.forget_running(&held)?;
         let log = files.make_log(&held)?;
@@ -171,18 +179,6 @@ impl LocalNodes {
         let pid = spawn_detached(&self.program, &args, held.pass_on(), log).await?;
         tracing::info!(group = %wanted.group, node = %wanted.name, pid = pid.as_raw_pid(), "started a local node");
         Ok(())
-    }
-
-    /// For one that was started a moment ago and does not hold its lock any more.
-    fn why_it_ended(&self, files: &NodeFiles, held: Held, name: &NodeName) -> NodeError {
-        match files.registration() {
-            Ok(Some(_)) => NodeError::Dead { name: name.clone(), log: files.log_path() },
-            Ok(None) => match files.clear(held) {
-                Ok(()) => NodeError::Deleted { name: name.clone() },
-                Err(source) => NodeError::Host { name: name.clone(), source },
-            },
-            Err(source) => NodeError::Host { name: name.clone(), source },
-        }
     }
 
     /// Makes sure that there is no such node: asks it to finish its requests within `drain`, then kills it. With a
@@ -195,12 +191,9 @@ impl LocalNodes {
         drain: Duration,
     ) -> Result<bool, NodeError> {
         let files = self.files(group, name);
-        let work = self.end(&files, tag, drain);
         let limit = drain.saturating_add(KILL_LIMIT);
-        self.within(limit, name, "end", async {
-            work.await.map_err(|source| NodeError::Host { name: name.clone(), source })
-        })
-        .await
+        let work = async { self.end(&files, tag, drain).await.map_err(host(name)) };
+        self.within(limit, name, "end", work).await
     }
 
     async fn end(&self, files: &NodeFiles, tag: Option<&str>, drain: Duration) -> io::Result<bool> {
@@ -264,8 +257,7 @@ impl LocalNodes {
         let unknown = || NodeError::Unknown { group: group.clone(), name: name.clone() };
         let status = self.status(group, name)?.ok_or_else(unknown)?;
         let Some(running) = status.running.filter(|_| status.state.is_alive()) else { return Ok(false) };
-        let killed = running.process.signal(Signal::KILL);
-        killed.map(|()| true).map_err(|source| NodeError::Host { name: name.clone(), source })
+        running.process.signal(Signal::KILL).map(|()| true).map_err(host(name))
     }
 
     /// All nodes, those that are wanted and those that still have a process, by group and name.
@@ -288,8 +280,7 @@ impl LocalNodes {
 
     /// One node, if it is wanted or has a process.
     pub fn status(&self, group: &GroupName, name: &NodeName) -> Result<Option<NodeStatus>, NodeError> {
-        let found = read_status(&self.files(group, name), group, name);
-        found.map_err(|source| NodeError::Host { name: name.clone(), source })
+        read_status(&self.files(group, name), group, name).map_err(host(name))
     }
 
     fn files(&self, group: &GroupName, name: &NodeName) -> NodeFiles {
@@ -319,6 +310,21 @@ pub enum ListError {
     Node(#[from] NodeError),
 }
 
+/// The host's error, with the node's name.
+fn host(name: &NodeName) -> impl FnOnce(io::Error) -> NodeError {
+    |source| NodeError::Host { name: name.clone(), source }
+}
+
+/// For a process that was started a moment ago and does not hold its lock any more.
+fn why_it_ended(files: &NodeFiles, held: Held, name: &NodeName) -> NodeError {
+    let ended = match files.registration() {
+        Ok(Some(_)) => Ok(NodeError::Dead { name: name.clone(), log: files.log_path() }),
+        Ok(None) => files.clear(held).map(|()| NodeError::Deleted { name: name.clone() }),
+        Err(error) => Err(error),
+    };
+    ended.unwrap_or_else(host(name))
+}
+
 /// Under the lock: what is registered now is what will be.
 fn register(files: &NodeFiles, held: &Held, wanted: &Registration) -> Result<(), NodeError> {
     let written = match files.registration() {
@@ -326,16 +332,15 @@ fn register(files: &NodeFiles, held: &Held, wanted: &Registration) -> Result<(),
         Ok(None) => files.write_registration(held, wanted),
         Err(error) => Err(error),
     };
-    written.map_err(|source| NodeError::Host { name: wanted.name.clone(), source })
+    written.map_err(host(&wanted.name))
 }
 
 /// The wanted node's process. `None` while it is being started, or an earlier node of this name is still leaving.
 fn living(files: &NodeFiles, wanted: &Registration) -> Result<Option<Running>, NodeError> {
-    let host = |source| NodeError::Host { name: wanted.name.clone(), source };
-    let Some(existing) = files.registration().map_err(host)? else { return Ok(None) };
+    let Some(existing) = files.registration().map_err(host(&wanted.name))? else { return Ok(None) };
     same_tag(&existing, wanted)?;
-    let Some(running) = files.running().map_err(host)? else { return Ok(None) };
-    let alive = running.process.is_alive().map_err(host)?;
+    let Some(running) = files.running().map_err(host(&wanted.name))? else { return Ok(None) };
+    let alive = running.process.is_alive().map_err(host(&wanted.name))?;
     Ok(alive.then_some(running))
 }
 

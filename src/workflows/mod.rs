@@ -49,6 +49,7 @@ mod key_steps;
 pub mod parked;
 mod rolling_back;
 pub mod runner;
+pub mod dry;
 pub mod state;
 mod turn;
 

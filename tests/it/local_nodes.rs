@@ -154,8 +154,8 @@ async fn a_node_survives_its_creators_kill_9_and_is_found_again() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(creator.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let pid = lines.filter_map(|line| line.split_once("created ")?.1.parse::<i32>().ok()).next().unwrap();
+    let mut lines = BufReader::new(creator.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let pid = lines.find_map(|line| line.split_once("created ")?.1.parse::<i32>().ok()).unwrap();
     creator.kill().unwrap();
     creator.wait().unwrap();
 

@@ -4,5 +4,6 @@
 mod architecture;
 mod local_nodes;
 mod runners;
+mod scaling;
 mod support;
 mod workflows;

@@ -6,6 +6,7 @@ pub mod content;
 pub mod execution;
 pub mod serve;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -150,8 +151,10 @@ pub enum Command {
     Restore(RestoreOptions),
     /// Watch over a child process of the daemon.
     Guard,
+    /// Start a program that outlives the daemon.
+    Detach(Vec<OsString>),
     /// Be a node of the `local` provider; these are its knobs.
-    Node(Vec<String>),
+    Node(Vec<OsString>),
     /// Ask a daemon.
     Client(Box<ClientCommand>, Globals),
 }

@@ -1,0 +1,125 @@
+//! Binds the ports before anything is said to be ready, and puts the routers on them.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+
+use super::asg::GovernorDoor;
+use super::engine::Engine;
+use super::upkeep::Upkeep;
+use crate::api::listeners::{self, Listener};
+use crate::api::{self, Doors, Gate, Stores, server};
+use crate::auth::WebhookAuth;
+use crate::config::{Config, Endpoints};
+use crate::dispatch;
+use crate::metrics::Metrics;
+use crate::sensors::body::BodyLimits;
+use crate::sensors::hooks::Hooks;
+use crate::supervise::{Backoff, OnEnd};
+
+/// Ports that are bound; requests wait in them until [`Bound::open`].
+#[derive(Debug)]
+pub(super) struct Bound {
+    api: TcpListener,
+    listeners: BTreeMap<String, (TcpListener, WebhookAuth)>,
+    /// What was bound.
+    pub(super) endpoints: Endpoints,
+}
+
+/// Takes all ports, or says which one cannot be had and what to do.
+pub(super) fn bind(config: &Config, engine: &Engine) -> anyhow::Result<Bound> {
+    let api = server::bind(config.listen, "--listen ADDRESS:PORT")?;
+    let api_url = url_of(&api)?;
+    let mut bound = Bound { api, listeners: BTreeMap::new(), endpoints: Endpoints { api: api_url, listeners: BTreeMap::new() } };
+    let catalogue = engine.catalogue.borrow().clone();
+    for (name, default_port) in Hooks::listeners(&catalogue) {
+        let configured = config.listeners.get(&name);
+        if configured.is_some_and(|listener| !listener.enabled) {
+            continue;
+        }
+        // A daemon that took a free port itself is one of several: its listeners take free ports too.
+        let port = if config.listen.port() == 0 { 0 } else { default_port };
+        let default = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let address = configured.and_then(|listener| listener.address).unwrap_or(default);
+        let option = format!("listeners.{name}.address in petrel.toml, or PETREL__LISTENERS__{}__ADDRESS", name.to_uppercase());
+        let listener = server::bind(address, &option).with_context(|| format!("opening the listener `{name}`"))?;
+        let auth = configured.and_then(|listener| listener.auth.clone()).unwrap_or(WebhookAuth::ApiKey);
+        bound.endpoints.listeners.insert(name.clone(), url_of(&listener)?);
+        bound.listeners.insert(name, (listener, auth));
+    }
+    Ok(bound)
+}
+
+fn url_of(listener: &TcpListener) -> anyhow::Result<String> {
+    Ok(format!("http://{}", listener.local_addr()?))
+}
+
+impl Bound {
+    /// Starts to answer.
+    pub(super) fn open(self, config: &Config, engine: &Engine, metrics: &Metrics) {
+        let doors = doors(config, engine, metrics);
+        let senders = api::senders(&doors);
+        let hooks = Arc::new(engine.hooks());
+        let supervisor = &engine.world.supervisor;
+        serve(engine, "api", self.api, api::router(&doors));
+        for (name, (socket, auth)) in self.listeners {
+            let listener = Listener {
+                name: Some(name.clone()),
+                auth,
+                senders: senders.clone(),
+                hooks: Arc::clone(&hooks),
+                limits: BodyLimits { max_depth: config.limits.json_depth },
+                body_bytes: config.limits.body_bytes,
+                metrics: metrics.clone(),
+            };
+            serve(engine, &format!("listener {name}"), socket, listeners::router(listener));
+        }
+        tracing::debug!(tasks = supervisor.status().len(), "the doors are open");
+    }
+}
+
+fn serve(engine: &Engine, name: &str, socket: TcpListener, router: Router) {
+    let clock = Arc::clone(&engine.world.clock);
+    engine.world.supervisor.spawn(name, OnEnd::Restart(Backoff::default()), move |stop| {
+        let (socket, router, clock) = (socket.try_clone(), router.clone(), Arc::clone(&clock));
+        async move { server::serve(socket?, router, clock, stop).await }
+    });
+}
+
+fn doors(config: &Config, engine: &Engine, metrics: &Metrics) -> Doors {
+    let store = &engine.store;
+    let super::World { clock, ids, bus, supervisor } = engine.world.clone();
+    let upkeep = Arc::new(Upkeep::new(engine));
+    Doors {
+        stores: Stores {
+            events: store.events(),
+            executions: store.executions(),
+            obligations: store.obligations(),
+            journals: store.journals(),
+            outputs: store.outputs(),
+            contents: store.contents(),
+            announcements: store.announcements(),
+        },
+        datastore: engine.datastore.clone(),
+        gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor.clone()),
+        dispatcher: Arc::clone(&engine.dispatcher),
+        intake: engine.intake.clone(),
+        catalogue: engine.catalogue.clone(),
+        world: dispatch::World { clock, ids, bus, supervisor },
+        limits: config.limits.clone(),
+        webhooks: Arc::new(config.webhooks.clone()),
+        metrics: metrics.clone(),
+        governor: Arc::new(GovernorDoor::new(Arc::clone(&engine.governor))),
+        workflows: Arc::<Upkeep>::clone(&upkeep),
+        backup: upkeep,
+    }
+}
+
+/// Where the endpoints are written for clients.
+pub(super) fn endpoints_file(config: &Config) -> PathBuf {
+    config.data_dir.join("endpoints.json")
+}

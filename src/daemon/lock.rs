@@ -1,0 +1,31 @@
+//! One daemon per data folder: a lock that the system lets go of when its holder dies, however it dies.
+
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+
+use anyhow::Context;
+use rustix::fs::{FlockOperation, flock};
+
+/// Held as long as the daemon lives.
+#[derive(Debug)]
+pub(super) struct DataDirLock {
+    _file: File,
+}
+
+/// Makes the data folder if need be, readable by its owner only, and takes it.
+pub(super) fn take(data_dir: &Path) -> anyhow::Result<DataDirLock> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+    made.with_context(|| format!("making the data folder {}", data_dir.display()))?;
+    let path = data_dir.join("daemon.lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("opening {}", path.display()))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(DataDirLock { _file: file }),
+        Err(rustix::io::Errno::WOULDBLOCK) => anyhow::bail!(
+            "another daemon works on {}; stop it, or choose another folder with --data-dir",
+            data_dir.display()
+        ),
+        Err(problem) => Err(problem).with_context(|| format!("locking {}", path.display())),
+    }
+}
