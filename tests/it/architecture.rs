@@ -223,11 +223,10 @@ fn users_of(words: &[&str], owners: &[&str]) -> Vec<String> {
 fn imports(text: &str) -> BTreeSet<String> {
     let code = without_comments(text);
     let mut found = BTreeSet::new();
-    for (at, prefix) in code.match_indices("crate::") {
-        let rest = &code[at + prefix.len()..];
+    for rest in code.split("crate::").skip(1) {
         match rest.strip_prefix('{').and_then(|group| group.split_once('}')) {
             Some((group, _)) => found.extend(group.split(',').map(first_word)),
-            None => drop(found.insert(first_word(rest))),
+            None => found.extend([first_word(rest)]),
         }
     }
     let modules = modules();
@@ -273,16 +272,18 @@ fn words(text: &str) -> BTreeSet<String> {
 /// All sources without their tests.
 fn production() -> BTreeMap<String, String> {
     let files = sources().into_iter().filter(|(file, _)| !is_test(file));
-    files.map(|(file, text)| (file, before_tests(&text).to_owned())).collect()
+    files.map(|(file, text)| (file, before_tests(&text))).collect()
 }
 
-fn before_tests(text: &str) -> &str {
-    let mut marks = text.match_indices("#[cfg(test)]");
-    let tests = marks.find(|(at, mark)| {
-        let rest = &text[at + mark.len()..];
-        is_module_of_tests(rest) && !rest.lines().take(4).any(|line| line.trim_end().ends_with("tests;"))
-    });
-    tests.map_or(text, |(at, _)| &text[..at])
+fn before_tests(text: &str) -> String {
+    let mut parts = text.split("#[cfg(test)]");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.take_while(|part| !begins_with_tests(part)).fold(first, |kept, part| kept + part)
+}
+
+/// Tests that stand in this very file, and so end it.
+fn begins_with_tests(marked: &str) -> bool {
+    is_module_of_tests(marked) && !marked.lines().take(4).any(|line| line.trim_end().ends_with("tests;"))
 }
 
 /// Every Rust file below `src/` by its path from there.
