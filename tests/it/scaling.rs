@@ -26,7 +26,7 @@ fn site(broken_node: &str) -> Site {
         format!(
             "name: {verb}\nrunner_type: local-shell-cmd\nenabled: true\non_lost: retry\nparameters:\n  \
              group: {{type: string}}\n  name: {{type: string}}\n  tag: {{type: string}}\n  address: {{type: string}}\n  \
-             timeout: {{type: integer, default: 30}}\n  cmd:\n    immutable: true\n    default: \
+             within: {{type: string}}\n  cmd:\n    immutable: true\n    default: \
              'echo {verb} {{{{ name }}}} >> {folder}/calls; {command}'\n"
         )
     };
