@@ -27,8 +27,8 @@ use crate::model::refs::{ActionRef, ExecutionId, Id};
 use crate::model::time::Timestamp;
 use crate::requests::{EndHook, Parents};
 use crate::runners::{Outcome, Registry, Stop};
-use crate::store::rows::{ExecutionRow, Lease};
-use crate::store::{Events, Executions, Journals, Obligations, Outputs, StoreResult};
+use crate::store::rows::{Claim, ExecutionRow, Lease};
+use crate::store::{Events, Executions, Journals, Obligations, Outputs, StoreError, StoreResult};
 use crate::supervise::Supervisor;
 
 use parameters::CompiledAction;
@@ -101,6 +101,7 @@ pub struct Dispatcher {
 
 /// A run in this process.
 struct Running {
+    fence: i64,
     stop: Stop,
     why: StopCause,
 }
@@ -235,10 +236,22 @@ impl Dispatcher {
             let caught = AssertUnwindSafe(me.attempt(&row)).catch_unwind().await;
             drop(permit);
             match caught {
-                Ok(result) => Ok(result?),
+                Ok(Err(problem)) => me.give_back(&row, problem).await,
+                Ok(Ok(())) => Ok(()),
                 Err(_) => Ok(me.finish(&row, Outcome::error("its runner panicked; see the log")).await?),
             }
         });
+    }
+
+    /// An attempt that ended without an end holds a lease that this process would go on extending: what had not begun
+    /// is given back.
+    async fn give_back(&self, row: &ExecutionRow, problem: StoreError) -> anyhow::Result<()> {
+        tracing::warn!(execution = %row.id, %problem, "an attempt could not go on; it is tried again");
+        let now = self.world.clock.now();
+        while let Err(StoreError::Unavailable(_)) = self.stores.executions.execution_release(row.claim(), now).await {
+            clock::sleep(&*self.world.clock, Duration::from_secs(1)).await;
+        }
+        Ok(())
     }
 
     /// Extends this process's leases and stops what was canceled elsewhere, until the token is cancelled.
@@ -262,6 +275,12 @@ impl Dispatcher {
             }
         }
         Ok(())
+    }
+
+    /// Is this very attempt at work in this process?
+    fn is_running(&self, claim: Claim) -> bool {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.get(&claim.execution).is_some_and(|run| run.fence == claim.fence)
     }
 
     /// How many executions run in this process just now.
