@@ -163,19 +163,11 @@ fn refuse_if_from_file(rule: &Rule) -> ApiResult<()> {
     Err(ApiError::conflict(fault))
 }
 
-async fn enable(
-    State(door): State<Door>,
-    caller: Authenticated,
-    Path(named): Path<String>,
-) -> ApiResult<Json<Value>> {
+async fn enable(State(door): State<Door>, caller: Authenticated, Path(named): Path<String>) -> ApiResult<Json<Value>> {
     door.switch(&caller, &*door.named(&named)?, true).await
 }
 
-async fn disable(
-    State(door): State<Door>,
-    caller: Authenticated,
-    Path(named): Path<String>,
-) -> ApiResult<Json<Value>> {
+async fn disable(State(door): State<Door>, caller: Authenticated, Path(named): Path<String>) -> ApiResult<Json<Value>> {
     door.switch(&caller, &*door.named(&named)?, false).await
 }
 
@@ -288,12 +280,10 @@ impl Door {
         match verdict {
             Verdict::Failed(reason) => answer["failed"] = json!(reason),
             Verdict::NotMatched { first } => answer["first_unmet"] = json!(first),
-            Verdict::Matched { .. } => {
-                match rule.render_parameters(&json!({ "trigger": payload }), kv.as_ref()) {
-                    Ok(parameters) => answer["parameters"] = Value::Object(parameters),
-                    Err(reason) => answer["failed"] = json!(reason),
-                }
-            }
+            Verdict::Matched { .. } => match rule.render_parameters(&json!({ "trigger": payload }), kv.as_ref()) {
+                Ok(parameters) => answer["parameters"] = Value::Object(parameters),
+                Err(reason) => answer["failed"] = json!(reason),
+            },
         }
         Redactor::new(view.opened()).redact_value(&answer)
     }

@@ -76,7 +76,8 @@ impl Wanted {
         let of_action = self.actions.is_empty() || self.actions.contains(&row.action);
         let parent = row.parent.as_ref().map(|(parent, _)| parent);
         let family = [Some(&row.id), Some(&row.root), parent];
-        let of_family = self.executions.is_empty() || family.into_iter().flatten().any(|id| self.executions.contains(id));
+        let of_family =
+            self.executions.is_empty() || family.into_iter().flatten().any(|id| self.executions.contains(id));
         of_action && of_family
     }
 
