@@ -132,7 +132,9 @@ async fn inject(State(door): State<Door>, request: Request) -> Response {
 fn answer(door: &Door, taken: ApiResult<(Value, Vec<Receipt>)>) -> Response {
     match taken {
         Ok((body, receipts)) => {
-            receipts.iter().for_each(|receipt| door.metrics.event_accepted("webhook", *receipt));
+            for receipt in &receipts {
+                door.metrics.event_accepted("webhook", *receipt);
+            }
             let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
             let first = receipts.first().map(|receipt| receipt.instance().to_string());
             if let Some(id) = first.and_then(|id| HeaderValue::from_str(&id).ok()) {
@@ -163,7 +165,7 @@ impl Door {
         for trigger in triggers {
             let dedupe_key = delivery_id(&delivery.headers).map(|id| format!("{trigger} {id}"));
             let trace_tag = trace_tag(&delivery.headers);
-            let seen = Seen { trigger, dedupe_key, trace_tag, ..Seen::of_type(trigger_type.clone(), payload.clone()) };
+            let seen = Seen { trigger, trace_tag, dedupe_key, ..Seen::of_type(trigger_type.clone(), payload.clone()) };
             receipts.push(self.accept(seen).await?);
         }
         Ok((body, receipts))
