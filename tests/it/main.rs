@@ -3,5 +3,6 @@
 
 mod local_nodes;
 mod runners;
+mod scaling;
 mod support;
 mod workflows;

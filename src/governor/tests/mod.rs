@@ -5,3 +5,4 @@ mod watched;
 mod rows;
 mod regressions;
 mod invariants;
+mod service;

@@ -1,7 +1,6 @@
-//! What the stories share: a site on disk, an engine in this process, waiting for a condition.
+//! What the stories share: a site on disk, an engine in this process, waiting for a condition, looking at processes.
 
 pub mod site;
-//! What several tests with real processes need.
 
 use std::fs;
 use std::path::Path;

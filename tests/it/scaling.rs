@@ -1,0 +1,168 @@
+//! Scaling end to end: the shipped workflows over a provider whose nodes are files, with the real engine around them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use petrel::bus::Topic;
+use petrel::governor::view::GroupView;
+use petrel::model::decision::{Delays, Request};
+use petrel::model::group::{GroupName, NodeCount};
+use petrel::model::scaling::Origin;
+use petrel::store::rows::Page;
+use serde_json::{Value, json};
+
+use crate::support::site::{PATIENCE, Running, Site};
+
+/// A site with the shipped workflows and a pack `files`: a node is a file, and every call is a line of `calls`.
+fn site(broken_node: &str) -> Site {
+    let workflows = Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows");
+    let mut site = Site::new();
+    for entry in std::fs::read_dir(workflows).unwrap().map(Result::unwrap) {
+        let name = format!("workflows/{}", entry.file_name().into_string().unwrap());
+        site = site.file(&name, &std::fs::read_to_string(entry.path()).unwrap());
+    }
+    let folder = site.path().display().to_string();
+    let shell = |verb: &str, command: &str| {
+        format!(
+            "name: {verb}\nrunner_type: local-shell-cmd\nenabled: true\non_lost: retry\nparameters:\n  \
+             group: {{type: string}}\n  name: {{type: string}}\n  tag: {{type: string}}\n  address: {{type: string}}\n  \
+             timeout: {{type: integer, default: 30}}\n  cmd:\n    immutable: true\n    default: \
+             'echo {verb} {{{{ name }}}} >> {folder}/calls; {command}'\n"
+        )
+    };
+    let ready = "name: wait_ready\nrunner_type: rhai\nparameters:\n  group: {type: string}\n  name: {type: string}\n  \
+                 within: {type: string}\n";
+    site.file("packs/files/pack.yaml", "name: files\nref: files\nversion: 1.0.0\n")
+        .file(
+            "packs/files/actions/create_node.yaml",
+            &shell(
+                "create_node",
+                &format!("touch {folder}/{{{{ name }}}}.node; test \"{{{{ name }}}}\" != \"{broken_node}\""),
+            ),
+        )
+        .file("packs/files/actions/delete_node.yaml", &shell("delete_node", &format!("rm -f {folder}/{{{{ name }}}}.node")))
+        .file("packs/files/actions/add_backend.yaml", &shell("add_backend", "true"))
+        .file("packs/files/actions/drain_backend.yaml", &shell("drain_backend", "true"))
+        .file("packs/files/actions/remove_backend.yaml", &shell("remove_backend", "true"))
+        .file("packs/files/actions/wait_ready.yaml", ready)
+        .file("packs/files/actions/wait_ready.rhai", "#{ address: `${params.name}:80` }")
+        .setting("packs", &format!("{folder}/packs"))
+}
+
+fn web() -> GroupName {
+    "web".parse().unwrap()
+}
+
+fn files(site: &Site) -> Vec<String> {
+    let entries = std::fs::read_dir(site.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut nodes: Vec<String> = entries.filter_map(|name| name.strip_suffix(".node").map(str::to_owned)).collect();
+    nodes.sort();
+    nodes
+}
+
+fn calls(site: &Site, node: &str) -> Vec<String> {
+    let all = std::fs::read_to_string(site.path().join("calls")).unwrap();
+    let of_node = all.lines().filter_map(|line| line.strip_suffix(node));
+    of_node.map(|verb| verb.trim().to_owned()).collect()
+}
+
+async fn create(running: &Running, config: Value) {
+    let new = json!({ "name": "web", "provider": "files", "load_balancer": "files", "config": config });
+    let admission = running.engine.governor.create(serde_json::from_value(new).unwrap(), Origin::Api).await.unwrap();
+    assert!(admission.activity.is_some(), "{}", admission.decision);
+}
+
+async fn ask(running: &Running, request: Request) {
+    let admission = running.engine.governor.admit(&web(), &request).await.unwrap();
+    assert!(admission.activity.is_some(), "{}", admission.decision);
+}
+
+/// The group once nothing is under way in it; `None` if it is no more.
+async fn at_rest(running: &Running) -> Option<GroupView> {
+    let mut news = running.engine.world.bus.listen(Topic::Groups);
+    let look = async {
+        loop {
+            match running.engine.governor.get(&web()).await {
+                Ok(group) if group.activity.is_none() => return Some(group),
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+            tokio::select! {
+                () = news.heard() => {}
+                () = petrel::clock::sleep(&*running.engine.world.clock, Duration::from_millis(100)) => {}
+            }
+        }
+    };
+    let found = petrel::clock::timeout(&*running.engine.world.clock, PATIENCE, look).await;
+    match found {
+        Ok(group) => group,
+        Err(_) => panic!("still under way: {:#?}", running.engine.governor.get(&web()).await),
+    }
+}
+
+fn serving(group: &GroupView) -> Vec<(String, String)> {
+    let nodes = group.nodes.iter().map(|node| (node.name.to_string(), format!("{} {:?}", node.phase, node.address)));
+    nodes.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_is_set_up_expanded_deflated_and_deleted_and_leaves_nothing() {
+    let site = site("none");
+    let running = site.start().await;
+    create(&running, json!({ "min_nodes": 2, "max_nodes": 4, "drain_timeout": "1s" })).await;
+    let group = at_rest(&running).await.unwrap();
+    assert_eq!((group.in_service.get(), files(&site).len()), (2, 2), "{:?}", serving(&group));
+    assert_eq!(group.nodes[0].address.as_deref(), Some("web-001:80"));
+
+    let by = Some(NodeCount::new(2));
+    ask(&running, Request::Expand { by, delays: Delays::Skip, origin: Origin::Api }).await;
+    assert_eq!(at_rest(&running).await.unwrap().in_service.get(), 4);
+    ask(&running, Request::Deflate { by, delays: Delays::Skip, origin: Origin::Api }).await;
+    let group = at_rest(&running).await.unwrap();
+    assert_eq!((group.in_service.get(), group.total.get()), (2, 2));
+    assert_eq!(files(&site), ["web-003", "web-004"]);
+    assert_eq!(
+        calls(&site, "web-001"),
+        ["create_node", "add_backend", "drain_backend", "remove_backend", "delete_node"],
+        "drained before it is taken away"
+    );
+
+    ask(&running, Request::Delete { origin: Origin::Api }).await;
+    assert_eq!(at_rest(&running).await, None);
+    assert_eq!(files(&site), Vec::<String>::new());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_fails_undoes_itself_and_the_others_stay() {
+    let site = site("web-003");
+    let running = site.start().await;
+    create(&running, json!({ "min_nodes": 1, "max_nodes": 5, "expand_by": 3 })).await;
+    at_rest(&running).await.unwrap();
+    ask(&running, Request::Expand { by: None, delays: Delays::Skip, origin: Origin::Api }).await;
+    let group = at_rest(&running).await.unwrap();
+    let phases: Vec<String> = group.nodes.iter().map(|node| format!("{} {}", node.name, node.phase)).collect();
+    assert_eq!(phases, ["web-001 in_service", "web-002 in_service", "web-003 failed", "web-004 in_service"]);
+    assert_eq!(files(&site), ["web-001", "web-002", "web-004"], "what the failed node had was undone");
+    let activities = running.engine.governor.activities(&web(), Page { limit: 1, offset: 0 }).await.unwrap();
+    assert_eq!(activities[0]["status"], "partial");
+
+    ask(&running, Request::Tick).await;
+    assert_eq!(at_rest(&running).await.unwrap().total.get(), 3, "the failed one was proven gone");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expansion_of_which_nothing_works_fails_and_leaves_nothing() {
+    let site = site("web-002");
+    let running = site.start().await;
+    create(&running, json!({ "min_nodes": 1 })).await;
+    at_rest(&running).await.unwrap();
+    ask(&running, Request::AddNode { delays: Delays::Skip, origin: Origin::Api }).await;
+    let group = at_rest(&running).await.unwrap();
+    assert_eq!((group.in_service.get(), group.total.get()), (1, 2), "it counts until it is proven gone");
+    assert_eq!(files(&site), ["web-001"]);
+    let explained = running.engine.governor.explain(&web(), 1).await.unwrap();
+    assert!(explained[0].sentence.starts_with("adding a node"), "{}", explained[0].sentence);
+    running.stop().await;
+}
