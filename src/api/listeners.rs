@@ -79,8 +79,7 @@ impl Listener {
     fn request(&self, method: String, path: String, delivery: &Delivery) -> ApiResult<WebhookRequest> {
         let body: Value = parse(&delivery.headers, &delivery.body, self.limits)?;
         let content_type = delivery.headers.get("content-type").and_then(|value| value.to_str().ok());
-        let query: BTreeMap<String, String> =
-            form_urlencoded::parse(delivery.query.as_bytes()).into_owned().collect();
+        let query: BTreeMap<String, String> = form_urlencoded::parse(delivery.query.as_bytes()).into_owned().collect();
         let headers = safe_headers(&delivery.headers);
         Ok(WebhookRequest { method, path, headers, query, body, content_type: content_type.map(str::to_owned) })
     }

@@ -57,10 +57,7 @@ pub(super) struct Door {
 
 /// Webhooks authenticate by themselves: their routes stand before the gate.
 pub(super) fn router(door: Door) -> Router {
-    Router::new()
-        .route("/webhooks/st2", post(inject))
-        .route("/webhooks/{*url}", post(receive))
-        .with_state(door)
+    Router::new().route("/webhooks/st2", post(inject)).route("/webhooks/{*url}", post(receive)).with_state(door)
 }
 
 /// The list stands behind the gate.
@@ -135,7 +132,9 @@ async fn inject(State(door): State<Door>, request: Request) -> Response {
 fn answer(door: &Door, taken: ApiResult<(Value, Vec<Receipt>)>) -> Response {
     match taken {
         Ok((body, receipts)) => {
-            receipts.iter().for_each(|receipt| door.metrics.event_accepted("webhook", *receipt));
+            for receipt in &receipts {
+                door.metrics.event_accepted("webhook", *receipt);
+            }
             let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
             let first = receipts.first().map(|receipt| receipt.instance().to_string());
             if let Some(id) = first.and_then(|id| HeaderValue::from_str(&id).ok()) {
@@ -166,12 +165,7 @@ impl Door {
         for trigger in triggers {
             let dedupe_key = delivery_id(&delivery.headers).map(|id| format!("{trigger} {id}"));
             let trace_tag = trace_tag(&delivery.headers);
-            let seen = Seen {
-                trigger,
-                dedupe_key,
-                trace_tag,
-                ..Seen::of_type(trigger_type.clone(), payload.clone())
-            };
+            let seen = Seen { trigger, trace_tag, dedupe_key, ..Seen::of_type(trigger_type.clone(), payload.clone()) };
             receipts.push(self.accept(seen).await?);
         }
         Ok((body, receipts))
@@ -185,11 +179,13 @@ impl Door {
             return Err(ApiError::forbidden(format!("`{}` may not emit triggers: that needs operator", caller.name)));
         }
         let body = parse(&delivery.headers, &delivery.body, self.limits)?;
-        let wanted: Injected = serde_json::from_value(body.clone())
-            .map_err(|problem| ApiError::bad_request(format!("write {{\"trigger\": REF, \"payload\": {{}}}}: {problem}")))?;
+        let wanted: Injected = serde_json::from_value(body.clone()).map_err(|problem| {
+            ApiError::bad_request(format!("write {{\"trigger\": REF, \"payload\": {{}}}}: {problem}"))
+        })?;
         let catalogue = Arc::clone(&self.catalogue.borrow());
         let kind = catalogue.trigger_types.get(&wanted.trigger);
-        let kind = kind.ok_or_else(|| ApiError::not_found(format!("trigger type `{}` does not exist", wanted.trigger)))?;
+        let kind =
+            kind.ok_or_else(|| ApiError::not_found(format!("trigger type `{}` does not exist", wanted.trigger)))?;
         let payload = Value::Object(wanted.payload);
         check_payload(&kind.payload_schema, &payload)?;
         let seen = Seen {
