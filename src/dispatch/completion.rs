@@ -74,6 +74,7 @@ impl Dispatcher {
     }
 
     fn after_end(&self, row: &ExecutionRow, status: ExecutionStatus) {
+        self.world.metrics.execution_finished(status);
         if let Some(neighbours) = self.neighbours.get() {
             neighbours.end_hook.ended(row, status);
         }

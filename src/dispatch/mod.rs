@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::{Bus, Topic};
 use crate::clock::{self, Clock, Ids};
 use crate::datastore::Datastore;
+use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
 use crate::model::refs::{ActionRef, ExecutionId, Id};
 use crate::model::time::Timestamp;
@@ -64,6 +65,8 @@ pub struct World {
     pub bus: Arc<dyn Bus>,
     /// Starts and ends tasks.
     pub supervisor: Supervisor,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// What dispatch asks when an execution ends; set once, when those parts exist.

@@ -35,6 +35,7 @@ use crate::requests::{EndHook, Parents};
 use crate::runners::noop::Noop;
 use crate::runners::{Registry, Runner};
 use crate::secrets::Keyring;
+use crate::sensors::hooks::Hooks;
 use crate::store::rows::{ActivityEnd, Completion, ExecutionRow};
 use crate::store::{Store, StoreResult};
 use crate::supervise::Supervisor;
@@ -209,6 +210,7 @@ fn world(clock: &Arc<SimClock>) -> World {
         ids: Arc::new(SeededIds::new(1, Arc::clone(&clock))),
         bus: Arc::new(MemoryBus::default()),
         supervisor: Supervisor::new(Arc::clone(&clock)),
+        metrics: Metrics::default(),
         clock,
     }
 }
@@ -268,10 +270,12 @@ fn doors(
         contents: store.contents(),
         announcements: store.announcements(),
     };
-    let World { clock, ids, bus, supervisor } = world.clone();
+    let World { clock, ids, bus, supervisor, metrics } = world.clone();
+    let intake = Intake::new(store.events(), bus, Arc::clone(&clock), ids);
     Doors {
         gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor),
-        intake: Intake::new(store.events(), bus, clock, ids),
+        hooks: Arc::new(Hooks::new(intake.clone(), store.events(), clock, catalogue.clone())),
+        intake,
         stores,
         datastore,
         dispatcher,
@@ -279,7 +283,7 @@ fn doors(
         world,
         limits: plan.limits,
         webhooks: Arc::new(plan.webhooks),
-        metrics: Metrics::default(),
+        metrics,
         governor: Arc::new(NoGroups),
         workflows: Arc::new(Alone),
         backup: Arc::new(Alone),
