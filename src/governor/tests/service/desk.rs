@@ -253,7 +253,6 @@ impl Desk {
             result: Value::Null,
             ended_at: self.clock.now(),
             parent: None,
-            slot: None,
             instances: Vec::new(),
             retry: None,
             activity,
