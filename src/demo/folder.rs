@@ -45,9 +45,7 @@ impl Folder {
     pub(super) fn remove(self) -> anyhow::Result<()> {
         match self {
             Self::Kept(_) => Ok(()),
-            Self::Own(path) => {
-                std::fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))
-            }
+            Self::Own(path) => std::fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display())),
         }
     }
 }

@@ -6,10 +6,7 @@ use std::path::Path;
 /// Path below the site, and content.
 const FILES: &[(&str, &str)] = &[
     ("rules/asg_governor_tick.yaml", include_str!("../../rules/asg_governor_tick.yaml")),
-    (
-        "rules/asg_newrelic_application_alert.yaml",
-        include_str!("../../rules/asg_newrelic_application_alert.yaml"),
-    ),
+    ("rules/asg_newrelic_application_alert.yaml", include_str!("../../rules/asg_newrelic_application_alert.yaml")),
     (
         "rules/asg_newrelic_application_recovery.yaml",
         include_str!("../../rules/asg_newrelic_application_recovery.yaml"),

@@ -36,7 +36,10 @@ pub(super) async fn perform(play: &mut Play, load: &Load) -> anyhow::Result<()> 
     recover(play).await?;
     delete(play).await?;
     let counts = load.counts();
-    play.tell("load", &format!("{} answered, {} refused as too many, {} broken off", counts.ok, counts.shed, counts.errors));
+    play.tell(
+        "load",
+        &format!("{} answered, {} refused as too many, {} broken off", counts.ok, counts.shed, counts.errors),
+    );
     audit::whole(play).await
 }
 
@@ -122,9 +125,7 @@ async fn expand_with_a_broken_node(play: &mut Play) -> anyhow::Result<()> {
 /// Stops the process of a node that boots; the daemon can only notice that no answer comes.
 async fn freeze(play: &mut Play, node: &str) -> anyhow::Result<()> {
     let running = play
-        .see("process of the node that is to hang", |witness| {
-            Ok(witness.node(node)?.and_then(|status| status.running))
-        })
+        .see("process of the node that is to hang", |witness| Ok(witness.node(node)?.and_then(|status| status.running)))
         .await?;
     running.process.signal(Signal::STOP)?;
     let frozen = play.witness.node(node)?.and_then(|status| status.running);

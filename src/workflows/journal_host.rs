@@ -66,15 +66,15 @@ struct Inner {
 }
 
 impl JournalHost {
-    /// Over what was read at the beginning of the turn.
+    /// Over what was read at the beginning of the turn, after the mailbox was opened.
     pub(super) fn new(
         tools: Tools,
         row: ExecutionRow,
+        mailbox: Arc<Mailbox>,
         state: State,
         journal: &[EntryRow],
         lines: i64,
     ) -> StoreResult<Self> {
-        let mailbox = tools.parked.open(row.id);
         let turn = Turn::new(row.claim(), tools.clock.now(), Then::Continue);
         let mut inner = Inner {
             entries: HashMap::new(),

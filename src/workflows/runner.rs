@@ -27,6 +27,7 @@ use crate::clock::{Clock, Ids};
 use crate::datastore::Datastore;
 use crate::model::action::{Action, ParameterSpec};
 use crate::model::execution::ExecutionStatus;
+use crate::model::refs::ExecutionId;
 use crate::requests::{Cancels, Requests};
 use crate::runners::{Call, Outcome, RunEnd, Runner, Stop, WaitsFor};
 use crate::store::journal::{Journals, Then, WorkflowRow};
@@ -137,9 +138,7 @@ impl WorkflowRunner {
             return self.stay_paused(row, state).await;
         }
         self.take_signals(&row).await?;
-        let journal = self.tools.journals.journal_read(row.id).await?;
-        let lines = self.outputs.output_last(row.id).await?;
-        let host = Arc::new(JournalHost::new(self.tools.clone(), row, state.clone(), &journal, lines)?);
+        let host = self.host(row, state.clone()).await?;
         let mailbox = host.mailbox();
         let result = steered(self.go_on(&host, &workflow, state), stop, &mailbox).await;
         host.close();
@@ -153,6 +152,33 @@ impl WorkflowRunner {
             }
             other => other,
         }
+    }
+
+    /// The mailbox is opened before the journal is read: no end of a step can fall between the two.
+    async fn host(&self, row: ExecutionRow, state: State) -> StoreResult<Arc<JournalHost>> {
+        let (workflow, mailbox) = (row.id, self.tools.parked.open(row.id));
+        let read = async {
+            let journal = self.tools.journals.journal_read(workflow).await?;
+            let lines = self.outputs.output_last(workflow).await?;
+            JournalHost::new(self.tools.clone(), row, Arc::clone(&mailbox), state, &journal, lines)
+        };
+        let host = read.await;
+        if host.is_err() {
+            self.return_letters(workflow, &mailbox);
+        }
+        host.map(Arc::new)
+    }
+
+    /// Ends of steps that arrived for a turn that did not begin are written by themselves.
+    fn return_letters(&self, workflow: ExecutionId, mailbox: &Mailbox) {
+        let ends = self.tools.parked.close(workflow, mailbox);
+        let (executions, clock) = (self.executions.clone(), Arc::clone(&self.tools.clock));
+        self.supervisor.spawn_once(format!("letters of {workflow}"), async move {
+            for end in &ends {
+                until_taken(&*clock, || executions.execution_finish(end)).await;
+            }
+            Ok(())
+        });
     }
 
     /// A turn that could not be written leaves ends of steps behind that nobody else has, and a lease: they are
@@ -248,7 +274,8 @@ impl WorkflowRunner {
 
     async fn stay_paused(&self, row: ExecutionRow, state: State) -> StoreResult<TurnResult> {
         let reason = state.diverged.clone().unwrap_or_else(|| "paused on request".to_owned());
-        let host = Arc::new(JournalHost::new(self.tools.clone(), row, state, &[], 0)?);
+        let mailbox = self.tools.parked.open(row.id);
+        let host = Arc::new(JournalHost::new(self.tools.clone(), row, mailbox, state, &[], 0)?);
         let due_at = self.tools.clock.now().plus(PATIENCE);
         self.blocking(&host, move |host| host.let_go(Then::Pause { due_at, reason })).await?;
         Ok(TurnResult::Waits)

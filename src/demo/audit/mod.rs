@@ -89,10 +89,8 @@ impl Nodes {
 /// The last reckoning, when the group is gone.
 pub(super) async fn whole(play: &mut Play) -> anyhow::Result<()> {
     at_rest(play, "at the end").await?;
-    let executions = settled(play, "executions", "status", |status| {
-        status.parse().is_ok_and(ExecutionStatus::is_completed)
-    })
-    .await?;
+    let executions =
+        settled(play, "executions", "status", |status| status.parse().is_ok_and(ExecutionStatus::is_completed)).await?;
     let instances = settled(play, "triggerinstances", "status", |status| status == "processed").await?;
     let enforcements = play.door.all("ruleenforcements").await?;
     let activities = play.door.activities().await?;
@@ -150,8 +148,7 @@ async fn settled(
 /// Every node that was reserved was started exactly once, and no other was.
 fn creations(activities: &[ScalingActivity], seen: &Processes, started: &Processes) -> Vec<String> {
     let adds = activities.iter().filter(|activity| activity.want > 0);
-    let reserved: BTreeSet<String> =
-        adds.flat_map(|activity| &activity.nodes).map(ToString::to_string).collect();
+    let reserved: BTreeSet<String> = adds.flat_map(|activity| &activity.nodes).map(ToString::to_string).collect();
     let mut processes: Processes = seen.clone();
     for (name, pids) in started {
         processes.entry(name.clone()).or_default().extend(pids);
@@ -189,12 +186,11 @@ fn overlaps(activities: &[ScalingActivity]) -> Vec<String> {
 fn events(instances: &[Value], enforcements: &[Value], executions: &[Value]) -> Vec<String> {
     let mut found = Vec::new();
     let enforced = count(enforcements.iter().map(|it| (text(it, "trigger_instance_id"), text(&it["rule"], "ref"))));
-    let executed = count(executions.iter().filter(|it| it.get("rule").is_some() && it.get("parent").is_none()).map(
-        |it| {
+    let executed =
+        count(executions.iter().filter(|it| it.get("rule").is_some() && it.get("parent").is_none()).map(|it| {
             let instance = it["trigger_instance"].as_str().unwrap_or_else(|| text(&it["trigger_instance"], "id"));
             (instance, it["rule"].as_str().unwrap_or_else(|| text(&it["rule"], "ref")))
-        },
-    ));
+        }));
     for (what, counted) in [("enforcements", &enforced), ("executions", &executed)] {
         let many = counted.iter().filter(|(_, times)| **times > 1);
         found.extend(many.map(|((instance, rule), times)| format!("event {instance} and {rule}: {times} {what}")));
