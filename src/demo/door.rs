@@ -18,7 +18,7 @@ use crate::model::time::Timestamp;
 /// A daemon that does not answer within this time hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// As much of a list as one answer may hold.
-const PAGE: usize = 500;
+const PAGE: usize = 1000;
 
 /// The demo's one group.
 pub(super) const GROUP: &str = "web";

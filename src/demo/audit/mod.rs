@@ -89,10 +89,12 @@ impl Nodes {
 /// The last reckoning, when the group is gone.
 pub(super) async fn whole(play: &mut Play) -> anyhow::Result<()> {
     at_rest(play, "at the end").await?;
-    let executions =
-        settled(play, "executions", "status", |status| status.parse().is_ok_and(ExecutionStatus::is_completed)).await?;
-    let instances = settled(play, "triggerinstances", "status", |status| status == "processed").await?;
+    // in this order: whatever is processed has its enforcements, and what was enforced has its executions
+    let mut instances = settled(play, "triggerinstances", |status| status == "processed").await?;
+    instances.retain(|instance| text(instance, "status") == "processed");
     let enforcements = play.door.all("ruleenforcements").await?;
+    let is_completed = |status: &str| status.parse().is_ok_and(ExecutionStatus::is_completed);
+    let executions = settled(play, "executions", is_completed).await?;
     let activities = play.door.activities().await?;
     play.witness.look()?;
     let started = started_of_log(&play.stage.log)?;
@@ -119,14 +121,9 @@ pub(super) async fn whole(play: &mut Play) -> anyhow::Result<()> {
 }
 
 /// A whole list, once all that was unsettled in it at first is settled; what is not in time is a difference.
-async fn settled(
-    play: &mut Play,
-    list: &str,
-    attribute: &str,
-    is_settled: impl Fn(&str) -> bool,
-) -> anyhow::Result<Vec<Value>> {
+async fn settled(play: &mut Play, list: &str, is_settled: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Value>> {
     let unsettled = |items: &[Value]| -> BTreeSet<String> {
-        let open = items.iter().filter(|item| !is_settled(text(item, attribute)));
+        let open = items.iter().filter(|item| !is_settled(text(item, "status")));
         open.map(|item| text(item, "id").to_owned()).collect()
     };
     let first = unsettled(&play.door.all(list).await?);
@@ -182,39 +179,40 @@ fn overlaps(activities: &[ScalingActivity]) -> Vec<String> {
     found
 }
 
-/// Each event was matched once: one enforcement and one execution per rule, and one event per word of New Relic's.
+/// Each event was matched once: one enforcement and one execution by one rule, and one event per word of New Relic's.
 fn events(instances: &[Value], enforcements: &[Value], executions: &[Value]) -> Vec<String> {
+    let known: BTreeSet<&str> = instances.iter().map(|it| text(it, "id")).collect();
+    let of_rules = executions.iter().filter(|it| it.get("rule").is_some() && it.get("parent").is_none());
+    let counts = [
+        ("enforcements", count(&known, enforcements.iter().map(|it| text(it, "trigger_instance_id")))),
+        ("executions", count(&known, of_rules.map(|it| name_in(&it["trigger_instance"], "id")))),
+    ];
     let mut found = Vec::new();
-    let enforced = count(enforcements.iter().map(|it| (text(it, "trigger_instance_id"), text(&it["rule"], "ref"))));
-    let executed =
-        count(executions.iter().filter(|it| it.get("rule").is_some() && it.get("parent").is_none()).map(|it| {
-            let instance = it["trigger_instance"].as_str().unwrap_or_else(|| text(&it["trigger_instance"], "id"));
-            (instance, it["rule"].as_str().unwrap_or_else(|| text(&it["rule"], "ref")))
-        }));
-    for (what, counted) in [("enforcements", &enforced), ("executions", &executed)] {
-        let many = counted.iter().filter(|(_, times)| **times > 1);
-        found.extend(many.map(|((instance, rule), times)| format!("event {instance} and {rule}: {times} {what}")));
-    }
-    if enforced != executed {
-        found.push(format!("{} enforcements, but {} executions of rules", enforced.len(), executed.len()));
+    for (what, counted) in counts {
+        let wrong = counted.into_iter().filter(|(_, times)| *times != 1);
+        found.extend(wrong.map(|(instance, times)| format!("event {instance}: {times} {what} instead of one")));
     }
     for kind in ["newrelic.WebAppAlertTrigger", "newrelic.WebAppNormalTrigger"] {
-        let of_kind: Vec<&str> =
-            instances.iter().filter(|it| text(it, "trigger") == kind).map(|it| text(it, "id")).collect();
-        let rules = enforced.keys().filter(|(instance, _)| of_kind.contains(instance)).count();
-        if (of_kind.len(), rules) != (1, 1) {
-            found.push(format!("{kind}: {} events with {rules} enforcements; one of each is right", of_kind.len()));
+        let times = instances.iter().filter(|it| text(it, "trigger") == kind).count();
+        if times != 1 {
+            found.push(format!("{kind}: {times} events instead of one"));
         }
     }
     found
 }
 
-fn count<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<(&'a str, &'a str), usize> {
-    let mut counted = BTreeMap::new();
-    for pair in pairs {
-        *counted.entry(pair).or_default() += 1;
+/// How often each of the known events is in a list.
+fn count<'a>(known: &BTreeSet<&'a str>, of: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
+    let mut counted: BTreeMap<&str, usize> = known.iter().map(|instance| (*instance, 0)).collect();
+    for instance in of {
+        counted.entry(instance).and_modify(|times| *times += 1);
     }
     counted
+}
+
+/// A reference is a text, or an object that has it.
+fn name_in<'a>(value: &'a Value, member: &str) -> &'a str {
+    value.as_str().unwrap_or_else(|| text(value, member))
 }
 
 /// A kill counts only if the workflow that it was meant for had begun before and ended after it.

@@ -70,6 +70,8 @@ fn an_event_that_was_matched_twice_or_not_at_all_is_found() {
     let twice = [enforcement("i1"), enforcement("i2"), enforcement("i2")];
     assert!(!events(&instances, &twice, &run).is_empty());
     assert!(!events(&instances, &good[..1], &run).is_empty(), "an execution without enforcement");
+    let one_too_new = [enforcement("i1"), enforcement("i2"), enforcement("i3")];
+    assert_eq!(events(&instances, &one_too_new, &run), Vec::<String>::new(), "i3 came after the list was read");
     assert!(!events(&instances[..1], &good[..1], &run[..1]).is_empty(), "the recovery is missing");
 }
 
