@@ -59,13 +59,15 @@ impl Dispatcher {
     }
 
     async fn write_end(&self, end: Completion) -> StoreResult<()> {
-        if let (Some(_), None, Some(neighbours)) = (&end.parent, &end.activity, self.neighbours.get()) {
-            return match neighbours.parents.deliver(end) {
-                Ok(()) => Ok(()),
-                Err(end) => self.stores.executions.execution_finish(&end).await,
-            };
+        let (Some(parent), None, Some(neighbours)) = (&end.parent, &end.activity, self.neighbours.get()) else {
+            return self.stores.executions.execution_finish(&end).await;
+        };
+        let workflow = parent.execution;
+        if let Err(end) = neighbours.parents.deliver(end) {
+            self.stores.executions.execution_finish(&end).await?;
+            neighbours.parents.look_again(workflow);
         }
-        self.stores.executions.execution_finish(&end).await
+        Ok(())
     }
 
     async fn still_mine(&self, row: &ExecutionRow) -> StoreResult<bool> {

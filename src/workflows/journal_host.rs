@@ -74,16 +74,16 @@ struct Inner {
 }
 
 impl JournalHost {
-    /// Over what was read at the beginning of the turn.
+    /// Over what was read at the beginning of the turn, after the mailbox was opened.
     pub(super) fn new(
         tools: Tools,
         row: ExecutionRow,
+        mailbox: Arc<Mailbox>,
         told: Told,
         journal: &[EntryRow],
         lines: i64,
     ) -> StoreResult<Self> {
         let Told { state, steering } = told;
-        let mailbox = tools.parked.open(row.id);
         let turn = Turn::new(row.claim(), tools.clock.now(), Then::Continue);
         let mut inner = Inner {
             entries: HashMap::new(),

@@ -134,10 +134,8 @@ impl WorkflowRunner {
         };
         let told = read_told(&workflow)?;
         self.take_signals(&row).await?;
-        let journal = self.tools.journals.journal_read(row.id).await?;
-        let lines = self.outputs.output_last(row.id).await?;
         let rollback = told.state.rollback.clone();
-        let host = Arc::new(JournalHost::new(self.tools.clone(), row, told, &journal, lines)?);
+        let host = self.host(row, told).await?;
         let mailbox = host.mailbox();
         let result = steered(self.go_on(&host, &workflow, rollback), stop, &mailbox).await;
         host.close();
@@ -154,8 +152,23 @@ impl WorkflowRunner {
         result
     }
 
-    /// A turn that could not be written leaves ends of steps behind that nobody else has: they are written as soon as
-    /// the store takes them.
+    /// The mailbox is opened before the journal is read: no end of a step can fall between the two.
+    async fn host(&self, row: ExecutionRow, told: Told) -> StoreResult<Arc<JournalHost>> {
+        let (workflow, mailbox) = (row.id, self.tools.parked.open(row.id));
+        let read = async {
+            let journal = self.tools.journals.journal_read(workflow).await?;
+            let lines = self.outputs.output_last(workflow).await?;
+            JournalHost::new(self.tools.clone(), row, Arc::clone(&mailbox), told, &journal, lines)
+        };
+        let host = read.await;
+        if host.is_err() {
+            self.rescue(self.tools.parked.close(workflow, &mailbox));
+        }
+        host.map(Arc::new)
+    }
+
+    /// A turn that did not begin, or could not be written, leaves ends of steps behind that nobody else has: they are
+    /// written as soon as the store takes them.
     fn rescue(&self, ends: Vec<Completion>) {
         if ends.is_empty() {
             return;
