@@ -88,8 +88,6 @@ impl ContentKeeper {
     }
 
     fn publish(&self, mut catalogue: Catalogue) {
-        let enabled = catalogue.rules.values().filter(|rule| rule.enabled);
-        catalogue.awaited = enabled.map(|rule| rule.trigger.trigger_type.clone()).collect();
         self.catalogue.send_if_modified(|current| {
             catalogue.version = current.version;
             if same(current, &catalogue) {

@@ -143,11 +143,11 @@ impl Dispatcher {
         now: Timestamp,
     ) -> Vec<NewInstance> {
         let mut raised = Vec::new();
-        if is_awaited(catalogue, ACTION_TRIGGER) && !started_by_trigger(row, ACTION_TRIGGER) {
+        if self.is_awaited(catalogue, ACTION_TRIGGER) && !started_by_trigger(row, ACTION_TRIGGER) {
             raised.extend(self.instance(ACTION_TRIGGER, action_payload(self, row, outcome), row, now));
         }
         let notify = catalogue.actions.get(&row.action).map_or(&Value::Null, |action| &action.notify);
-        if !notify.is_null() && is_awaited(catalogue, NOTIFY_TRIGGER) {
+        if !notify.is_null() && self.is_awaited(catalogue, NOTIFY_TRIGGER) {
             let payloads = notify_payloads(self, row, outcome, notify, now);
             raised.extend(payloads.into_iter().filter_map(|payload| self.instance(NOTIFY_TRIGGER, payload, row, now)));
         }
@@ -169,7 +169,7 @@ impl Dispatcher {
 
     /// Raises an internal trigger by itself, if some rule waits for it.
     pub(super) async fn raise_internal(&self, name: &str, payload: Value, row: &ExecutionRow) -> StoreResult<()> {
-        if !is_awaited(&self.catalogue(), name) {
+        if !self.is_awaited(&self.catalogue(), name) {
             return Ok(());
         }
         let now = self.world.clock.now();
@@ -222,11 +222,6 @@ pub enum ReRunError {
     /// The store could not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// Whether some rule waits for this internal trigger: looked up once per catalogue.
-fn is_awaited(catalogue: &Catalogue, trigger: &str) -> bool {
-    catalogue.awaited.iter().any(|awaited| awaited.as_str() == trigger)
 }
 
 /// A rule on the end of actions must not be set off by the action that it runs itself, round and round.

@@ -9,9 +9,9 @@ pub mod completion;
 pub mod control;
 pub mod sweeper;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -98,7 +98,7 @@ pub struct Dispatcher {
     owner: String,
     slots: Arc<Semaphore>,
     running: Mutex<HashMap<ExecutionId, Running>>,
-    compiled: Mutex<CompiledActions>,
+    known: Mutex<Known>,
     me: Weak<Self>,
 }
 
@@ -122,10 +122,21 @@ pub(crate) enum StopCause {
     Shutdown,
 }
 
+/// What was worked out about one catalogue.
 #[derive(Default)]
-struct CompiledActions {
-    version: u64,
+struct Known {
+    version: Option<u64>,
     actions: HashMap<ActionRef, Result<Arc<CompiledAction>, String>>,
+    /// Types of triggers that enabled rules wait for: asked at every end, so not searched among all rules (G12).
+    awaited: HashSet<String>,
+}
+
+impl Known {
+    fn of(catalogue: &Catalogue) -> Self {
+        let enabled = catalogue.rules.values().filter(|rule| rule.enabled);
+        let awaited = enabled.map(|rule| rule.trigger.trigger_type.to_string()).collect();
+        Self { version: Some(catalogue.version), actions: HashMap::new(), awaited }
+    }
 }
 
 impl Dispatcher {
@@ -147,7 +158,7 @@ impl Dispatcher {
             owner,
             slots: Arc::new(Semaphore::new(limits.worker_slots)),
             running: Mutex::default(),
-            compiled: Mutex::default(),
+            known: Mutex::default(),
             me: me.clone(),
         })
     }
@@ -313,17 +324,27 @@ impl Dispatcher {
     /// The action ready to be filled in, compiled once per catalogue.
     fn compiled(&self, action: &ActionRef) -> Option<Result<Arc<CompiledAction>, String>> {
         let catalogue = self.catalogue();
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if compiled.version != catalogue.version {
-            *compiled = CompiledActions { version: catalogue.version, actions: HashMap::new() };
-        }
-        if let Some(known) = compiled.actions.get(action) {
-            return Some(known.clone());
+        let mut known = self.known(&catalogue);
+        if let Some(compiled) = known.actions.get(action) {
+            return Some(compiled.clone());
         }
         let found = catalogue.actions.get(action)?;
         let result = self.compile(Arc::clone(found));
-        compiled.actions.insert(action.clone(), result.clone());
+        known.actions.insert(action.clone(), result.clone());
         Some(result)
+    }
+
+    /// Does some rule wait for triggers of this type?
+    fn is_awaited(&self, catalogue: &Catalogue, trigger: &str) -> bool {
+        self.known(catalogue).awaited.contains(trigger)
+    }
+
+    fn known(&self, catalogue: &Catalogue) -> MutexGuard<'_, Known> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.version != Some(catalogue.version) {
+            *known = Known::of(catalogue);
+        }
+        known
     }
 
     fn compile(&self, action: Arc<crate::model::action::Action>) -> Result<Arc<CompiledAction>, String> {

@@ -126,8 +126,6 @@ pub struct Catalogue {
     pub sensors: BTreeMap<SensorRef, Arc<Sensor>>,
     /// By reference; switches and rules from the API are already applied.
     pub rules: BTreeMap<RuleRef, Arc<Rule>>,
-    /// The trigger types that some enabled rule waits for.
-    pub awaited: std::collections::BTreeSet<TriggerTypeRef>,
     /// By reference.
     pub policies: BTreeMap<PolicyRef, Arc<Policy>>,
     /// By reference.
