@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::driver::{Batch, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::events::push_instance;
-use super::executions::{committed, push_completion, push_new_execution, push_status_change, push_wake};
+use super::executions::{STILL_CLAIMED, committed, push_completion, push_new_execution, push_status_change, push_wake};
 use super::key_values::{KeyWrite, push_key_write};
 use super::output::push_output;
 use super::rows::{Claim, Completion, NewExecution, NewInstance};
@@ -149,10 +149,7 @@ impl Turn {
     fn into_batch(self) -> Batch {
         let mut batch = Batch::default();
         let Claim { execution, fence } = self.claim;
-        batch.require(
-            "UPDATE executions SET fence = fence WHERE id = ?1 AND fence = ?2",
-            cells![execution, fence],
-        );
+        batch.require(STILL_CLAIMED, cells![execution, fence]);
         self.completions
             .iter()
             .for_each(|end| push_completion(&mut batch, end));
@@ -177,10 +174,10 @@ impl Turn {
         }
         self.waits
             .iter()
-            .for_each(|wait| push_wait(&mut batch, execution, wait));
+            .for_each(|wait| push_wait(&mut batch, execution, wait, self.now));
         self.key_writes
             .iter()
-            .for_each(|write| push_key_write(&mut batch, write));
+            .for_each(|write| push_key_write(&mut batch, write, self.now));
         self.instances
             .iter()
             .for_each(|instance| push_instance(&mut batch, instance, self.now));
@@ -225,7 +222,7 @@ fn push_entry(batch: &mut Batch, execution: ExecutionId, entry: &EntryRow) {
     );
 }
 
-fn push_wait(batch: &mut Batch, execution: ExecutionId, wait: &Wait) {
+fn push_wait(batch: &mut Batch, execution: ExecutionId, wait: &Wait, now: Timestamp) {
     let sql = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at, owner, token)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     match wait {
@@ -260,11 +257,11 @@ fn push_wait(batch: &mut Batch, execution: ExecutionId, wait: &Wait) {
             // A signal that came before its waiter wakes it all the same.
             let waiting = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at)
                 SELECT ?1, 'queue', '', 0 WHERE EXISTS (SELECT 1 FROM signals
-                    WHERE name = ?2 AND correlation = ?3 AND taken_by IS NULL)
+                    WHERE name = ?2 AND correlation = ?3 AND taken_by IS NULL AND expires_at > ?4)
                 ON CONFLICT (execution_id, kind, obligation_key) DO UPDATE SET due_at = excluded.due_at";
             batch.push(
                 waiting,
-                cells![execution, name.as_str(), correlation.as_str()],
+                cells![execution, name.as_str(), correlation.as_str(), now],
             );
         }
     }
@@ -414,7 +411,10 @@ impl Journals {
         let mut batch = Batch::default();
         let put =
             "INSERT INTO signals (name, correlation, sender_id, payload, received_at, expires_at)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name, correlation, sender_id) DO NOTHING";
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name, correlation, sender_id)
+            DO UPDATE SET payload = excluded.payload, received_at = excluded.received_at,
+                expires_at = excluded.expires_at, taken_by = NULL
+            WHERE signals.expires_at <= excluded.received_at";
         let NewSignal {
             name,
             correlation,
@@ -442,16 +442,20 @@ impl Journals {
     }
 
     /// Takes the oldest signal that one open wait of a workflow waits for: the entry gets its outcome at once.
+    #[expect(clippy::too_many_arguments, reason = "a wait has three names; together with claim and time they are its proof")]
     pub async fn signal_take(
         &self,
         claim: Claim,
         position: &str,
         name: &str,
         correlation: &str,
+        now: Timestamp,
     ) -> StoreResult<bool> {
+        // The position may have taken one before, in a journal that a restart deleted: that one stays taken.
+        let before = "UPDATE signals SET taken_by = '' WHERE taken_by = ?1";
         let take = "UPDATE signals SET taken_by = ?1 WHERE name = ?2 AND correlation = ?3 AND taken_by IS NULL
             AND sender_id = (SELECT sender_id FROM signals WHERE name = ?2 AND correlation = ?3
-                AND taken_by IS NULL ORDER BY received_at, sender_id LIMIT 1)
+                AND taken_by IS NULL AND expires_at > ?6 ORDER BY received_at, sender_id LIMIT 1)
             AND EXISTS (SELECT 1 FROM journal WHERE execution_id = ?4 AND position = ?5 AND outcome IS NULL)";
         let outcome = "UPDATE journal SET outcome = '{\"ok\":' ||
                 (SELECT payload FROM signals WHERE taken_by = ?1) || '}'
@@ -459,10 +463,8 @@ impl Journals {
         let done = "DELETE FROM obligations WHERE execution_id = ?1 AND kind = 'signal' AND obligation_key = ?2";
         let taker = format!("{}/{position}", claim.execution);
         let mut batch = Batch::default();
-        batch.require(
-            take,
-            cells![taker.as_str(), name, correlation, claim.execution, position],
-        );
+        batch.push(before, cells![taker.as_str()]);
+        batch.require(take, cells![taker.as_str(), name, correlation, claim.execution, position, now]);
         batch.require(outcome, cells![taker.as_str(), claim.execution, position]);
         batch.push(done, cells![claim.execution, position]);
         committed(self.driver.commit(batch).await)

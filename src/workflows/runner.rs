@@ -336,7 +336,7 @@ impl WorkflowRunner {
 
     async fn take_signals(&self, row: &ExecutionRow) -> StoreResult<()> {
         for (position, name, correlation) in self.tools.journals.signals_awaited(row.id).await? {
-            self.tools.journals.signal_take(row.claim(), &position, &name, &correlation).await?;
+            self.tools.journals.signal_take(row.claim(), &position, &name, &correlation, self.tools.clock.now()).await?;
         }
         Ok(())
     }

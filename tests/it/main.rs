@@ -4,5 +4,6 @@
 mod local_nodes;
 mod runners;
 mod scaling;
+mod store;
 mod support;
 mod workflows;

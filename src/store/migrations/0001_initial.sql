@@ -82,6 +82,7 @@ CREATE TABLE executions (
     status_log TEXT NOT NULL
 );
 CREATE INDEX executions_children ON executions (parent_id, id);
+CREATE INDEX executions_tree ON executions (root_id);
 CREATE INDEX executions_unfinished ON executions (id)
     WHERE status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned');
 
@@ -97,6 +98,7 @@ CREATE TABLE obligations (
     PRIMARY KEY (execution_id, kind, obligation_key)
 );
 CREATE INDEX obligations_due ON obligations (kind, due_at);
+CREATE INDEX obligations_detail ON obligations (detail) WHERE detail IS NOT NULL;
 
 CREATE TABLE slots (
     slot_key TEXT NOT NULL,
