@@ -144,7 +144,7 @@ async fn set(
     }
     let detail = json!({ "scope": scope, "secret": write.secret, "ttl": new.ttl });
     caller.audit("key.set", &name, detail).await?;
-    door.datastore.values().key_write(&write).await?;
+    door.datastore.values().key_write(&write, door.clock.now()).await?;
     door.shown(&door.get(&scope, &name).await?, Reading::AsStored).map(Json)
 }
 

@@ -36,6 +36,22 @@ const INSERT_OBLIGATION: &str =
     "INSERT INTO obligations (execution_id, kind, obligation_key, due_at, owner, detail)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
+/// Holds if the claim is the last one and the execution has not ended.
+pub(super) const STILL_CLAIMED: &str = "UPDATE executions SET fence = fence WHERE id = ?1 AND fence = ?2
+    AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')";
+
+/// Calls the first in line if fewer than ?3 hold a place or are called. Until it comes for its place, `detail` keeps
+/// it ahead of everybody who came later.
+const CALL_FIRST: &str = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at, detail)
+    SELECT execution_id, 'queue', '', ?2, ?1 FROM obligations WHERE kind = 'slot' AND obligation_key = ?1
+        AND (SELECT count(*) FROM slots WHERE slot_key = ?1)
+            + (SELECT count(*) FROM obligations WHERE detail = ?1 AND kind IN ('queue', 'lease')) < ?3
+        ORDER BY execution_id LIMIT 1
+    ON CONFLICT (execution_id, kind, obligation_key)
+    DO UPDATE SET due_at = excluded.due_at, detail = excluded.detail";
+const LEAVE_LINE: &str = "DELETE FROM obligations WHERE kind = 'slot' AND obligation_key = ?1 AND execution_id IN
+    (SELECT execution_id FROM obligations WHERE detail = ?1 AND kind = 'queue')";
+
 /// Which executions to list, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct ExecutionFilter {
@@ -228,14 +244,27 @@ pub(super) fn push_wake(batch: &mut Batch, execution: ExecutionId, now: Timestam
     batch.push(sql, cells![execution, now]);
 }
 
-/// Lets go of the places that an execution holds, whatever policy gave them, and wakes the first in each line.
+/// Lets go of the places that an execution holds, whatever policy gave them, and calls the first of each line.
 fn push_slot_release(batch: &mut Batch, holder: ExecutionId, now: Timestamp) {
-    let next = "UPDATE obligations SET kind = 'queue', obligation_key = '', due_at = ?2 WHERE kind = 'slot'
+    let call = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at, detail)
+        SELECT line.execution_id, 'queue', '', ?2, line.obligation_key FROM obligations line
+        WHERE line.kind = 'slot' AND line.obligation_key IN (SELECT slot_key FROM slots WHERE execution_id = ?1)
+            AND line.execution_id = (SELECT min(ahead.execution_id) FROM obligations ahead
+                WHERE ahead.kind = 'slot' AND ahead.obligation_key = line.obligation_key)
+        ON CONFLICT (execution_id, kind, obligation_key)
+        DO UPDATE SET due_at = excluded.due_at, detail = excluded.detail";
+    let leave = "DELETE FROM obligations WHERE kind = 'slot'
         AND obligation_key IN (SELECT slot_key FROM slots WHERE execution_id = ?1)
-        AND execution_id = (SELECT min(line.execution_id) FROM obligations line
-            WHERE line.kind = 'slot' AND line.obligation_key = obligations.obligation_key)";
-    batch.push(next, cells![holder, now]);
+        AND execution_id IN (SELECT called.execution_id FROM obligations called
+            WHERE called.kind = 'queue' AND called.detail = obligations.obligation_key)";
+    batch.push(call, cells![holder, now]);
+    batch.push(leave, cells![holder]);
     batch.push("DELETE FROM slots WHERE execution_id = ?1", cells![holder]);
+}
+
+fn push_call(batch: &mut Batch, slot: &str, threshold: i64, now: Timestamp) {
+    batch.push(CALL_FIRST, cells![slot, now, threshold]);
+    batch.push(LEAVE_LINE, cells![slot]);
 }
 
 impl Executions {
@@ -384,6 +413,7 @@ impl Executions {
     }
 
     /// Takes a place in a concurrency policy's semaphore, or a place in the line before it. First come, first served.
+    /// [`StoreError::Conflict`]: the claim is old.
     pub async fn slot_take(
         &self,
         claim: Claim,
@@ -395,6 +425,8 @@ impl Executions {
             WHERE (SELECT count(*) FROM slots WHERE slot_key = ?1 AND execution_id <> ?2) < ?3
             AND NOT EXISTS (SELECT 1 FROM obligations WHERE kind = 'slot' AND obligation_key = ?1
                 AND execution_id < ?2)
+            AND NOT EXISTS (SELECT 1 FROM obligations WHERE detail = ?1 AND kind IN ('queue', 'lease')
+                AND execution_id < ?2)
             ON CONFLICT (slot_key, execution_id) DO UPDATE SET slot_key = excluded.slot_key";
         let line_up = "UPDATE obligations SET kind = 'slot', obligation_key = ?1, due_at = NULL, owner = NULL,
                 token = NULL
@@ -402,13 +434,19 @@ impl Executions {
             AND NOT EXISTS (SELECT 1 FROM slots WHERE slot_key = ?1 AND execution_id = ?2)";
         let delayed = "UPDATE executions SET status = 'delayed', status_log = status_log || ?3 WHERE id = ?1
             AND EXISTS (SELECT 1 FROM obligations WHERE execution_id = ?1 AND kind = 'slot' AND obligation_key = ?2)";
+        // It came, called or by another wake: it stands in no line and is expected no longer.
+        let came = "DELETE FROM obligations WHERE execution_id = ?1 AND kind = 'slot'";
+        let expected = "UPDATE obligations SET detail = NULL WHERE execution_id = ?1 AND kind IN ('queue', 'lease')";
         let mut batch = Batch::default();
+        batch.require(STILL_CLAIMED, cells![claim.execution, claim.fence]);
+        batch.push(came, cells![claim.execution]);
         batch.push(take, cells![slot, claim.execution, i64::from(threshold)]);
+        batch.push(expected, cells![claim.execution]);
         batch.push(line_up, cells![slot, claim.execution]);
         let log = log_entry(now, ExecutionStatus::Delayed);
         batch.push(delayed, cells![claim.execution, slot, log]);
         let effects = self.driver.commit(batch).await?;
-        let waits = effects.get(1).is_some_and(|effect| effect.changed > 0);
+        let waits = effects.last().is_some_and(|effect| effect.changed > 0);
         Ok(if waits {
             SlotTaken::Waiting
         } else {
@@ -423,12 +461,8 @@ impl Executions {
         threshold: u32,
         now: Timestamp,
     ) -> StoreResult<bool> {
-        let sql = "UPDATE obligations SET kind = 'queue', obligation_key = '', due_at = ?2 WHERE kind = 'slot'
-            AND obligation_key = ?1 AND execution_id = (SELECT min(execution_id) FROM obligations
-                WHERE kind = 'slot' AND obligation_key = ?1)
-            AND (SELECT count(*) FROM slots WHERE slot_key = ?1) < ?3";
         let mut batch = Batch::default();
-        batch.push(sql, cells![slot, now, i64::from(threshold)]);
+        push_call(&mut batch, slot, i64::from(threshold), now);
         let effects = self.driver.commit(batch).await?;
         Ok(effects.first().is_some_and(|effect| effect.changed > 0))
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::driver::{Batch, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::events::push_instance;
-use super::executions::{committed, push_completion, push_new_execution, push_status_change, push_wake};
+use super::executions::{STILL_CLAIMED, committed, push_completion, push_new_execution, push_status_change, push_wake};
 use super::key_values::{KeyWrite, push_key_write};
 use super::output::push_output;
 use super::rows::{Claim, Completion, NewExecution, NewInstance};
@@ -173,10 +173,7 @@ impl Turn {
     fn into_batch(self) -> Batch {
         let mut batch = Batch::default();
         let Claim { execution, fence } = self.claim;
-        batch.require(
-            "UPDATE executions SET fence = fence WHERE id = ?1 AND fence = ?2",
-            cells![execution, fence],
-        );
+        batch.require(STILL_CLAIMED, cells![execution, fence]);
         self.completions
             .iter()
             .for_each(|end| push_completion(&mut batch, end));
@@ -204,7 +201,7 @@ impl Turn {
             .for_each(|wait| push_wait(&mut batch, execution, wait, self.now));
         self.key_writes
             .iter()
-            .for_each(|write| push_key_write(&mut batch, write));
+            .for_each(|write| push_key_write(&mut batch, write, self.now));
         self.instances
             .iter()
             .for_each(|instance| push_instance(&mut batch, instance, self.now));
@@ -433,7 +430,10 @@ impl Journals {
         let mut batch = Batch::default();
         let put =
             "INSERT INTO signals (name, correlation, sender_id, payload, received_at, expires_at)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name, correlation, sender_id) DO NOTHING";
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name, correlation, sender_id)
+            DO UPDATE SET payload = excluded.payload, received_at = excluded.received_at,
+                expires_at = excluded.expires_at, taken_by = NULL
+            WHERE signals.expires_at <= excluded.received_at";
         let NewSignal {
             name,
             correlation,
@@ -461,6 +461,7 @@ impl Journals {
     }
 
     /// Takes the oldest signal that one open wait of a workflow waits for: the entry gets its outcome at once.
+    #[expect(clippy::too_many_arguments, reason = "a wait has three names; together with claim and time they are its proof")]
     pub async fn signal_take(
         &self,
         claim: Claim,
@@ -480,10 +481,7 @@ impl Journals {
         // With the fence: after a restart of the workflow the same position waits anew.
         let taker = format!("{}/{position}/{}", claim.execution, claim.fence);
         let mut batch = Batch::default();
-        batch.require(
-            take,
-            cells![taker.as_str(), name, correlation, claim.execution, position, now],
-        );
+        batch.require(take, cells![taker.as_str(), name, correlation, claim.execution, position, now]);
         batch.require(outcome, cells![taker.as_str(), claim.execution, position]);
         batch.push(done, cells![claim.execution, position]);
         committed(self.driver.commit(batch).await)

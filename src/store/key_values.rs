@@ -57,8 +57,8 @@ pub enum Expected {
     Version(i64),
 }
 
-/// Adds a write to a batch; an expectation that does not hold ends the batch in a conflict.
-pub(super) fn push_key_write(batch: &mut Batch, write: &KeyWrite) {
+/// Adds a write to a batch; what has expired is not there, swept or not. An expectation that does not hold ends the batch in a conflict.
+pub(super) fn push_key_write(batch: &mut Batch, write: &KeyWrite, now: Timestamp) {
     let (scope, name) = (write.scope.as_str(), write.name.as_str());
     let secret = i64::from(write.secret);
     match (&write.value, write.expected) {
@@ -74,6 +74,8 @@ pub(super) fn push_key_write(batch: &mut Batch, write: &KeyWrite) {
         (Some(value), Expected::Absent) => {
             let sql = "INSERT INTO key_values (scope, name, value, secret, version, expires_at)
                 VALUES (?1, ?2, ?3, ?4, 1, ?5) ON CONFLICT (scope, name) DO NOTHING";
+            let gone = "DELETE FROM key_values WHERE scope = ?1 AND name = ?2 AND expires_at <= ?3";
+            batch.push(gone, cells![scope, name, now]);
             batch.require(
                 sql,
                 cells![scope, name, value.as_str(), secret, write.expires_at],
@@ -81,7 +83,7 @@ pub(super) fn push_key_write(batch: &mut Batch, write: &KeyWrite) {
         }
         (Some(value), Expected::Version(version)) => {
             let sql = "UPDATE key_values SET value = ?3, secret = ?4, version = version + 1, expires_at = ?5
-                WHERE scope = ?1 AND name = ?2 AND version = ?6";
+                WHERE scope = ?1 AND name = ?2 AND version = ?6 AND (expires_at IS NULL OR expires_at > ?7)";
             batch.require(
                 sql,
                 cells![
@@ -90,13 +92,15 @@ pub(super) fn push_key_write(batch: &mut Batch, write: &KeyWrite) {
                     value.as_str(),
                     secret,
                     write.expires_at,
-                    version
+                    version,
+                    now
                 ],
             );
         }
         (None, Expected::Version(version)) => {
-            let sql = "DELETE FROM key_values WHERE scope = ?1 AND name = ?2 AND version = ?3";
-            batch.require(sql, cells![scope, name, version]);
+            let sql = "DELETE FROM key_values WHERE scope = ?1 AND name = ?2 AND version = ?3
+                AND (expires_at IS NULL OR expires_at > ?4)";
+            batch.require(sql, cells![scope, name, version, now]);
         }
         (None, Expected::Anything | Expected::Absent) => {
             batch.push(
@@ -153,10 +157,10 @@ impl KeyValues {
         first_int(&self.driver.query(sql, cells![scope, prefix, now]).await?)
     }
 
-    /// Writes one value. `false`: the expectation did not hold.
-    pub async fn key_write(&self, write: &KeyWrite) -> StoreResult<bool> {
+    /// Writes one value, as of `now`. `false`: the expectation did not hold.
+    pub async fn key_write(&self, write: &KeyWrite, now: Timestamp) -> StoreResult<bool> {
         let mut batch = Batch::default();
-        push_key_write(&mut batch, write);
+        push_key_write(&mut batch, write, now);
         committed(self.driver.commit(batch).await)
     }
 

@@ -43,7 +43,7 @@ impl Retention {
     pub async fn sweep(&self, horizon: &Horizon) -> StoreResult<usize> {
         let mut batch = Batch::default();
         push_executions(&mut batch, horizon.executions);
-        let plain: [(&'static str, Timestamp); 9] = [
+        let plain: [(&'static str, Timestamp); 10] = [
             (
                 "DELETE FROM trigger_instances WHERE id IN (SELECT id FROM trigger_instances
                     WHERE status <> 'pending' AND processed_at < ?1 LIMIT ?2)",
@@ -81,6 +81,11 @@ impl Retention {
                 horizon.now,
             ),
             (
+                "DELETE FROM rule_throttles WHERE rowid IN
+                    (SELECT rowid FROM rule_throttles WHERE until_at < ?1 LIMIT ?2)",
+                horizon.now,
+            ),
+            (
                 "DELETE FROM signals WHERE rowid IN (SELECT rowid FROM signals WHERE expires_at < ?1 LIMIT ?2)",
                 horizon.now,
             ),
@@ -93,10 +98,13 @@ impl Retention {
     }
 }
 
-/// A tree of executions goes as one, once its root is old enough: a step never outlives its workflow's row.
+/// A tree of executions goes as one, once its root is old enough and all of it has ended: a step never outlives its
+/// workflow's row, and nothing unfinished goes.
 fn push_executions(batch: &mut Batch, before: Timestamp) {
     const OLD: &str = "SELECT id FROM executions WHERE root_id IN
-        (SELECT id FROM executions WHERE parent_id IS NULL AND ended_at < ?1 ORDER BY id LIMIT ?2)";
+        (SELECT id FROM executions WHERE parent_id IS NULL AND ended_at < ?1 AND NOT EXISTS
+            (SELECT 1 FROM executions step WHERE step.root_id = executions.id AND step.status NOT IN
+                ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')) ORDER BY id LIMIT ?2)";
     static STATEMENTS: std::sync::LazyLock<[String; 5]> = std::sync::LazyLock::new(|| {
         [
             format!("DELETE FROM journal WHERE execution_id IN ({OLD})"),

@@ -5,5 +5,6 @@ mod architecture;
 mod local_nodes;
 mod runners;
 mod scaling;
+mod store;
 mod support;
 mod workflows;

@@ -28,6 +28,7 @@ use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::model::execution::ExecutionStatus;
 use crate::model::pack::Catalogue;
+use crate::model::refs::ExecutionId;
 use crate::packs::check::Runners;
 use crate::packs::layout::ContentRoots;
 use crate::packs::shipped;
@@ -316,6 +317,8 @@ impl Parents for Alone {
     fn deliver(&self, end: Completion) -> Result<(), Box<Completion>> {
         Err(Box::new(end))
     }
+
+    fn look_again(&self, _workflow: ExecutionId) {}
 }
 
 #[async_trait]

@@ -98,6 +98,7 @@ CREATE TABLE obligations (
     PRIMARY KEY (execution_id, kind, obligation_key)
 );
 CREATE INDEX obligations_due ON obligations (kind, due_at);
+CREATE INDEX obligations_detail ON obligations (detail) WHERE detail IS NOT NULL;
 
 CREATE TABLE slots (
     slot_key TEXT NOT NULL,

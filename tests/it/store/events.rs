@@ -1,0 +1,166 @@
+//! Trigger instances, enforcements, held instances, timers.
+
+use petrel::model::refs::{InstanceId, RuleRef};
+use petrel::model::trigger::InstanceStatus;
+use petrel::store::Store;
+use petrel::store::events::{Accepted, HeldInstance, InstanceFilter, MatchRecord, TimerState};
+use petrel::store::rows::{NewEnforcement, NewInstance};
+
+use super::{PAGE, at, execution, id, instance};
+
+super::promises![
+    an_accepted_instance_is_pending_until_it_is_matched,
+    a_repeated_key_is_answered_with_the_first_id_until_it_expires,
+    the_same_key_of_another_trigger_type_is_another_event,
+    a_match_is_recorded_once,
+    a_throttle_lets_one_instance_pass_and_says_the_same_when_asked_again,
+    a_held_instance_happens_at_its_time,
+    a_held_instance_is_replaced_or_withdrawn_by_its_key,
+    a_timer_fires_each_instant_once,
+    instances_are_listed_newest_first_by_what_they_are,
+];
+
+fn keyed(number: u8, expires: i64) -> NewInstance {
+    NewInstance { dedupe: Some(("delivery-1".to_owned(), at(expires))), ..instance(number) }
+}
+
+fn rule() -> RuleRef {
+    "default.rule".parse().unwrap()
+}
+
+async fn pending(store: &Store) -> Vec<InstanceId> {
+    store.events().instances_pending(None, 100).await.unwrap().into_iter().map(|seen| seen.id).collect()
+}
+
+async fn an_accepted_instance_is_pending_until_it_is_matched(store: Store) {
+    let events = store.events();
+    for number in [2, 1] {
+        assert_eq!(events.instance_accept(&instance(number), at(1)).await.unwrap(), Accepted::New);
+    }
+    assert_eq!((pending(&store).await, events.instances_pending_count().await.unwrap()), (vec![id(1), id(2)], 2));
+    let after = events.instances_pending(Some(id(1)), 100).await.unwrap();
+    assert_eq!(after.len(), 1);
+    assert_eq!((&after[0].payload, after[0].trace_tag.as_str()), (&instance(2).payload, "trace-2"));
+
+    let record = MatchRecord {
+        instance: id(1),
+        catalogue_version: 7,
+        status: InstanceStatus::Processed,
+        enforcements: Vec::new(),
+    };
+    assert!(events.match_record(&record, at(2)).await.unwrap());
+    assert_eq!(pending(&store).await, [id(2)]);
+    assert_eq!(events.instance_get(id(1)).await.unwrap().status, InstanceStatus::Processed);
+}
+
+async fn a_repeated_key_is_answered_with_the_first_id_until_it_expires(store: Store) {
+    let events = store.events();
+    assert_eq!(events.instance_accept(&keyed(1, 100), at(1)).await.unwrap(), Accepted::New);
+    assert_eq!(events.instance_accept(&keyed(2, 200), at(99)).await.unwrap(), Accepted::Duplicate(id(1)));
+    assert_eq!(pending(&store).await, [id(1)], "nothing was written");
+    assert_eq!(events.instance_accept(&keyed(3, 300), at(101)).await.unwrap(), Accepted::New);
+    assert_eq!(events.instance_accept(&keyed(4, 400), at(102)).await.unwrap(), Accepted::Duplicate(id(3)));
+}
+
+async fn the_same_key_of_another_trigger_type_is_another_event(store: Store) {
+    let other = NewInstance { trigger_type: "core.st2.sensor".parse().unwrap(), ..keyed(2, 100) };
+    store.events().instance_accept(&keyed(1, 100), at(1)).await.unwrap();
+    assert_eq!(store.events().instance_accept(&other, at(1)).await.unwrap(), Accepted::New);
+}
+
+async fn a_match_is_recorded_once(store: Store) {
+    let events = store.events();
+    events.instance_accept(&instance(1), at(1)).await.unwrap();
+    let record = |number: u8| MatchRecord {
+        instance: id(1),
+        catalogue_version: 1,
+        status: InstanceStatus::Processed,
+        enforcements: vec![NewEnforcement {
+            id: id(number),
+            rule: rule(),
+            failure_reason: None,
+            execution: Some(execution(number, at(2))),
+        }],
+    };
+    assert!(events.match_record(&record(10), at(2)).await.unwrap());
+    assert!(!events.match_record(&record(11), at(2)).await.unwrap());
+
+    let enforcements = events.enforcement_list(Some(&rule()), Some(id(1)), PAGE).await.unwrap();
+    let seen: Vec<_> = enforcements.iter().map(|row| (row.id, row.execution, row.status.as_str())).collect();
+    assert_eq!(seen, [(id(10), Some(id(10)), "succeeded")]);
+    assert_eq!(events.enforcement_count(None, None).await.unwrap(), 1);
+    assert!(store.executions().execution_get(id(11)).await.is_err(), "the second one's execution was not written");
+    assert_eq!(store.executions().execution_get(id(10)).await.unwrap().user(), "ann");
+}
+
+async fn a_throttle_lets_one_instance_pass_and_says_the_same_when_asked_again(store: Store) {
+    let events = store.events();
+    let pass = async |number: u8, key: &str, now: i64| {
+        events.throttle_pass(&rule(), key, id(number), at(now), at(now + 60)).await.unwrap()
+    };
+    assert!(pass(1, "web", 1).await);
+    assert!(!pass(2, "web", 2).await);
+    assert!(pass(2, "db", 2).await, "another key");
+    assert!(pass(1, "web", 1).await, "asked again after a crash");
+    assert!(!pass(2, "web", 60).await);
+    assert!(pass(2, "web", 61).await, "its time is over");
+}
+
+fn held(number: u8, due: i64) -> HeldInstance {
+    HeldInstance { key: "web/1".to_owned(), instance: instance(number), due_at: at(due) }
+}
+
+async fn a_held_instance_happens_at_its_time(store: Store) {
+    let events = store.events();
+    events.instance_hold(&held(1, 10)).await.unwrap();
+    assert_eq!((events.holds_next().await.unwrap(), pending(&store).await), (Some(at(10)), vec![]));
+    assert_eq!(events.holds_release(at(9)).await.unwrap(), 0);
+    assert_eq!(events.holds_release(at(10)).await.unwrap(), 1);
+    assert_eq!(events.holds_release(at(11)).await.unwrap(), 0, "once");
+    assert_eq!((events.holds_next().await.unwrap(), pending(&store).await), (None, vec![id(1)]));
+    assert_eq!(events.instance_get(id(1)).await.unwrap().occurred_at, at(10));
+    assert!(!events.hold_withdraw("web/1").await.unwrap(), "too late");
+}
+
+async fn a_held_instance_is_replaced_or_withdrawn_by_its_key(store: Store) {
+    let events = store.events();
+    events.instance_hold(&held(1, 10)).await.unwrap();
+    events.instance_hold(&held(2, 20)).await.unwrap();
+    assert_eq!(events.hold_get("web/1").await.unwrap().unwrap().id, id(2));
+    assert_eq!(events.holds_release(at(10)).await.unwrap(), 0, "the first one was replaced");
+    assert!(events.hold_withdraw("web/1").await.unwrap());
+    assert!(!events.hold_withdraw("web/1").await.unwrap());
+    assert_eq!((events.holds_release(at(20)).await.unwrap(), pending(&store).await), (0, vec![]));
+}
+
+async fn a_timer_fires_each_instant_once(store: Store) {
+    let events = store.events();
+    let begun = events.timer_state("timer", at(5)).await.unwrap();
+    assert_eq!(begun, TimerState { anchor: at(5), last: None });
+    assert!(events.timer_fire("timer", at(10), &[instance(1)], 0, at(10)).await.unwrap());
+    assert!(!events.timer_fire("timer", at(10), &[instance(2)], 0, at(10)).await.unwrap());
+    assert!(!events.timer_fire("timer", at(9), &[instance(3)], 0, at(10)).await.unwrap(), "never backwards");
+    assert!(events.timer_fire("timer", at(20), &[], 3, at(20)).await.unwrap(), "passed over");
+    assert_eq!(pending(&store).await, [id(1)]);
+    let later = events.timer_state("timer", at(99)).await.unwrap();
+    assert_eq!(later, TimerState { anchor: at(5), last: Some(at(20)) }, "the anchor holds");
+}
+
+async fn instances_are_listed_newest_first_by_what_they_are(store: Store) {
+    let events = store.events();
+    let other = NewInstance { trigger_type: "core.st2.sensor".parse().unwrap(), occurred_at: at(9), ..instance(3) };
+    for new in [instance(1), instance(2), other] {
+        events.instance_accept(&new, at(1)).await.unwrap();
+    }
+    let list = async |filter: InstanceFilter| {
+        let (rows, count) = events.instance_list(&filter, PAGE).await.unwrap();
+        (rows.into_iter().map(|row| row.id).collect::<Vec<_>>(), count)
+    };
+    let of_type = Some("core.st2.webhook".parse().unwrap());
+    assert_eq!(list(InstanceFilter::default()).await, (vec![id(3), id(2), id(1)], 3));
+    assert_eq!(list(InstanceFilter { trigger_type: of_type, ..Default::default() }).await, (vec![id(2), id(1)], 2));
+    assert_eq!(list(InstanceFilter { after: Some(at(1)), ..Default::default() }).await, (vec![id(3)], 1));
+    assert_eq!(list(InstanceFilter { before: Some(at(9)), ..Default::default() }).await, (vec![id(2), id(1)], 2));
+    let status = Some("processed".to_owned());
+    assert_eq!(list(InstanceFilter { status, ..Default::default() }).await, (vec![], 0));
+}
