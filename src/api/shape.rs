@@ -84,13 +84,7 @@ impl Shaper {
     }
 
     /// What an unfinished execution waits for, and which steps of a workflow are open.
-    pub(super) fn waiting(
-        &self,
-        shown: &mut Value,
-        row: &ExecutionRow,
-        waits: &[ObligationRow],
-        open: &[EntryRow],
-    ) {
+    pub(super) fn waiting(&self, shown: &mut Value, row: &ExecutionRow, waits: &[ObligationRow], open: &[EntryRow]) {
         let redactor = self.redactor(row, Secrets::Masked);
         let waits = waits.iter().map(|wait| {
             json!({ "kind": wait.kind, "key": wait.key, "due_at": wait.due_at,
@@ -98,9 +92,9 @@ impl Shaper {
         });
         shown["waiting_for"] = waits.collect();
         if row.runner == WORKFLOW_RUNNER {
-            let open = open.iter().map(|entry| {
-                json!({ "position": entry.position, "execution": entry.child, "since": entry.recorded_at })
-            });
+            let open = open.iter().map(
+                |entry| json!({ "position": entry.position, "execution": entry.child, "since": entry.recorded_at }),
+            );
             shown["journal_open"] = open.collect();
         }
     }
@@ -112,13 +106,7 @@ impl Shaper {
         }
     }
 
-    fn parameters(
-        &self,
-        row: &ExecutionRow,
-        action: Option<&Action>,
-        secrets: Secrets,
-        redactor: &Redactor,
-    ) -> Value {
+    fn parameters(&self, row: &ExecutionRow, action: Option<&Action>, secrets: Secrets, redactor: &Redactor) -> Value {
         let mut parameters = row.parameters.clone();
         if secrets == Secrets::Shown {
             return parameters;

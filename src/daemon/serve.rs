@@ -13,7 +13,6 @@ use crate::api;
 use crate::cli::args::{RestoreOptions, ServeOptions, ValidateOptions};
 use crate::cli::output;
 use crate::config::{Config, LogFormat, process_environment};
-use crate::metrics::Metrics;
 
 /// `petrel serve`.
 pub fn serve_main(options: &ServeOptions) -> ExitCode {
@@ -72,9 +71,8 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let bound = doors::bind(config, &engine)?;
     let endpoints = bound.endpoints.clone();
-    let metrics = Metrics::default();
     engine.start(config).await?;
-    bound.open(config, &engine, &metrics);
+    bound.open(config, &engine);
     endpoints.write(&config.data_dir).context("writing endpoints.json")?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");

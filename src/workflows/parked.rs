@@ -69,7 +69,10 @@ impl Parked {
         letters.closed = true;
         let ends = std::mem::take(&mut letters.ends);
         drop(letters);
-        state.boxes.remove(&workflow);
+        // A later turn may have opened another one meanwhile.
+        if state.boxes.get(&workflow).is_some_and(|current| std::ptr::eq(&raw const **current, mailbox)) {
+            state.boxes.remove(&workflow);
+        }
         drop(state);
         ends
     }
