@@ -171,7 +171,7 @@ mod tests {
         parked.look_again(other);
         assert!(!mailbox.is_let_go());
         parked.look_again(workflow);
-        assert_eq!(parked.wait(workflow, &mailbox, Duration::from_secs(3600)), Waiting::LetGo);
+        assert_eq!(parked.wait(workflow, &mailbox, Duration::from_hours(1)), Waiting::LetGo);
         assert!(parked.close(workflow, &mailbox).is_empty());
         parked.look_again(workflow);
     }

@@ -12,7 +12,7 @@ fn processes(list: &[(&str, &[i32])]) -> Processes {
 
 fn activity(nodes: &[&str], want: i32, started_at: &str, ended_at: &str) -> ScalingActivity {
     serde_json::from_value(json!({
-        "id": "00000000-0000-4000-8000-000000000001".to_owned(), "kind": "expand", "want": want, "origin": "tick",
+        "id": "6b0104ffbeecf6ecc7000002", "kind": "expand", "want": want, "origin": "tick",
         "started_at": started_at, "deadline": ended_at, "status": "succeeded", "nodes": nodes, "reason": "",
         "execution": null, "stuck_since": null, "ended_at": ended_at,
     }))
