@@ -204,21 +204,27 @@ impl WorkflowRunner {
                 Ok(TurnResult::Waits)
             }
             TurnEnd::Diverged(divergence) => self.diverged(host, divergence.to_string()).await,
-            TurnEnd::Interrupted(Interrupt::Pause) => {
+            TurnEnd::Interrupted(interrupt) => self.interrupted(host, interrupt).await,
+            TurnEnd::Failed(error) => self.undo(host, ExecutionStatus::Failed, &error).await,
+            TurnEnd::LimitExceeded(limit) => {
+                self.undo(host, ExecutionStatus::Failed, &StepError::new(limit.to_string())).await
+            }
+        }
+    }
+
+    async fn interrupted(&self, host: &Arc<JournalHost>, interrupt: Interrupt) -> StoreResult<TurnResult> {
+        match interrupt {
+            Interrupt::Pause => {
                 let due_at = self.tools.clock.now().plus(PATIENCE);
                 let reason = "paused on request; `petrel execution resume` lets it go on".to_owned();
                 self.blocking(host, move |host| host.let_go(Then::Pause { due_at, reason })).await?;
                 Ok(TurnResult::Waits)
             }
-            TurnEnd::Interrupted(Interrupt::Cancel) => {
+            Interrupt::Cancel => {
                 self.undo(host, ExecutionStatus::Canceled, &StepError::new("canceled on request")).await
             }
-            TurnEnd::Interrupted(Interrupt::Timeout) => {
+            Interrupt::Timeout => {
                 self.undo(host, ExecutionStatus::Timeout, &StepError::new("its time was up")).await
-            }
-            TurnEnd::Failed(error) => self.undo(host, ExecutionStatus::Failed, &error).await,
-            TurnEnd::LimitExceeded(limit) => {
-                self.undo(host, ExecutionStatus::Failed, &StepError::new(limit.to_string())).await
             }
         }
     }
@@ -230,7 +236,11 @@ impl WorkflowRunner {
         Ok(TurnResult::Waits)
     }
 
+    /// Waits for a person, unless one has already said that it is to end: rolling back needs no script.
     async fn diverged(&self, host: &Arc<JournalHost>, what: String) -> StoreResult<TurnResult> {
+        if let Some(interrupt) = host.state().interrupt {
+            return self.interrupted(host, interrupt).await;
+        }
         tracing::warn!(execution = %host.row.id, action = %host.row.action, what, "a workflow diverged and is paused");
         let due_at = self.tools.clock.now().plus(PATIENCE);
         let reason = format!(

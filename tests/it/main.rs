@@ -1,9 +1,12 @@
 //! Tests with the real binary and real processes.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod bad_input;
 mod local_nodes;
+mod policies;
 mod runners;
 mod scaling;
 mod store;
 mod support;
+mod timers_and_rules;
 mod workflows;
