@@ -43,6 +43,8 @@ pub struct ContentKeeper {
     clock: Arc<dyn Clock>,
     catalogue: watch::Sender<Arc<Catalogue>>,
     diagnostics: Mutex<Arc<Vec<Diagnostic>>>,
+    /// What the files looked like before the last load: what changes from then on is not loaded yet.
+    loaded: Mutex<Option<Fingerprint>>,
 }
 
 impl std::fmt::Debug for ContentKeeper {
@@ -61,7 +63,7 @@ impl ContentKeeper {
         clock: Arc<dyn Clock>,
         catalogue: watch::Sender<Arc<Catalogue>>,
     ) -> Self {
-        Self { roots, contents, runners, bus, clock, catalogue, diagnostics: Mutex::default() }
+        Self { roots, contents, runners, bus, clock, catalogue, diagnostics: Mutex::default(), loaded: Mutex::default() }
     }
 
     /// What the last load found.
@@ -71,6 +73,7 @@ impl ContentKeeper {
 
     /// Loads everything and publishes it, if it differs from what is published.
     pub async fn reload(&self) -> StoreResult<()> {
+        let seen = Fingerprint::of(&self.roots).ok();
         let stored = self.contents.last_good_read().await?;
         let last_good = stored.into_iter().map(|(uid, (file, text))| (uid, LastGood { file, text })).collect();
         let mut loaded = load(&self.roots, &last_good, &Checks { runners: &self.runners, compile: &Compilers });
@@ -84,6 +87,7 @@ impl ContentKeeper {
         self.contents.last_good_write(&good).await?;
         self.publish(loaded.catalogue);
         self.tell(loaded.diagnostics);
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = seen;
         Ok(())
     }
 
@@ -115,31 +119,34 @@ impl ContentKeeper {
     /// Reloads whenever something changed, until the token is cancelled.
     pub async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut watcher = Watcher::new(&self.roots).inspect_err(|problem| tracing::warn!(%problem, "hot reload")).ok();
+        let mut pokes = watcher.as_ref().map(Watcher::subscribe);
         let mut hints = self.bus.listen(Topic::Content);
-        let mut seen = Fingerprint::of(&self.roots)?;
+        let mut because = Because::Files;
         while !stop.is_cancelled() {
-            let because = self.next_change(watcher.as_ref(), &mut hints, &stop).await;
-            let now = Fingerprint::of(&self.roots)?;
-            if because == Because::Hint || now != seen {
+            if because == Because::Hint || self.differs(&Fingerprint::of(&self.roots)?) {
                 self.reload().await?;
-                seen = now;
                 if let Some(watcher) = &mut watcher {
                     watcher.renew();
                 }
             }
+            because = self.next_change(pokes.as_mut(), &mut hints, &stop).await;
         }
         Ok(())
     }
 
+    fn differs(&self, now: &Fingerprint) -> bool {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).as_ref() != Some(now)
+    }
+
     async fn next_change(
         &self,
-        watcher: Option<&Watcher>,
+        pokes: Option<&mut watch::Receiver<u64>>,
         hints: &mut crate::bus::Hints,
         stop: &CancellationToken,
     ) -> Because {
         let poked = async {
-            match watcher.map(Watcher::subscribe) {
-                Some(mut pokes) => drop(pokes.changed().await),
+            match pokes {
+                Some(pokes) => drop(pokes.changed().await),
                 None => std::future::pending().await,
             }
             clock::sleep(&*self.clock, SETTLE).await;

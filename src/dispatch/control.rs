@@ -102,7 +102,8 @@ impl Dispatcher {
     }
 
     async fn cancel_workflow(&self, row: &ExecutionRow) -> Result<Status, ControlError> {
-        if row.fence == 0 {
+        // What stands in line has been claimed, but has not begun.
+        if row.fence == 0 || row.status == Status::Delayed {
             let result = json!({ "error": "canceled before it started" });
             self.finish(row, Outcome { status: Status::Canceled, result }).await?;
             return Ok(Status::Canceled);

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::bundle::{Bundle, Sources};
 use super::evaluate::{TurnEnd, evaluate};
-use super::host::Interrupt;
+use super::host::{Host as _, Interrupt};
 use super::journal_host::{JournalHost, Told, Tools};
 use super::limits::Limits;
 use super::outcome::StepError;
@@ -235,18 +235,24 @@ impl WorkflowRunner {
                 Ok(TurnResult::Waits)
             }
             TurnEnd::Diverged(divergence) => self.diverged(host, divergence.to_string()).await,
-            TurnEnd::Interrupted(Interrupt::Pause) => {
-                self.pause(host, "paused on request; `petrel execution resume` lets it go on".to_owned()).await
-            }
-            TurnEnd::Interrupted(Interrupt::Cancel) => {
-                self.undo(host, ExecutionStatus::Canceled, &StepError::new("canceled on request")).await
-            }
-            TurnEnd::Interrupted(Interrupt::Timeout) => {
-                self.undo(host, ExecutionStatus::Timeout, &StepError::new("its time was up")).await
-            }
+            TurnEnd::Interrupted(interrupt) => self.interrupted(host, interrupt).await,
             TurnEnd::Failed(error) => self.undo(host, ExecutionStatus::Failed, &error).await,
             TurnEnd::LimitExceeded(limit) => {
                 self.undo(host, ExecutionStatus::Failed, &StepError::new(limit.to_string())).await
+            }
+        }
+    }
+
+    async fn interrupted(&self, host: &Arc<JournalHost>, interrupt: Interrupt) -> StoreResult<TurnResult> {
+        match interrupt {
+            Interrupt::Pause => {
+                self.pause(host, "paused on request; `petrel execution resume` lets it go on".to_owned()).await
+            }
+            Interrupt::Cancel => {
+                self.undo(host, ExecutionStatus::Canceled, &StepError::new("canceled on request")).await
+            }
+            Interrupt::Timeout => {
+                self.undo(host, ExecutionStatus::Timeout, &StepError::new("its time was up")).await
             }
         }
     }
@@ -257,7 +263,11 @@ impl WorkflowRunner {
         Ok(TurnResult::Waits)
     }
 
+    /// Waits for a person, unless one has already said that it is to end: rolling back needs no script.
     async fn diverged(&self, host: &Arc<JournalHost>, what: String) -> StoreResult<TurnResult> {
+        if let Some(interrupt) = host.interrupted() {
+            return self.interrupted(host, interrupt).await;
+        }
         tracing::warn!(execution = %host.row.id, action = %host.row.action, what, "a workflow is paused for a person to look at");
         let reason = format!(
             "{what}; put right what changed and `petrel execution resume {id}`, or `petrel execution cancel {id}` \

@@ -2,9 +2,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, unreachable_pub, reason = "tests: a failed expectation is a failed test, and nobody imports them")]
 
 mod architecture;
+mod bad_input;
 mod local_nodes;
+mod policies;
 mod runners;
 mod scaling;
 mod store;
 mod support;
+mod timers_and_rules;
 mod workflows;

@@ -51,17 +51,17 @@ type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
 #[test]
 fn what_does_not_compile_is_named_with_its_place() {
     let cases: [Case<'_>; 11] = [
-        (&[("main", "let x = ;")], "main:1:9", "Unexpected ';'"),
-        (&[("main", "\n  eval(\"1\")")], "main:2:3", "eval"),
-        (&[("main", "\n  timestamp()")], "main:2:3", "use `now()`"),
-        (&[("main", "fn f() { exit(1) }")], "main:1:10", "use `return`"),
-        (&[("main", "\nimport \"gone\" as g;")], "main:2:1", "no such script"),
-        (&[("main", "import \"../x\" as g;")], "main:1:1", "inside the pack"),
-        (&[("main", "import \"/x\" as g;")], "main:1:1", "inside the pack"),
-        (&[("main", "let n = \"x\"; import n as g;")], "main:1:14", "literal path"),
-        (&[("main", "import \"a\" as a;"), ("a", "import \"main\" as m;")], "a:1:1", "circle"),
-        (&[("main", "import \"a\" as a;"), ("a", "fn f( { }")], "a:1:7", "parameter"),
-        (&[("main", "import \"a\" as a;"), ("a", "run(\"t.echo\");")], "a:1:1", "run"),
+        (&[("main", "let x = ;")], "main.rhai:1:9", "Unexpected ';'"),
+        (&[("main", "\n  eval(\"1\")")], "main.rhai:2:3", "eval"),
+        (&[("main", "\n  timestamp()")], "main.rhai:2:3", "use `now()`"),
+        (&[("main", "fn f() { exit(1) }")], "main.rhai:1:10", "use `return`"),
+        (&[("main", "\nimport \"gone\" as g;")], "main.rhai:2:1", "no such script"),
+        (&[("main", "import \"../x\" as g;")], "main.rhai:1:1", "inside the pack"),
+        (&[("main", "import \"/x\" as g;")], "main.rhai:1:1", "inside the pack"),
+        (&[("main", "let n = \"x\"; import n as g;")], "main.rhai:1:14", "literal path"),
+        (&[("main", "import \"a\" as a;"), ("a", "import \"main\" as m;")], "a.rhai:1:1", "circle"),
+        (&[("main", "import \"a\" as a;"), ("a", "fn f( { }")], "a.rhai:1:7", "parameter"),
+        (&[("main", "import \"a\" as a;"), ("a", "run(\"t.echo\");")], "a.rhai:1:1", "run"),
     ];
     for (files, place, text) in cases {
         let error = load(files).unwrap_err().to_string();
