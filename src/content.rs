@@ -117,8 +117,10 @@ impl ContentKeeper {
         let mut watcher = Watcher::new(&self.roots).inspect_err(|problem| tracing::warn!(%problem, "hot reload")).ok();
         let mut hints = self.bus.listen(Topic::Content);
         let mut seen = Fingerprint::of(&self.roots)?;
+        // One receiver for good: a fresh one would not know which pokes have been answered.
+        let mut pokes = watcher.as_ref().map(Watcher::subscribe);
         while !stop.is_cancelled() {
-            let because = self.next_change(watcher.as_ref(), &mut hints, &stop).await;
+            let because = self.next_change(pokes.as_mut(), &mut hints, &stop).await;
             let now = Fingerprint::of(&self.roots)?;
             if because == Because::Hint || now != seen {
                 self.reload().await?;
@@ -133,16 +135,15 @@ impl ContentKeeper {
 
     async fn next_change(
         &self,
-        watcher: Option<&Watcher>,
+        pokes: Option<&mut watch::Receiver<u64>>,
         hints: &mut crate::bus::Hints,
         stop: &CancellationToken,
     ) -> Because {
         let poked = async {
-            match watcher.map(Watcher::subscribe) {
-                Some(mut pokes) => drop(pokes.changed().await),
+            match pokes {
+                Some(pokes) => settled(pokes, &*self.clock).await,
                 None => std::future::pending().await,
             }
-            clock::sleep(&*self.clock, SETTLE).await;
         };
         tokio::select! {
             () = hints.heard() => Because::Hint,
@@ -151,6 +152,15 @@ impl ContentKeeper {
             () = stop.cancelled() => Because::Files,
         }
     }
+}
+
+/// Returns a moment after a poke; what came within that moment counts as answered.
+async fn settled(pokes: &mut watch::Receiver<u64>, clock: &dyn Clock) {
+    if pokes.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    clock::sleep(clock, SETTLE).await;
+    pokes.mark_unchanged();
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

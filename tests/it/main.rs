@@ -3,6 +3,7 @@
 
 mod architecture;
 mod local_nodes;
+mod polling;
 mod runners;
 mod scaling;
 mod support;
