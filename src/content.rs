@@ -146,10 +146,9 @@ impl ContentKeeper {
     ) -> Because {
         let poked = async {
             match pokes {
-                Some(pokes) => drop(pokes.changed().await),
+                Some(pokes) => settled(pokes, &*self.clock).await,
                 None => std::future::pending().await,
             }
-            clock::sleep(&*self.clock, SETTLE).await;
         };
         tokio::select! {
             () = hints.heard() => Because::Hint,
@@ -158,6 +157,15 @@ impl ContentKeeper {
             () = stop.cancelled() => Because::Files,
         }
     }
+}
+
+/// Returns a moment after a poke; what came within that moment counts as answered.
+async fn settled(pokes: &mut watch::Receiver<u64>, clock: &dyn Clock) {
+    if pokes.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    clock::sleep(clock, SETTLE).await;
+    pokes.mark_unchanged();
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,11 +13,11 @@ use crate::store::retention::Horizon;
 use crate::store::{Retention, StoreResult};
 
 /// Between two looks.
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_mins(1);
 /// Announcements are for listeners that come back soon.
-const ANNOUNCEMENTS: Duration = Duration::from_secs(24 * 60 * 60);
+const ANNOUNCEMENTS: Duration = Duration::from_hours(24);
 /// Even a full database keeps this much of the past.
-const LEAST: Duration = Duration::from_secs(60 * 60);
+const LEAST: Duration = Duration::from_hours(1);
 
 /// Keeps the store small.
 #[derive(Debug)]
@@ -74,6 +74,7 @@ impl Housekeeping {
             instances: before(self.kept.instances),
             output: before(self.kept.output),
             decisions: before(self.kept.decisions),
+            audit: before(self.kept.audit),
             announcements: before(ANNOUNCEMENTS),
             now,
         }

@@ -1,6 +1,8 @@
 //! `petrel validate`: the daemon's own loading and checking, with all findings at once. Needs no daemon.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -35,7 +37,9 @@ pub fn run(options: &ValidateOptions, runners: &Runners) -> ExitCode {
 fn validate(options: &ValidateOptions, runners: &Runners, output: &Output) -> Result<Ending, Failure> {
     let path = options.path.canonicalize();
     let path = path.map_err(|source| Failure::Local { doing: format!("read {}", options.path.display()), source })?;
-    let roots = roots_of(&path, options)?;
+    let shipped = ShippedPacks::unpack()
+        .map_err(|source| Failure::Local { doing: "unpack the shipped packs into a temporary folder".to_owned(), source })?;
+    let roots = roots_of(&path, options, &shipped);
     let mut loaded = load(&roots, &BTreeMap::new(), &Checks { runners, compile: &Compilers });
     loaded.diagnostics.extend(check_steps(&loaded.catalogue));
     let findings: Vec<&Diagnostic> =
@@ -46,26 +50,63 @@ fn validate(options: &ValidateOptions, runners: &Runners, output: &Output) -> Re
 }
 
 /// Whatever is named, its whole site is loaded, because content refers to other content.
-fn roots_of(path: &Path, options: &ValidateOptions) -> Result<ContentRoots, Failure> {
+fn roots_of(path: &Path, options: &ValidateOptions, shipped: &ShippedPacks) -> ContentRoots {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
     let pack = folder.ancestors().find(|folder| is_pack(folder));
     let above = pack.and_then(Path::parent).unwrap_or(folder);
     let site = above.ancestors().find(|folder| is_site(folder)).unwrap_or(above).to_owned();
-    let shipped = shipped::unpack(&options.data_dir.join(SHIPPED_FOLDER))
-        .map_err(|source| Failure::Local { doing: format!("write to {}", options.data_dir.display()), source })?;
     let mut packs: Vec<PathBuf> = pack.and_then(Path::parent).map(Path::to_owned).into_iter().collect();
-    let others = [site.join("packs")].into_iter().chain(options.packs.iter().cloned()).chain([shipped]);
+    let others = [site.join("packs")].into_iter().chain(options.packs.iter().cloned()).chain([shipped.root.clone()]);
     for root in others {
         let root = root.canonicalize().unwrap_or(root);
         if !packs.contains(&root) {
             packs.push(root);
         }
     }
-    Ok(ContentRoots { site, packs })
+    ContentRoots { site, packs }
 }
 
-/// Below the data folder.
-const SHIPPED_FOLDER: &str = "shipped";
+/// The shipped packs as files in a private folder that goes when the check is over: checking leaves no trace.
+struct ShippedPacks {
+    folder: PathBuf,
+    root: PathBuf,
+}
+
+impl ShippedPacks {
+    /// More folders than this that somebody left behind are not skipped.
+    const MOST_LEFT_BEHIND: u32 = 100;
+
+    fn unpack() -> io::Result<Self> {
+        let folder = Self::private_folder()?;
+        // From here on the folder goes even if it cannot be filled.
+        let mut packs = Self { root: folder.clone(), folder };
+        packs.root = shipped::unpack(&packs.folder)?;
+        Ok(packs)
+    }
+
+    /// A folder that was not there before: nobody else can have put anything into it.
+    fn private_folder() -> io::Result<PathBuf> {
+        let mut number = 0;
+        loop {
+            let name = format!("petrel-validate-{}-{number}", std::process::id());
+            let folder = std::env::temp_dir().join(name);
+            match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+                Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists && number < Self::MOST_LEFT_BEHIND => {
+                    number += 1;
+                }
+                created => return created.map(|()| folder),
+            }
+        }
+    }
+}
+
+impl Drop for ShippedPacks {
+    fn drop(&mut self) {
+        if let Err(problem) = std::fs::remove_dir_all(&self.folder) {
+            tracing::warn!(folder = %self.folder.display(), %problem, "a temporary folder is left behind");
+        }
+    }
+}
 
 fn is_pack(folder: &Path) -> bool {
     find_metadata(folder, "pack").is_some()
@@ -131,7 +172,6 @@ mod tests {
             let options = ValidateOptions {
                 path: self.0.path().join(path),
                 packs: Vec::new(),
-                data_dir: self.0.path().join("data"),
                 format,
             };
             let any = crate::model::action::ParameterSpec::default();
@@ -152,6 +192,20 @@ mod tests {
         let (ending, text) = site.validate("", Format::Table);
         assert_eq!(ending, Ending::Done, "{text}");
         assert!(text.starts_with("✓ 0 errors, 0 warnings; 2 packs, 1 rule, "), "{text}");
+    }
+
+    #[test]
+    fn checking_leaves_no_trace() {
+        let folder = {
+            let packs = ShippedPacks::unpack().unwrap();
+            assert!(packs.root.join("core/pack.yaml").is_file());
+            packs.folder.clone()
+        };
+        assert!(!folder.exists());
+        let site = Site::new(&[("rules/good.yaml", GOOD)]);
+        assert_eq!(site.validate("", Format::Table).0, Ending::Done);
+        let left: Vec<_> = std::fs::read_dir(site.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["rules"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::client::{ClientTarget, Endpoints, TargetError, client_target};
 pub use self::sections::{
-    Config, Governor, Limits, Listener, Log, LogFormat, MisfirePolicy, Retention, Server, Timers,
+    Config, Limits, Listener, Log, LogFormat, MisfirePolicy, Retention, Server, Timers,
     Webhooks, Workers,
 };
 
@@ -30,7 +30,7 @@ pub fn process_environment() -> Environment {
 impl Config {
     /// Reads `file` if one is named, else `petrel.toml` if there is one, and what `environment` overrides.
     pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Self, ConfigErrors> {
-        let path = file.unwrap_or(Path::new("petrel.toml"));
+        let path = file.unwrap_or_else(|| Path::new("petrel.toml"));
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {

@@ -36,8 +36,6 @@ pub struct Config {
     pub listeners: BTreeMap<String, Listener>,
     /// `[webhooks]`
     pub webhooks: Webhooks,
-    /// `[governor]`
-    pub governor: Governor,
     /// `[timers]`
     pub timers: Timers,
     /// `[log]`
@@ -55,10 +53,6 @@ pub struct Limits {
     pub rate_per_second: u32,
     /// Events that wait to be made durable; beyond it 429. 4,096
     pub intake_queue: usize,
-    /// Events of the stream that one listener may be behind before it is cut off. 1,024
-    pub stream_queue: usize,
-    /// Chunks of output of one execution that wait to be stored; beyond it the process waits. 256
-    pub output_queue: usize,
 }
 
 /// Who does the work.
@@ -83,6 +77,8 @@ pub struct Retention {
     pub output: Duration,
     /// Decisions of the governor. `30d`
     pub decisions: Duration,
+    /// Who did what through the API. `365d`
+    pub audit: Duration,
     /// Above this the oldest goes before its time. No bound
     pub max_database_bytes: Option<u64>,
 }
@@ -123,19 +119,12 @@ impl Webhooks {
     }
 }
 
-/// The admission controller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Governor {
-    /// How often it looks at the groups by itself. `30s`
-    pub tick: Duration,
-}
-
 /// Timers that do not say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timers {
     /// What happens to instants that passed while the daemon was down. `once`
     pub misfire: MisfirePolicy,
-    /// The time zone of cron expressions. `UTC`
+    /// The time zone of those that name none. `UTC`
     pub timezone: String,
 }
 
@@ -235,7 +224,6 @@ pub(super) fn read(tree: Entry) -> (Config, Vec<ConfigError>) {
             .map(read_listener)
             .collect(),
         webhooks: read_webhooks(top.section("webhooks")),
-        governor: read_governor(top.section("governor")),
         timers: read_timers(top.section("timers")),
         log: read_log(top.section("log")),
     };
@@ -249,8 +237,6 @@ fn read_limits(mut section: Section<'_>) -> Limits {
         json_depth: section.read("json_depth", 64, at_least_one),
         rate_per_second: section.read("rate_per_second", 50_000, at_least_one),
         intake_queue: section.read("intake_queue", 4096, at_least_one),
-        stream_queue: section.read("stream_queue", 1024, at_least_one),
-        output_queue: section.read("output_queue", 256, at_least_one),
     };
     section.close();
     limits
@@ -274,6 +260,7 @@ fn read_retention(mut section: Section<'_>) -> Retention {
         instances: section.read("instances", days(7), duration),
         output: section.read("output", days(7), duration),
         decisions: section.read("decisions", days(30), duration),
+        audit: section.read("audit", days(365), duration),
         max_database_bytes: section.read_optional("max_database_bytes", at_least_one),
     };
     section.close();
@@ -322,14 +309,6 @@ fn note_missing_auth(hook: &Section<'_>) {
             "say how this webhook knows its senders, as auth = \"api_key\"".to_owned(),
         );
     }
-}
-
-fn read_governor(mut section: Section<'_>) -> Governor {
-    let governor = Governor {
-        tick: section.read("tick", Duration::from_secs(30), duration),
-    };
-    section.close();
-    governor
 }
 
 fn read_timers(mut section: Section<'_>) -> Timers {

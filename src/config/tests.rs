@@ -36,7 +36,7 @@ fn an_empty_file_gives_the_documented_defaults() {
     assert!(config.workers.slots >= 4);
     assert_eq!(config.retention.instances, Duration::from_hours(7 * 24));
     assert_eq!(config.server.shutdown_grace, Duration::from_secs(10));
-    assert_eq!(config.governor.tick, Duration::from_secs(30));
+    assert_eq!(config.retention.audit, Duration::from_hours(365 * 24));
     assert_eq!(config.timers.timezone, "UTC");
     assert_eq!(config.webhooks.auth_of("anything"), &WebhookAuth::ApiKey);
     assert_eq!(
@@ -192,12 +192,12 @@ fn what_is_wrong_is_named_with_its_place_and_what_to_write() {
             "limits.json_depth: write a number greater than 0",
         ),
         (
-            "[governor]\ntick = 30",
-            "governor.tick: write a duration in quotes with its unit",
+            "[workers]\npark = 30",
+            "workers.park: write a duration in quotes with its unit",
         ),
         (
-            "[governor]\ntick = '0s'",
-            "governor.tick: write a duration longer than nothing",
+            "[retention]\naudit = '0s'",
+            "retention.audit: write a duration longer than nothing",
         ),
         (
             "[retention]\noutput = '7 days'",

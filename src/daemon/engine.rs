@@ -1,49 +1,39 @@
 //! The composition root: opens the store, builds the parts in the order of the journey, introduces them to each other,
 //! hands their loops to the supervisor. No logic.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::watch;
 
+use super::runners::{WorldWith, build_runners, parameters_of};
 use crate::bus::{Bus, MemoryBus};
 use crate::clock::{Clock, Ids, SystemClock, SystemIds};
 use crate::config::{Config, MisfirePolicy};
 use crate::content::ContentKeeper;
-use crate::core_pack::{self, CoreTools};
 use crate::datastore::Datastore;
-use crate::dispatch::{self, Dispatcher, Neighbours};
-use crate::governor::actions::actions as governor_actions;
+use crate::dispatch::{self, Dispatcher};
 use crate::governor::service::{Governor, Parts};
 use crate::housekeeping::Housekeeping;
 use crate::intake::Intake;
-use crate::local::nodes::LocalNodes;
-use crate::local;
 use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
-use crate::packs::check::Runners;
 use crate::packs::layout::ContentRoots;
 use crate::packs::shipped;
-use crate::requests::{Cancels, EndHook, Requests};
+use crate::requests::{Cancels, Requests};
 use crate::rules::engine as rules;
-use crate::runners::native::Native;
-use crate::runners::process::GuardDir;
-use crate::runners::{self, Registry, Runner};
 use crate::secrets::Keyring;
 use crate::sensors::hooks::Hooks;
-use crate::sensors::timer_loop::TimerLoop;
+use crate::sensors::polling::Polls;
+use crate::sensors::timer_loop::{TimerDefaults, TimerLoop};
 use crate::sensors::timers::Misfire;
 use crate::store::Store;
 use crate::supervise::{Backoff, OnEnd, Supervisor};
-use crate::workflows::parked::Parked;
-use crate::workflows::runner::{self as workflows, WorkflowRunner};
-use crate::workflows::Limits as ScriptLimits;
 
 /// A run that says nothing about its time ends after this long.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+const DEFAULT_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// Everything that works, without the doors.
 #[derive(Debug, Clone)]
@@ -158,6 +148,7 @@ impl Engine {
         spawn("sweeper", loop_of(dispatcher, |it, stop| async move { it.run_sweeper(stop).await }));
         spawn("rules", loop_of(Arc::new(self.rules()), |it, stop| async move { it.run(stop).await }));
         spawn("timers", loop_of(Arc::new(self.timers(config)), |it, stop| async move { it.run(stop).await }));
+        spawn("polls", loop_of(Arc::new(self.polls()?), |it, stop| async move { it.run(stop).await }));
         spawn("content", loop_of(Arc::clone(&self.content), |it, stop| async move { it.run(stop).await }));
         let housekeeping =
             Housekeeping::new(self.store.retention(), config.retention.clone(), Arc::clone(&self.world.clock));
@@ -178,8 +169,14 @@ impl Engine {
             MisfirePolicy::Skip => Misfire::Skip,
             MisfirePolicy::All => Misfire::All,
         };
+        let defaults = TimerDefaults { misfire, timezone: config.timers.timezone.clone() };
         let clock = Arc::clone(&self.world.clock);
-        TimerLoop::new(self.store.events(), self.intake.clone(), clock, self.catalogue.clone(), misfire)
+        TimerLoop::new(self.store.events(), self.intake.clone(), clock, self.catalogue.clone(), defaults)
+    }
+
+    fn polls(&self) -> anyhow::Result<Polls> {
+        let World { clock, supervisor, .. } = self.world.clone();
+        Polls::new(self.hooks(), self.store.contents(), clock, supervisor, self.catalogue.clone())
     }
 
     /// The webhooks of packs, for whoever listens.
@@ -238,99 +235,4 @@ fn pack_roots(config: &Config) -> anyhow::Result<Vec<PathBuf>> {
     let shipped = shipped::unpack(&config.data_dir.join("shipped-packs")).context("writing the shipped packs")?;
     roots.push(shipped);
     Ok(roots)
-}
-
-fn parameters_of(registry: &Registry) -> Runners {
-    let names = registry.names().into_iter();
-    names.filter_map(|name| Some((name.to_owned(), registry.get(name)?.parameters()))).collect()
-}
-
-struct Built {
-    registry: Registry,
-    neighbours: Neighbours,
-}
-
-/// What runners are built from beside the stores.
-struct WorldWith<'a> {
-    world: &'a World,
-    dispatcher: &'a Arc<Dispatcher>,
-    intake: &'a Intake,
-}
-
-/// The runners, and the neighbours that dispatch asks when something ends.
-fn build_runners(
-    config: &Config,
-    home: &Home,
-    store: &Store,
-    datastore: &Datastore,
-    governor: &Arc<Governor>,
-    world: &WorldWith<'_>,
-) -> anyhow::Result<Built> {
-    let guards = Arc::new(GuardDir::new(config.data_dir.join("guards"), &home.program)?);
-    let mut native = Native::default();
-    let tools = CoreTools {
-        intake: world.intake.clone(),
-        announcements: store.announcements(),
-        bus: Arc::clone(&world.world.bus),
-        clock: Arc::clone(&world.world.clock),
-        ids: Arc::clone(&world.world.ids),
-    };
-    core_pack::register(&mut native, &tools);
-    for (name, action) in governor_actions(governor) {
-        native.add(name, action);
-    }
-    let nodes = Arc::new(LocalNodes::new(&config.data_dir, &home.program, Arc::clone(&world.world.clock))?);
-    local::actions::add_actions(&mut native, &nodes, &world.world.clock);
-    let parked = Arc::new(Parked::new(config.workers.max_parked));
-    let workflows = workflow_runner(config, store, datastore, &parked, world);
-    let mut registry = plain_runners(guards);
-    registry.add(Arc::new(native));
-    registry.add(Arc::new(workflows));
-    let end_hook: Arc<dyn EndHook> = Arc::<Governor>::clone(governor);
-    Ok(Built { registry, neighbours: Neighbours { end_hook, parents: parked } })
-}
-
-/// The runners that need nothing of the engine.
-fn plain_runners(guards: Arc<GuardDir>) -> Registry {
-    let mut registry = Registry::default();
-    registry.add(Arc::new(runners::shell::ShellCommand::new(Arc::clone(&guards))));
-    registry.add(Arc::new(runners::shell_script::ShellScript::new(guards)));
-    registry.add(Arc::new(runners::http::HttpRequest));
-    registry.add(Arc::new(runners::noop::Noop));
-    registry.add(Arc::new(runners::inquirer::Inquirer));
-    registry.add(Arc::new(runners::rhai::RhaiScript::new()));
-    registry
-}
-
-/// The parameters of every runner there is, for checking content without an engine.
-pub fn runner_parameters(data_dir: &Path) -> anyhow::Result<Runners> {
-    let guards = Arc::new(GuardDir::new(data_dir.join("guards"), "petrel")?);
-    let mut runners = parameters_of(&plain_runners(guards));
-    runners.insert("native".to_owned(), Native::default().parameters());
-    runners.insert(dispatch::WORKFLOW_RUNNER.to_owned(), BTreeMap::new());
-    Ok(runners)
-}
-
-fn workflow_runner(
-    config: &Config,
-    store: &Store,
-    datastore: &Datastore,
-    parked: &Arc<Parked>,
-    world: &WorldWith<'_>,
-) -> WorkflowRunner {
-    let stores = workflows::Stores {
-        journals: store.journals(),
-        executions: store.executions(),
-        outputs: store.outputs(),
-        datastore: datastore.clone(),
-    };
-    let requests: Arc<dyn Requests> = Arc::<Dispatcher>::clone(world.dispatcher);
-    let cancels: Arc<dyn Cancels> = Arc::<Dispatcher>::clone(world.dispatcher);
-    let World { clock, ids, bus, supervisor, .. } = world.world.clone();
-    let parked = Arc::clone(parked);
-    let around = workflows::Surroundings { requests, cancels, bus, clock, ids, supervisor, parked };
-    // A parked script holds its turn: there must be more turns than may be parked.
-    let turns = config.workers.max_parked + config.workers.slots;
-    let park = if config.workers.max_parked == 0 { Duration::ZERO } else { config.workers.park };
-    WorkflowRunner::new(stores, around, workflows::Settings { turns, park, limits: ScriptLimits::default() })
 }

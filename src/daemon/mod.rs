@@ -4,6 +4,7 @@ pub mod engine;
 mod asg;
 mod doors;
 mod lock;
+mod runners;
 mod serve;
 mod generation;
 mod upkeep;

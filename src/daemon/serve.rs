@@ -110,10 +110,7 @@ async fn close(config: &Config, engine: &Engine) -> anyhow::Result<()> {
 
 /// `petrel validate`.
 pub fn validate_main(options: &ValidateOptions) -> ExitCode {
-    match super::engine::runner_parameters(&options.data_dir) {
-        Ok(runners) => crate::cli::validate::run(options, &runners),
-        Err(problem) => output::complain(&problem),
-    }
+    crate::cli::validate::run(options, &super::runners::runner_parameters())
 }
 
 /// `petrel restore`: puts a backup in the place of the database of a daemon that does not run.

@@ -124,17 +124,38 @@ impl Engine {
         Ok(met)
     }
 
+    /// An instance of which nothing can be made is set aside: it must not hold up the others.
     async fn process(&self, rules: &Rules, instance: TriggerInstance) -> StoreResult<()> {
+        match self.enforce_all(rules, &instance).await {
+            Err(StoreError::Corrupt(why)) => {
+                tracing::error!(instance = %instance.id, why, "what the rules made of an event could not be written");
+                self.set_aside(rules, instance.id).await;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    async fn set_aside(&self, rules: &Rules, instance: InstanceId) {
+        let status = InstanceStatus::ProcessingFailed;
+        let catalogue_version = rules.catalogue.version;
+        let record = MatchRecord { instance, catalogue_version, status, enforcements: Vec::new() };
+        if let Err(problem) = self.events.match_record(&record, self.clock.now()).await {
+            tracing::error!(%instance, %problem, "an event that cannot be processed could not be set aside");
+        }
+    }
+
+    async fn enforce_all(&self, rules: &Rules, instance: &TriggerInstance) -> StoreResult<()> {
         let now = self.clock.now();
         let view = self.datastore.for_templates(crate::model::SYSTEM_USER);
         let kv: Arc<dyn templates::Datastore> = view;
         let mut enforced = Vec::new();
-        for (rule, found) in match_instance(&rules.index, &instance, Some(&kv), now) {
+        for (rule, found) in match_instance(&rules.index, instance, Some(&kv), now) {
             match found {
                 Match::Failed(reason) => enforced.push(self.failure(rule.reference(), reason)),
                 Match::Matched { throttle_key } => {
                     if self.passes(&rule, throttle_key, instance.id).await? {
-                        enforced.push(self.enforce(rules, &rule, &instance, &kv));
+                        enforced.push(self.enforce(rules, &rule, instance, &kv));
                     }
                 }
             }
@@ -146,14 +167,8 @@ impl Engine {
             status: InstanceStatus::Processed,
             enforcements: rows,
         };
-        match self.events.match_record(&record, now).await {
-            Ok(true) => plans.into_iter().flatten().for_each(Plan::committed),
-            Ok(false) => {}
-            Err(StoreError::Corrupt(why)) => {
-                tracing::error!(instance = %instance.id, why, "what the rules made of an event could not be written");
-                return Err(StoreError::Corrupt(why));
-            }
-            Err(problem) => return Err(problem),
+        if self.events.match_record(&record, now).await? {
+            plans.into_iter().flatten().for_each(Plan::committed);
         }
         Ok(())
     }
@@ -228,6 +243,6 @@ fn context_of(rule: &RuleRef, instance: &TriggerInstance) -> Map<String, Value> 
     });
     match context {
         Value::Object(members) => members,
-        _ => Map::new(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
     }
 }

@@ -41,6 +41,17 @@ impl ShellCommand {
             shell: shell_of_this_host(),
         }
     }
+
+    /// The parameters of the runner, also without one.
+    pub fn takes() -> BTreeMap<String, ParameterSpec> {
+        let mut parameters = shell_parameters();
+        parameters.extend([required(parameter(
+            "cmd",
+            "string",
+            "Command line for the shell.",
+        ))]);
+        parameters
+    }
 }
 
 #[async_trait]
@@ -50,13 +61,7 @@ impl Runner for ShellCommand {
     }
 
     fn parameters(&self) -> BTreeMap<String, ParameterSpec> {
-        let mut parameters = shell_parameters();
-        parameters.extend([required(parameter(
-            "cmd",
-            "string",
-            "Command line for the shell.",
-        ))]);
-        parameters
+        Self::takes()
     }
 
     async fn run(&self, call: Call, stop: Stop) -> RunEnd {

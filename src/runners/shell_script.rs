@@ -39,15 +39,9 @@ impl ShellScript {
     pub fn new(guards: Arc<GuardDir>) -> Self {
         Self { guards }
     }
-}
 
-#[async_trait]
-impl Runner for ShellScript {
-    fn name(&self) -> &'static str {
-        "local-shell-script"
-    }
-
-    fn parameters(&self) -> BTreeMap<String, ParameterSpec> {
+    /// The parameters of the runner, also without one.
+    pub fn takes() -> BTreeMap<String, ParameterSpec> {
         let mut parameters = shell_parameters();
         parameters.extend([
             parameter(
@@ -58,6 +52,17 @@ impl Runner for ShellScript {
             parameter("debug", "boolean", "Debug output of the runner."),
         ]);
         parameters
+    }
+}
+
+#[async_trait]
+impl Runner for ShellScript {
+    fn name(&self) -> &'static str {
+        "local-shell-script"
+    }
+
+    fn parameters(&self) -> BTreeMap<String, ParameterSpec> {
+        Self::takes()
     }
 
     async fn run(&self, call: Call, stop: Stop) -> RunEnd {

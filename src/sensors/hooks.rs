@@ -97,7 +97,7 @@ impl Hooks {
     pub async fn receive(&self, sensor: &Sensor, request: &WebhookRequest) -> Result<Vec<Receipt>, HookError> {
         let hook = webhook(sensor).ok_or_else(|| HookError::Unknown(request.path.clone()))?;
         let mapper = self.mapper(sensor, hook)?;
-        let emits = mapper.map(request, &self.config_of(sensor)).map_err(|problem| match problem {
+        let emits = mapper.map(request, &config_of(&self.catalogue.borrow(), sensor.reference.pack())).map_err(|problem| match problem {
             MapError::Rejected { status, reason } => HookError::Rejected { status, reason },
             MapError::Script(failure) => {
                 HookError::Broken { sensor: sensor.reference.clone(), problem: failure.to_string() }
@@ -116,7 +116,7 @@ impl Hooks {
             self.withdraw(key, &emit).await?;
         }
         let Emit { trigger, payload, dedupe_key, occurred_at, delay, held_as, cancels: _ } = emit;
-        let seen = Seen { dedupe_key, occurred_at, ..Seen::of_type(trigger, payload) };
+        let seen = Seen { occurred_at, dedupe_key, ..Seen::of_type(trigger, payload) };
         match (delay, held_as) {
             (Some(delay), Some(key)) => {
                 let due_at = self.clock.now().plus(delay);
@@ -153,14 +153,15 @@ impl Hooks {
         Ok(mapper)
     }
 
-    fn config_of(&self, sensor: &Sensor) -> Value {
-        let catalogue = self.catalogue.borrow();
-        let Some(pack) = catalogue.packs.get(sensor.reference.pack()) else { return Value::Null };
-        let defaults = pack.config_schema.iter().filter_map(|(name, spec)| Some((name.clone(), spec.default.clone()?)));
-        let mut config: serde_json::Map<String, Value> = defaults.collect();
-        config.extend(pack.config.iter().map(|(name, value)| (name.clone(), value.clone())));
-        json!(config)
-    }
+}
+
+/// A pack's configuration over the defaults of its schema.
+pub(super) fn config_of(catalogue: &Catalogue, pack: &str) -> Value {
+    let Some(pack) = catalogue.packs.get(pack) else { return Value::Null };
+    let defaults = pack.config_schema.iter().filter_map(|(name, spec)| Some((name.clone(), spec.default.clone()?)));
+    let mut config: serde_json::Map<String, Value> = defaults.collect();
+    config.extend(pack.config.iter().map(|(name, value)| (name.clone(), value.clone())));
+    json!(config)
 }
 
 fn webhook(sensor: &Sensor) -> Option<&WebhookSource> {

@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod mapping;
+pub mod polling;
 pub mod timers;
 pub mod hooks;
 pub mod timer_loop;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +28,16 @@ pub struct TimerLoop {
     intake: Intake,
     clock: Arc<dyn Clock>,
     catalogue: watch::Receiver<Arc<Catalogue>>,
-    default_misfire: Misfire,
+    defaults: TimerDefaults,
+}
+
+/// What holds for timers that do not say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimerDefaults {
+    /// What happens to instants that were missed.
+    pub misfire: Misfire,
+    /// An IANA name.
+    pub timezone: String,
 }
 
 impl std::fmt::Debug for TimerLoop {
@@ -48,11 +58,11 @@ impl TimerLoop {
     pub fn new(
         events: Events,
         intake: Intake,
-            clock: Arc<dyn Clock>,
+        clock: Arc<dyn Clock>,
         catalogue: watch::Receiver<Arc<Catalogue>>,
-        default_misfire: Misfire,
+        defaults: TimerDefaults,
     ) -> Self {
-        Self { events, intake, clock, catalogue, default_misfire }
+        Self { events, intake, clock, catalogue, defaults }
     }
 
     /// Fires until the token is cancelled.
@@ -77,14 +87,24 @@ impl TimerLoop {
     async fn arm(&self, catalogue: &Catalogue) -> StoreResult<Vec<Armed>> {
         let mut armed = Vec::new();
         for (identity, trigger) in timers_of(catalogue) {
-            let Ok(schedule) = Schedule::parse(&trigger) else { continue };
+            let Ok(schedule) = Schedule::parse(&self.in_zone(&trigger)) else { continue };
             let state = self.events.timer_state(&identity, self.clock.now()).await?;
             let timer = Timer { schedule, anchor: state.anchor };
             let own = trigger.parameters.contains_key("misfire");
-            let misfire = Misfire::parse(&trigger).ok().filter(|_| own).unwrap_or(self.default_misfire);
+            let misfire = Misfire::parse(&trigger).ok().filter(|_| own).unwrap_or(self.defaults.misfire);
             armed.push(Armed { trigger, timer, last: state.last, misfire });
         }
         Ok(armed)
+    }
+
+    /// The same timer with a time zone. Its identity stays what the rule wrote.
+    fn in_zone(&self, trigger: &Trigger) -> Trigger {
+        let mut timer = trigger.clone();
+        let zone = timer.parameters.entry("timezone".to_owned()).or_default();
+        if zone.is_null() {
+            *zone = Value::String(self.defaults.timezone.clone());
+        }
+        timer
     }
 
     /// Fires what is due. Gives back when the next one is.

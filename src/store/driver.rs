@@ -240,6 +240,9 @@ pub(super) trait Driver: Send + Sync {
     /// Commits one batch from a thread that may block.
     fn commit_blocking(&self, batch: Batch) -> Result<Vec<Effect>, StoreError>;
 
+    /// Bytes of the database that are in use; space set free by deletions does not count.
+    async fn used_bytes(&self) -> Result<u64, StoreError>;
+
     /// Writes a consistent copy of the whole database to `target` while work goes on.
     async fn backup(&self, target: std::path::PathBuf) -> Result<(), StoreError>;
 }

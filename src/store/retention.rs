@@ -2,7 +2,6 @@
 
 use super::driver::{Batch, cells};
 use super::error::StoreResult;
-use super::events::first_int;
 use crate::model::time::Timestamp;
 
 super::aggregate! {
@@ -21,6 +20,8 @@ pub struct Horizon {
     pub output: Timestamp,
     /// Decisions of the governor.
     pub decisions: Timestamp,
+    /// Who did what through the API.
+    pub audit: Timestamp,
     /// Announcements of the event stream.
     pub announcements: Timestamp,
     /// What carries its own expiry: keys, tokens, signals, de-duplication.
@@ -33,17 +34,14 @@ const CHUNK: i64 = 500;
 impl Retention {
     /// Bytes of the database that are in use; pages set free by deletions do not count.
     pub async fn used_bytes(&self) -> StoreResult<u64> {
-        let sql = "SELECT (page_count - freelist_count) * page_size
-            FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
-        let used = first_int(&self.driver.query(sql, Vec::new()).await?)?;
-        Ok(u64::try_from(used).unwrap_or(0))
+        self.driver.used_bytes().await
     }
 
     /// Deletes one chunk of each kind; gives back how many rows went. Zero: there is nothing left to delete.
     pub async fn sweep(&self, horizon: &Horizon) -> StoreResult<usize> {
         let mut batch = Batch::default();
         push_executions(&mut batch, horizon.executions);
-        let plain: [(&'static str, Timestamp); 10] = [
+        let plain: [(&'static str, Timestamp); 11] = [
             (
                 "DELETE FROM trigger_instances WHERE id IN (SELECT id FROM trigger_instances
                     WHERE status <> 'pending' AND processed_at < ?1 LIMIT ?2)",
@@ -54,7 +52,8 @@ impl Retention {
                 horizon.instances.min(horizon.executions),
             ),
             (
-                "DELETE FROM output WHERE rowid IN (SELECT rowid FROM output WHERE written_at < ?1 LIMIT ?2)",
+                "DELETE FROM output WHERE (execution_id, sequence) IN
+                    (SELECT execution_id, sequence FROM output WHERE written_at < ?1 LIMIT ?2)",
                 horizon.output,
             ),
             (
@@ -68,12 +67,13 @@ impl Retention {
                 horizon.announcements,
             ),
             (
-                "DELETE FROM deduplication WHERE rowid IN
-                    (SELECT rowid FROM deduplication WHERE expires_at < ?1 LIMIT ?2)",
+                "DELETE FROM deduplication WHERE (trigger_type, dedupe_key) IN
+                    (SELECT trigger_type, dedupe_key FROM deduplication WHERE expires_at < ?1 LIMIT ?2)",
                 horizon.now,
             ),
             (
-                "DELETE FROM key_values WHERE rowid IN (SELECT rowid FROM key_values WHERE expires_at < ?1 LIMIT ?2)",
+                "DELETE FROM key_values WHERE (scope, name) IN
+                    (SELECT scope, name FROM key_values WHERE expires_at < ?1 LIMIT ?2)",
                 horizon.now,
             ),
             (
@@ -81,41 +81,158 @@ impl Retention {
                 horizon.now,
             ),
             (
-                "DELETE FROM rule_throttles WHERE rowid IN
-                    (SELECT rowid FROM rule_throttles WHERE until_at < ?1 LIMIT ?2)",
+                "DELETE FROM signals WHERE (name, correlation, sender_id) IN
+                    (SELECT name, correlation, sender_id FROM signals WHERE expires_at < ?1 LIMIT ?2)",
                 horizon.now,
             ),
             (
-                "DELETE FROM signals WHERE rowid IN (SELECT rowid FROM signals WHERE expires_at < ?1 LIMIT ?2)",
+                "DELETE FROM rule_throttles WHERE (rule_ref, throttle_key) IN
+                    (SELECT rule_ref, throttle_key FROM rule_throttles WHERE until_at < ?1 LIMIT ?2)",
                 horizon.now,
+            ),
+            (
+                "DELETE FROM audit WHERE sequence IN (SELECT sequence FROM audit WHERE at < ?1 LIMIT ?2)",
+                horizon.audit,
             ),
         ];
         for (sql, before) in plain {
             batch.push(sql, cells![before, CHUNK]);
         }
+        batch.push(
+            "DELETE FROM bundles WHERE digest IN
+                (SELECT digest FROM bundles WHERE digest NOT IN (SELECT bundle_digest FROM workflows) LIMIT ?1)",
+            cells![CHUNK],
+        );
         let effects = self.driver.commit(batch).await?;
         Ok(effects.iter().map(|effect| effect.changed).sum())
     }
 }
 
-/// A tree of executions goes as one, once its root is old enough and all of it has ended: a step never outlives its
-/// workflow's row, and nothing unfinished goes.
+/// A tree of executions goes as one, once its root is old enough and none of it runs any more: a step never outlives
+/// its workflow's row.
 fn push_executions(batch: &mut Batch, before: Timestamp) {
     const OLD: &str = "SELECT id FROM executions WHERE root_id IN
-        (SELECT id FROM executions WHERE parent_id IS NULL AND ended_at < ?1 AND NOT EXISTS
-            (SELECT 1 FROM executions step WHERE step.root_id = executions.id AND step.status NOT IN
-                ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')) ORDER BY id LIMIT ?2)";
-    static STATEMENTS: std::sync::LazyLock<[String; 5]> = std::sync::LazyLock::new(|| {
+        (SELECT id FROM executions WHERE parent_id IS NULL AND ended_at < ?1 AND id NOT IN
+            (SELECT root_id FROM executions
+                WHERE status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned'))
+        ORDER BY id LIMIT ?2)";
+    static STATEMENTS: std::sync::LazyLock<[String; 7]> = std::sync::LazyLock::new(|| {
         [
             format!("DELETE FROM journal WHERE execution_id IN ({OLD})"),
             format!("DELETE FROM workflows WHERE execution_id IN ({OLD})"),
             format!("DELETE FROM output WHERE execution_id IN ({OLD})"),
             format!("DELETE FROM blobs WHERE owner IN ({OLD})"),
+            format!("DELETE FROM obligations WHERE execution_id IN ({OLD})"),
+            format!("DELETE FROM slots WHERE execution_id IN ({OLD})"),
             format!("DELETE FROM executions WHERE id IN ({OLD})"),
         ]
     });
     const ROOTS_PER_SWEEP: i64 = 20;
     for sql in STATEMENTS.iter() {
         batch.push(sql, cells![before, ROOTS_PER_SWEEP]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::driver::{Cell, Driver};
+    use crate::store::sqlite::SqliteDriver;
+    use crate::store::{StoreError, StoreResult};
+
+    const OLD: i64 = 10;
+    const NOW: i64 = 1_000;
+
+    struct Desk {
+        driver: Arc<dyn Driver>,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let driver = Arc::new(SqliteDriver::open(&folder.path().join("petrel.db"), None).unwrap());
+            Self { driver, _folder: folder }
+        }
+
+        async fn write(&self, sql: &'static str, cells: Vec<Cell>) -> StoreResult<()> {
+            let mut batch = Batch::default();
+            batch.push(sql, cells);
+            self.driver.commit(batch).await.map(drop)
+        }
+
+        async fn execution(&self, id: &str, parent: Option<&str>, root: &str, status: &str) {
+            let sql = "INSERT INTO executions (id, action_ref, runner, status, parent_id, root_id, parameters, context,
+                user_name, on_lost, requested_at, ended_at, fence, status_log)
+                VALUES (?1, 'a.b', 'noop', ?2, ?3, ?4, '{}', '{}', 'u', 'rerun', 1, ?5, 1, '[]')";
+            let ended = (status == "succeeded").then_some(OLD);
+            self.write(sql, cells![id, status, parent, root, ended]).await.unwrap();
+            let obligation = "INSERT INTO obligations (execution_id, kind, obligation_key) VALUES (?1, 'timer', 'k')";
+            self.write(obligation, cells![id]).await.unwrap();
+            self.write("INSERT INTO bundles (digest, content) VALUES (?1, 'c')", cells![id]).await.unwrap();
+            let workflow = "INSERT INTO workflows (execution_id, bundle_digest, state) VALUES (?1, ?1, '{}')";
+            self.write(workflow, cells![id]).await.unwrap();
+        }
+
+        async fn texts(&self, sql: &'static str) -> Vec<String> {
+            let rows = self.driver.query(sql, Vec::new()).await.unwrap();
+            rows.iter().map(|row| row.text(0).unwrap().to_owned()).collect()
+        }
+
+        async fn sweep(&self) {
+            let before = Timestamp::from_micros(OLD + 1);
+            let horizon = Horizon {
+                executions: before,
+                instances: before,
+                output: before,
+                decisions: before,
+                audit: before,
+                announcements: before,
+                now: Timestamp::from_micros(NOW),
+            };
+            let retention = Retention::new(Arc::clone(&self.driver));
+            while retention.sweep(&horizon).await.unwrap() > 0 {}
+        }
+    }
+
+    #[tokio::test]
+    async fn a_finished_tree_goes_with_all_that_belongs_to_it_but_not_while_any_of_it_runs() {
+        let desk = Desk::new();
+        desk.execution("done", None, "done", "succeeded").await;
+        desk.execution("done-step", Some("done"), "done", "succeeded").await;
+        desk.execution("busy", None, "busy", "succeeded").await;
+        desk.execution("busy-step", Some("busy"), "busy", "running").await;
+        desk.sweep().await;
+        let left = ["busy", "busy-step"];
+        assert_eq!(desk.texts("SELECT id FROM executions ORDER BY id").await, left);
+        assert_eq!(desk.texts("SELECT execution_id FROM obligations ORDER BY execution_id").await, left);
+        assert_eq!(desk.texts("SELECT digest FROM bundles ORDER BY digest").await, left);
+    }
+
+    #[tokio::test]
+    async fn throttles_go_when_they_are_over_and_the_audit_when_it_is_old() {
+        let desk = Desk::new();
+        let throttle = "INSERT INTO rule_throttles (rule_ref, throttle_key, holder, until_at) VALUES ('r', ?1, 'h', ?2)";
+        desk.write(throttle, cells!["over", NOW - 1]).await.unwrap();
+        desk.write(throttle, cells!["holds", NOW]).await.unwrap();
+        let audit = "INSERT INTO audit (at, user_name, what, subject, detail) VALUES (?1, 'u', 'w', ?2, 'd')";
+        desk.write(audit, cells![OLD, "old"]).await.unwrap();
+        desk.write(audit, cells![OLD + 1, "new"]).await.unwrap();
+        desk.sweep().await;
+        assert_eq!(desk.texts("SELECT throttle_key FROM rule_throttles").await, ["holds"]);
+        assert_eq!(desk.texts("SELECT subject FROM audit").await, ["new"]);
+    }
+
+    #[tokio::test]
+    async fn only_a_row_that_is_there_already_is_a_collision() {
+        let desk = Desk::new();
+        let bundle = "INSERT INTO bundles (digest, content) VALUES (?1, ?2)";
+        desk.write(bundle, cells!["a", "x"]).await.unwrap();
+        assert_eq!(desk.write(bundle, cells!["a", "y"]).await, Err(StoreError::Conflict));
+        let mistake = desk.write(bundle, vec![Cell::from("b"), Cell::Null]).await;
+        let Err(StoreError::Corrupt(why)) = mistake else { panic!("{mistake:?}") };
+        assert!(why.contains("bundles.content") && why.contains(bundle), "{why}");
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::driver::{Batch, Cell, Driver, Effect, Guard, Row, Statement};
 use super::error::{StoreError, StoreResult};
+use super::events::first_int;
 use super::migrate;
 
 /// So many batches share one commit at most: beyond it the fsync is already spread thin and latency only grows.
@@ -60,7 +61,7 @@ impl SqliteDriver {
             reader.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
             let queries = Arc::clone(&queries);
             start_thread(&format!("store-reader-{number}"), move || {
-                read_loop(&reader, &queries)
+                read_loop(&reader, &queries);
             })?;
         }
         Ok(Self { writer, readers })
@@ -99,6 +100,13 @@ impl Driver for SqliteDriver {
             .blocking_send(WriteJob::Commit(batch, reply))
             .map_err(|_| stopped())?;
         answer.blocking_recv().map_err(|_| stopped())?
+    }
+
+    async fn used_bytes(&self) -> StoreResult<u64> {
+        let sql = "SELECT (page_count - freelist_count) * page_size
+            FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+        let used = first_int(&self.query(sql, Vec::new()).await?)?;
+        Ok(u64::try_from(used).unwrap_or(0))
     }
 
     async fn backup(&self, target: PathBuf) -> StoreResult<()> {
@@ -326,16 +334,24 @@ fn answer<T>(reply: Reply<T>, result: StoreResult<T>) {
 fn explain_in(problem: &rusqlite::Error, sql: &str) -> StoreError {
     match explain(problem) {
         StoreError::Corrupt(text) => StoreError::Corrupt(format!("{text} in `{sql}`")),
-        other => other,
+        other @ (StoreError::NotFound(_) | StoreError::Conflict | StoreError::Unavailable(_)) => other,
     }
 }
 
+/// Is the row there already? Any other broken constraint is our own mistake, and reading again does not help.
+fn is_collision(problem: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
+    let code = problem.sqlite_error().map(|error| error.extended_code);
+    code.is_some_and(|code| [SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE].contains(&code))
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "what SQLite may yet come to say is damage as well")]
 pub(super) fn explain(problem: &rusqlite::Error) -> StoreError {
     let Some(code) = problem.sqlite_error_code() else {
         return StoreError::Corrupt(problem.to_string());
     };
     match code {
-        ErrorCode::ConstraintViolation => StoreError::Conflict,
+        ErrorCode::ConstraintViolation if is_collision(problem) => StoreError::Conflict,
         ErrorCode::DiskFull => StoreError::Unavailable(format!(
             "{problem}; free some space or raise retention.max_database_bytes"
         )),

@@ -25,7 +25,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("metrics", "model intake"),
     ("datastore", "model store clock secrets templates"),
     ("housekeeping", "model store clock config"),
-    ("sensors", "model store clock intake"),
+    ("sensors", "model store clock supervise intake"),
     ("local", "model clock runners"),
     ("core_pack", "model store bus clock intake runners"),
     ("rules", "model store bus clock templates datastore requests"),

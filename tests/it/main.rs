@@ -5,6 +5,7 @@ mod architecture;
 mod bad_input;
 mod local_nodes;
 mod policies;
+mod polling;
 mod runners;
 mod scaling;
 mod store;

@@ -108,7 +108,7 @@ pub struct CreateArguments {
     #[arg(long, value_name = "N")]
     pub max_nodes: Option<u32>,
     /// Another knob, as `expand_delay=10m`; may be said several times
-    #[arg(short, long = "config", value_name = "KEY=VALUE")]
+    #[arg(short = 'c', long = "config", value_name = "KEY=VALUE")]
     pub knobs: Vec<String>,
     /// A parameter of the provider's `create_node`; may be said several times
     #[arg(long = "node", value_name = "KEY=VALUE")]

@@ -52,8 +52,7 @@ pub(super) struct ValidateArguments {
 impl ValidateArguments {
     pub(super) fn with(self, globals: &Globals) -> ValidateOptions {
         let path = self.path.unwrap_or_else(|| PathBuf::from("."));
-        let data_dir = globals.data_dir().to_owned();
-        ValidateOptions { path, packs: self.packs, data_dir, format: globals.format }
+        ValidateOptions { path, packs: self.packs, format: globals.format }
     }
 }
 
@@ -64,8 +63,6 @@ pub struct ValidateOptions {
     pub path: PathBuf,
     /// Folders of packs besides the site's own.
     pub packs: Vec<PathBuf>,
-    /// Where the shipped packs are unpacked.
-    pub data_dir: PathBuf,
     /// How the findings are shown.
     pub format: Format,
 }
