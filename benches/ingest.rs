@@ -79,7 +79,10 @@ async fn measure() -> Result<()> {
         Contender::start("1 rule, it matches", 0, 1).await?,
         Contender::start("1,000 rules, 1 matches", 999, 1).await?,
     ];
-    println!("{:<24} {:>10} {:>7} {:>9} {:>9} {:>11} {:>11}", "", "events/s", "ratio", "p50 ms", "p99 ms", "backlog s", "all done s");
+    println!(
+        "{:<24} {:>10} {:>7} {:>9} {:>9} {:>11} {:>11}",
+        "", "events/s", "ratio", "p50 ms", "p99 ms", "backlog s", "all done s"
+    );
     for round in 1..=ROUNDS {
         println!("round {round}: fdatasync p50 {:.3} ms", millis(fdatasync_latency()?));
         let request = contenders.first().map(Contender::request).unwrap_or_default();
@@ -106,7 +109,9 @@ impl Contender {
     async fn start(name: &'static str, strangers: usize, matching: usize) -> Result<Self> {
         let stranger = |n| (format!("rules/stranger_{n}.yaml"), rule(&format!("stranger_{n}"), &format!("host-{n}")));
         let mut files: Vec<_> = (0..strangers).map(stranger).collect();
-        files.extend((0..matching).map(|n| (format!("rules/hit_{n}.yaml"), rule(&format!("hit_{n}"), "web-0042.example.org"))));
+        files.extend(
+            (0..matching).map(|n| (format!("rules/hit_{n}.yaml"), rule(&format!("hit_{n}"), "web-0042.example.org"))),
+        );
         let daemon = Daemon::start(&files).await?;
         Ok(Self { name, daemon, ratios: Vec::new(), backlogs: Vec::new(), rests: Vec::new() })
     }
@@ -138,7 +143,8 @@ impl Contender {
 }
 
 fn nothing_runs(status: &Value) -> bool {
-    let unfinished = |name: &String| !matches!(name.as_str(), "succeeded" | "failed" | "timeout" | "canceled" | "abandoned");
+    let unfinished =
+        |name: &String| !matches!(name.as_str(), "succeeded" | "failed" | "timeout" | "canceled" | "abandoned");
     let counts = status["executions_by_status"].as_object();
     counts.is_some_and(|counts| !counts.iter().any(|(name, count)| unfinished(name) && *count != 0))
 }

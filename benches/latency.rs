@@ -32,7 +32,8 @@ fn main() -> Result<()> {
 
 async fn measure() -> Result<()> {
     let sink = TcpListener::bind("127.0.0.1:0").await?;
-    let daemon = Daemon::start(&[("rules/hit.yaml".to_owned(), rule(&format!("http://{}/", sink.local_addr()?)))]).await?;
+    let daemon =
+        Daemon::start(&[("rules/hit.yaml".to_owned(), rule(&format!("http://{}/", sink.local_addr()?)))]).await?;
     let log = daemon.data().join("petrel.db-wal");
     let mut client = Client::connect(daemon.address).await?;
     let request = daemon.post("/v1/webhooks/bench", &event());
@@ -110,7 +111,12 @@ fn print(passages: &[Passage], sync: Duration) {
     println!("{:<28} {:>9} {:>9} {:>16}", "", "p50 ms", "p99 ms", "p50 / fdatasync");
     for (name, times) in [("POST to durable 202", &mut accepted), ("POST to first action started", &mut started)] {
         let (p50, p99) = (percentile(times, 50), percentile(times, 99));
-        println!("{name:<28} {:>9.2} {:>9.2} {:>16.1}", millis(p50), millis(p99), p50.as_secs_f64() / sync.as_secs_f64());
+        println!(
+            "{name:<28} {:>9.2} {:>9.2} {:>16.1}",
+            millis(p50),
+            millis(p99),
+            p50.as_secs_f64() / sync.as_secs_f64()
+        );
     }
     let mut counts = BTreeMap::new();
     for count in passages.iter().filter_map(|passage| passage.commits) {

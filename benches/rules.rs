@@ -52,7 +52,8 @@ fn compile(rules: usize) -> Result<(RuleIndex, Duration)> {
     let began = Instant::now();
     let mut compiled = Vec::new();
     for rule in &rules {
-        let rule = CompiledRule::compile(rule).map_err(|problems| anyhow::anyhow!("a rule does not compile: {problems:?}"))?;
+        let rule =
+            CompiledRule::compile(rule).map_err(|problems| anyhow::anyhow!("a rule does not compile: {problems:?}"))?;
         compiled.push(Arc::new(rule));
     }
     Ok((RuleIndex::build(compiled.into_iter()), began.elapsed()))
@@ -112,7 +113,11 @@ fn instance() -> Result<TriggerInstance> {
 async fn daemon() -> Result<()> {
     let few = Daemon::start(&files(FEW)).await?;
     let many = Daemon::start(&files(MANY)).await?;
-    println!("start to /readyz: {:.0} ms with {FEW} rule files, {:.0} ms with {MANY}", millis(few.ready_after), millis(many.ready_after));
+    println!(
+        "start to /readyz: {:.0} ms with {FEW} rule files, {:.0} ms with {MANY}",
+        millis(few.ready_after),
+        millis(many.ready_after)
+    );
     let mut growths = Vec::new();
     for round in 1..=ROUNDS {
         let (with_few, with_many) = (event_time(&few).await?, event_time(&many).await?);
@@ -126,7 +131,8 @@ async fn daemon() -> Result<()> {
 /// Microseconds an event, accepted and matched.
 async fn event_time(daemon: &Daemon) -> Result<f64> {
     let began = Instant::now();
-    let posted = load(daemon.address, daemon.post("/v1/webhooks/bench", &event()), CONNECTIONS, Duration::from_secs(2)).await?;
+    let posted =
+        load(daemon.address, daemon.post("/v1/webhooks/bench", &event()), CONNECTIONS, Duration::from_secs(2)).await?;
     let posting = Duration::from_secs(2).as_secs_f64();
     loop {
         let waiting = daemon.status().await?["pending_instances"].as_u64().context("a number of instances")?;

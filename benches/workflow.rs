@@ -35,8 +35,10 @@ fn main() -> Result<()> {
 async fn measure() -> Result<()> {
     let bench = Bench::start().await?;
     bench.run("sequential", SHORT).await?;
-    println!("{:<8} {:>12} {:>10} {:>7} {:>14} {:>14} {:>10} {:>14}", "", "fdatasync/s", "steps/s", "ratio", "ms/step, 10",
-        "ms/step, 1000", "growth", "1000 by 50, s");
+    println!(
+        "{:<8} {:>12} {:>10} {:>7} {:>14} {:>14} {:>10} {:>14}",
+        "", "fdatasync/s", "steps/s", "ratio", "ms/step, 10", "ms/step, 1000", "growth", "1000 by 50, s"
+    );
     let mut lines = Vec::new();
     for round in 1..=ROUNDS {
         let line = bench.round().await?;
@@ -76,8 +78,12 @@ impl Line {
 
 fn print_line(name: &str, line: Line) {
     let Line { syncs, short, long, side_by_side } = line;
-    println!("{name:<8} {syncs:>12.0} {:>10.0} {:>7.3} {short:>14.3} {long:>14.3} {:>10.2} {side_by_side:>14.2}", 1000.0 / long,
-        line.ratio(), line.growth());
+    println!(
+        "{name:<8} {syncs:>12.0} {:>10.0} {:>7.3} {short:>14.3} {long:>14.3} {:>10.2} {side_by_side:>14.2}",
+        1000.0 / long,
+        line.ratio(),
+        line.growth()
+    );
 }
 
 struct Bench {

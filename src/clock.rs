@@ -39,11 +39,7 @@ pub async fn sleep(clock: &dyn Clock, duration: Duration) {
 pub struct Elapsed;
 
 /// Runs `work`, but drops it when it takes longer than `limit`. Work that is ready in time wins a tie.
-pub async fn timeout<F: Future>(
-    clock: &dyn Clock,
-    limit: Duration,
-    work: F,
-) -> Result<F::Output, Elapsed> {
+pub async fn timeout<F: Future>(clock: &dyn Clock, limit: Duration, work: F) -> Result<F::Output, Elapsed> {
     tokio::select! {
         biased;
         output = work => Ok(output),
@@ -62,14 +58,9 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 impl SystemClock {
     /// A clock whose monotonic time starts now.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the clock that everybody else takes"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else takes")]
     pub fn new() -> Self {
-        Self {
-            started: std::time::Instant::now(),
-        }
+        Self { started: std::time::Instant::now() }
     }
 }
 
@@ -81,10 +72,7 @@ impl Default for SystemClock {
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the clock that everybody else takes"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else takes")]
     fn now(&self) -> Timestamp {
         let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Timestamp::default().plus(since_epoch.unwrap_or_default())
@@ -104,10 +92,7 @@ impl Clock for SystemClock {
         }
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the clock that everybody else takes"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else takes")]
     async fn sleep_for(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }
@@ -123,10 +108,7 @@ pub struct SimClock {
 impl SimClock {
     /// A clock that shows `start`.
     pub fn new(start: Timestamp) -> Self {
-        Self {
-            started: start,
-            time: watch::Sender::new(start),
-        }
+        Self { started: start, time: watch::Sender::new(start) }
     }
 
     /// Moves the clock forward; whoever waited for a time up to then wakes.
@@ -200,9 +182,7 @@ pub struct SystemIds {
 impl SystemIds {
     /// A source that no other process shares.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            sequence: Sequence::new(clock, random_from_system()),
-        }
+        Self { sequence: Sequence::new(clock, random_from_system()) }
     }
 }
 
@@ -230,10 +210,7 @@ pub struct SeededIds {
 impl SeededIds {
     /// A source that repeats itself.
     pub fn new(seed: u64, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            sequence: Sequence::new(clock, scramble(seed)),
-            state: AtomicU64::new(seed),
-        }
+        Self { sequence: Sequence::new(clock, scramble(seed)), state: AtomicU64::new(seed) }
     }
 }
 
@@ -243,11 +220,7 @@ impl Ids for SeededIds {
     }
 
     fn random_u64(&self) -> u64 {
-        scramble(
-            self.state
-                .fetch_add(SPLITMIX_STEP, Ordering::Relaxed)
-                .wrapping_add(SPLITMIX_STEP),
-        )
+        scramble(self.state.fetch_add(SPLITMIX_STEP, Ordering::Relaxed).wrapping_add(SPLITMIX_STEP))
     }
 }
 
@@ -274,24 +247,15 @@ const COUNTER_BITS: u32 = 24;
 
 impl Sequence {
     const fn new(clock: Arc<dyn Clock>, process: u64) -> Self {
-        Self {
-            clock,
-            process: process.to_be_bytes(),
-            last: AtomicU64::new(0),
-        }
+        Self { clock, process: process.to_be_bytes(), last: AtomicU64::new(0) }
     }
 
     fn next(&self) -> [u8; 12] {
         let seconds = u64::try_from(self.clock.now().as_seconds()).unwrap_or(0);
         let earliest = seconds << COUNTER_BITS;
         let after = |last: u64| earliest.max(last + 1);
-        let last = self
-            .last
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
-                Some(after(last))
-            });
-        let [_, s0, s1, s2, s3, c0, c1, c2] =
-            after(last.unwrap_or_else(|unchanged| unchanged)).to_be_bytes();
+        let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(after(last)));
+        let [_, s0, s1, s2, s3, c0, c1, c2] = after(last.unwrap_or_else(|unchanged| unchanged)).to_be_bytes();
         let [_, _, _, p0, p1, p2, p3, p4] = self.process;
         [s0, s1, s2, s3, p0, p1, p2, p3, p4, c0, c1, c2]
     }
@@ -332,19 +296,9 @@ mod tests {
     async fn a_time_in_the_past_is_not_waited_for() {
         let clock = SimClock::new(noon());
         assert!(clock.sleep_until(noon()).now_or_never().is_some());
-        assert!(
-            clock
-                .sleep_until(noon().minus(Duration::from_secs(5)))
-                .now_or_never()
-                .is_some()
-        );
+        assert!(clock.sleep_until(noon().minus(Duration::from_secs(5))).now_or_never().is_some());
         let system = SystemClock::new();
-        assert!(
-            system
-                .sleep_until(noon().minus(Duration::from_hours(24 * 365 * 10)))
-                .now_or_never()
-                .is_some()
-        );
+        assert!(system.sleep_until(noon().minus(Duration::from_hours(24 * 365 * 10))).now_or_never().is_some());
     }
 
     #[tokio::test]
@@ -363,11 +317,7 @@ mod tests {
     async fn work_that_is_ready_beats_its_time_limit_and_work_that_is_not_ends_with_it() {
         let clock = SimClock::new(noon());
         assert_eq!(timeout(&clock, Duration::ZERO, async { 7 }).await, Ok(7));
-        let mut late = Box::pin(timeout(
-            &clock,
-            Duration::from_secs(1),
-            std::future::pending::<()>(),
-        ));
+        let mut late = Box::pin(timeout(&clock, Duration::from_secs(1), std::future::pending::<()>()));
         assert!((&mut late).now_or_never().is_none());
         clock.advance(Duration::from_secs(1));
         assert_eq!((&mut late).now_or_never(), Some(Err(Elapsed)));
@@ -390,25 +340,16 @@ mod tests {
         let second = ids.next();
         clock.set(noon().plus(Duration::from_hours(1)));
         assert!(first < second && second < ids.next());
-        assert_eq!(
-            i64::from(u32::from_be_bytes([first[0], first[1], first[2], first[3]])),
-            noon().as_seconds()
-        );
+        assert_eq!(i64::from(u32::from_be_bytes([first[0], first[1], first[2], first[3]])), noon().as_seconds());
     }
 
     #[test]
     fn a_counter_that_is_used_up_borrows_from_the_next_second() {
         let ids = SystemIds::new(Arc::new(SimClock::new(noon())));
-        let last_of_the_second =
-            (u64::try_from(noon().as_seconds()).unwrap() << COUNTER_BITS) + 0xff_fffe;
-        ids.sequence
-            .last
-            .store(last_of_the_second, Ordering::Relaxed);
+        let last_of_the_second = (u64::try_from(noon().as_seconds()).unwrap() << COUNTER_BITS) + 0xff_fffe;
+        ids.sequence.last.store(last_of_the_second, Ordering::Relaxed);
         let (last, first) = (ids.next(), ids.next());
-        assert_eq!(
-            (&last[9..], &first[9..]),
-            (&[255, 255, 255][..], &[0, 0, 0][..])
-        );
+        assert_eq!((&last[9..], &first[9..]), (&[255, 255, 255][..], &[0, 0, 0][..]));
         assert!(last < first);
     }
 
@@ -416,13 +357,9 @@ mod tests {
     fn threads_never_get_the_same_id() {
         let ids = SystemIds::new(Arc::new(SimClock::new(noon())));
         let all: BTreeSet<[u8; 12]> = thread::scope(|scope| {
-            let workers: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..1000).map(|_| ids.next()).collect::<Vec<_>>()))
-                .collect();
-            workers
-                .into_iter()
-                .flat_map(|worker| worker.join().unwrap())
-                .collect()
+            let workers: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| (0..1000).map(|_| ids.next()).collect::<Vec<_>>())).collect();
+            workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
         });
         assert_eq!(all.len(), 4000);
     }
@@ -431,12 +368,7 @@ mod tests {
     fn the_same_seed_gives_the_same_ids_names_and_numbers() {
         let draw = |seed| {
             let ids = SeededIds::new(seed, Arc::new(SimClock::new(noon())));
-            (
-                ids.next(),
-                ids.random_u64(),
-                ids.uuid_v4(),
-                ids.random_name(),
-            )
+            (ids.next(), ids.random_u64(), ids.uuid_v4(), ids.random_name())
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
@@ -446,24 +378,14 @@ mod tests {
     fn a_uuid_says_that_it_is_random() {
         let uuid = SystemIds::new(Arc::new(SimClock::new(noon()))).uuid_v4();
         let parts: Vec<&str> = uuid.split('-').collect();
-        assert_eq!(
-            parts.iter().map(|part| part.len()).collect::<Vec<_>>(),
-            [8, 4, 4, 4, 12]
-        );
-        assert!(
-            parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']),
-            "{uuid}"
-        );
+        assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert!(parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']), "{uuid}");
     }
 
     #[test]
     fn every_name_is_a_dns_label() {
         let words: BTreeSet<&str> = ADJECTIVES.into_iter().chain(NOUNS).collect();
         assert_eq!(words.len(), 128, "no word twice");
-        assert!(
-            words
-                .iter()
-                .all(|word| word.chars().all(|c| c.is_ascii_lowercase()) && word.len() < 30)
-        );
+        assert!(words.iter().all(|word| word.chars().all(|c| c.is_ascii_lowercase()) && word.len() < 30));
     }
 }

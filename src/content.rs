@@ -63,7 +63,16 @@ impl ContentKeeper {
         clock: Arc<dyn Clock>,
         catalogue: watch::Sender<Arc<Catalogue>>,
     ) -> Self {
-        Self { roots, contents, runners, bus, clock, catalogue, diagnostics: Mutex::default(), loaded: Mutex::default() }
+        Self {
+            roots,
+            contents,
+            runners,
+            bus,
+            clock,
+            catalogue,
+            diagnostics: Mutex::default(),
+            loaded: Mutex::default(),
+        }
     }
 
     /// What the last load found.
@@ -81,9 +90,8 @@ impl ContentKeeper {
         let layer = self.contents.rule_layer_read().await?;
         loaded.diagnostics.extend(apply_layer(&mut loaded.catalogue, &layer));
         let sources = loaded.sources.iter();
-        let good: BTreeMap<_, _> = sources
-            .map(|(uid, source)| (uid.clone(), (source.file.clone(), source.text.to_string())))
-            .collect();
+        let good: BTreeMap<_, _> =
+            sources.map(|(uid, source)| (uid.clone(), (source.file.clone(), source.text.to_string()))).collect();
         self.contents.last_good_write(&good).await?;
         self.publish(loaded.catalogue);
         self.tell(loaded.diagnostics);
@@ -258,9 +266,9 @@ fn check_workflow(action: &Action, catalogue: &Catalogue) -> Vec<Diagnostic> {
         let place = Some(crate::packs::diagnostic::Span::point(call.line, call.column));
         match catalogue.actions.get(reference) {
             None => {
-                report.error(place, format!("step `{reference}` does not exist")).help(
-                    "`petrel action list` shows what does; a pack may be missing",
-                );
+                report
+                    .error(place, format!("step `{reference}` does not exist"))
+                    .help("`petrel action list` shows what does; a pack may be missing");
             }
             Some(target) => {
                 for name in call.params.iter().flatten().filter(|name| !target.parameters.contains_key(*name)) {
@@ -284,7 +292,8 @@ fn apply_layer(catalogue: &mut Catalogue, layer: &[RuleLayer]) -> Vec<Diagnostic
     let mut found = Vec::new();
     for entry in layer {
         if let Some(definition) = &entry.definition {
-            let mut report = Report::new(format!("rule {} (made through the API)", entry.rule), definition.to_string().into());
+            let mut report =
+                Report::new(format!("rule {} (made through the API)", entry.rule), definition.to_string().into());
             let pack = entry.rule.pack().to_owned();
             let origin = Origin { pack, folder: std::path::PathBuf::new(), metadata_file: String::new() };
             if let Some(rule) = read_rule(&Node::from_json(definition), &origin, &mut report) {

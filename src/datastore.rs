@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use crate::clock::Clock;
-use crate::secrets::Keyring;
-use crate::store::{KeyValues, StoreError};
-use crate::store::key_values::{Expected, KeyRow, KeyWrite};
 use crate::model::time::Timestamp;
+use crate::secrets::Keyring;
+use crate::store::key_values::{Expected, KeyRow, KeyWrite};
+use crate::store::{KeyValues, StoreError};
 use crate::templates;
 
 /// Everybody's scope.

@@ -40,11 +40,7 @@ pub struct Backoff {
 impl Backoff {
     /// Delays from `first` up to `most`.
     pub const fn new(first: Duration, most: Duration) -> Self {
-        Self {
-            first,
-            most,
-            next: first,
-        }
+        Self { first, most, next: first }
     }
 
     /// The delay before the next attempt; the one after that is twice as long.
@@ -125,19 +121,13 @@ impl Supervisor {
             next_task: AtomicU64::new(0),
             task_ended: Notify::new(),
         };
-        Self {
-            shared: Arc::new(shared),
-            token: CancellationToken::new(),
-        }
+        Self { shared: Arc::new(shared), token: CancellationToken::new() }
     }
 
     /// A part that can be shut down before the rest, and is shut down with it.
     #[must_use]
     pub fn branch(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-            token: self.token.child_token(),
-        }
+        Self { shared: Arc::clone(&self.shared), token: self.token.child_token() }
     }
 
     /// Cancelled when the tasks of this supervisor must end.
@@ -163,11 +153,7 @@ impl Supervisor {
         F: FnMut(CancellationToken) -> W + Send + 'static,
         W: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let attempts = Attempts {
-            entry: self.enter(name.into()),
-            factory,
-            on_end,
-        };
+        let attempts = Attempts { entry: self.enter(name.into()), factory, on_end };
         let (shared, id) = (Arc::clone(&self.shared), attempts.entry.id);
         start(&shared, id, attempts.run());
     }
@@ -188,15 +174,8 @@ impl Supervisor {
     }
 
     /// Runs `work` on a thread that may block, and waits for it. It cannot be stopped from outside.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "tasks are started here and nowhere else"
-    )]
-    pub async fn spawn_blocking<T, F>(
-        &self,
-        name: impl Into<String>,
-        work: F,
-    ) -> Result<T, Panicked>
+    #[expect(clippy::disallowed_methods, reason = "tasks are started here and nowhere else")]
+    pub async fn spawn_blocking<T, F>(&self, name: impl Into<String>, work: F) -> Result<T, Panicked>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
@@ -207,74 +186,39 @@ impl Supervisor {
             let _entry = entry;
             work()
         });
-        joined.await.map_err(|failure| Panicked {
-            name,
-            message: failure.to_string(),
-        })
+        joined.await.map_err(|failure| Panicked { name, message: failure.to_string() })
     }
 
     /// What is running, in the order it was started.
     pub fn status(&self) -> Vec<TaskStatus> {
-        lock(&self.shared.tasks)
-            .values()
-            .map(|task| task.status.clone())
-            .collect()
+        lock(&self.shared.tasks).values().map(|task| task.status.clone()).collect()
     }
 
     /// Cancels every task of this supervisor and its branches and waits for their ends. Those that need longer than
     /// `grace` are aborted; their names come back, and are logged.
     pub async fn shutdown(&self, grace: Duration) -> Vec<String> {
         self.token.cancel();
-        if clock::timeout(
-            &*self.shared.clock,
-            grace,
-            self.shared.all_cancelled_ended(),
-        )
-        .await
-        .is_ok()
-        {
+        if clock::timeout(&*self.shared.clock, grace, self.shared.all_cancelled_ended()).await.is_ok() {
             return Vec::new();
         }
         let late = self.shared.abort_cancelled();
-        tracing::warn!(
-            tasks = late.join(", "),
-            "ended tasks that did not stop within the grace time"
-        );
+        tracing::warn!(tasks = late.join(", "), "ended tasks that did not stop within the grace time");
         late
     }
 
     fn enter(&self, name: String) -> Entry {
         let token = self.token.child_token();
         let since = self.shared.clock.now();
-        let status = TaskStatus {
-            name,
-            state: TaskState::Running,
-            since,
-            restarts: 0,
-            last_error: None,
-        };
+        let status = TaskStatus { name, state: TaskState::Running, since, restarts: 0, last_error: None };
         let id = self.shared.next_task.fetch_add(1, Ordering::Relaxed);
-        lock(&self.shared.tasks).insert(
-            id,
-            Task {
-                status,
-                token: token.clone(),
-                abort: None,
-            },
-        );
-        Entry {
-            shared: Arc::clone(&self.shared),
-            id,
-            token,
-        }
+        lock(&self.shared.tasks).insert(id, Task { status, token: token.clone(), abort: None });
+        Entry { shared: Arc::clone(&self.shared), id, token }
     }
 }
 
 impl fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.status().into_iter().map(|task| task.name))
-            .finish()
+        f.debug_list().entries(self.status().into_iter().map(|task| task.name)).finish()
     }
 }
 
@@ -289,10 +233,7 @@ impl Shared {
             let ended = self.task_ended.notified();
             let mut ended = std::pin::pin!(ended);
             ended.as_mut().enable();
-            if !lock(&self.tasks)
-                .values()
-                .any(|task| task.token.is_cancelled())
-            {
+            if !lock(&self.tasks).values().any(|task| task.token.is_cancelled()) {
                 return;
             }
             ended.await;
@@ -319,8 +260,7 @@ struct Entry {
 
 impl Entry {
     fn name(&self) -> String {
-        self.update(|status| status.name.clone())
-            .unwrap_or_default()
+        self.update(|status| status.name.clone()).unwrap_or_default()
     }
 
     /// Logs a failure, unless the task's last one was the same.
@@ -346,9 +286,7 @@ impl Entry {
     }
 
     fn update<T>(&self, change: impl FnOnce(&mut TaskStatus) -> T) -> Option<T> {
-        lock(&self.shared.tasks)
-            .get_mut(&self.id)
-            .map(|task| change(&mut task.status))
+        lock(&self.shared.tasks).get_mut(&self.id).map(|task| change(&mut task.status))
     }
 }
 
@@ -383,13 +321,8 @@ where
             match &mut self.on_end {
                 OnEnd::Finish => return,
                 OnEnd::StopDaemon => {
-                    let how = end.map_or_else(
-                        |failure| format!("{failure:#}"),
-                        |()| "it ended by itself".to_owned(),
-                    );
-                    self.entry
-                        .shared
-                        .request_stop(format!("task `{}` ended: {how}", self.entry.name()));
+                    let how = end.map_or_else(|failure| format!("{failure:#}"), |()| "it ended by itself".to_owned());
+                    self.entry.shared.request_stop(format!("task `{}` ended: {how}", self.entry.name()));
                     return;
                 }
                 OnEnd::Restart(backoff) => {
@@ -408,11 +341,7 @@ where
     async fn attempt(&mut self) -> anyhow::Result<()> {
         let token = self.entry.token.clone();
         let factory = &mut self.factory;
-        flatten(
-            AssertUnwindSafe(async move { factory(token).await })
-                .catch_unwind()
-                .await,
-        )
+        flatten(AssertUnwindSafe(async move { factory(token).await }).catch_unwind().await)
     }
 }
 
@@ -438,10 +367,7 @@ async fn pause(entry: &Entry, delay: Duration) -> Pause {
     Pause::Over
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tasks are started here and nowhere else"
-)]
+#[expect(clippy::disallowed_methods, reason = "tasks are started here and nowhere else")]
 fn start(shared: &Shared, id: u64, work: impl Future<Output = ()> + Send + 'static) {
     let handle = tokio::task::spawn(work);
     if let Some(task) = lock(&shared.tasks).get_mut(&id) {
@@ -475,8 +401,7 @@ fn flatten(caught: Result<anyhow::Result<()>, Box<dyn Any + Send>>) -> anyhow::R
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// The maps are whole after every statement, so a panic elsewhere does not spoil them.
@@ -528,10 +453,7 @@ mod tests {
         starts.recv().await.unwrap();
         settle().await;
         let status = supervisor.status().remove(0);
-        assert_eq!(
-            (status.state, status.last_error.as_deref()),
-            (TaskState::BackingOff, Some("panicked: boom"))
-        );
+        assert_eq!((status.state, status.last_error.as_deref()), (TaskState::BackingOff, Some("panicked: boom")));
         assert!(starts.try_recv().is_err(), "not before its delay");
         clock.advance(Duration::from_secs(1));
         starts.recv().await.unwrap();
@@ -541,17 +463,9 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_an_indispensable_task_asks_for_the_end_of_the_daemon() {
         let (supervisor, _) = supervisor();
-        supervisor.spawn("http", OnEnd::StopDaemon, |_| async {
-            Err(anyhow!("socket gone").context("accepting"))
-        });
-        assert_eq!(
-            supervisor.stop_requested().await,
-            "task `http` ended: accepting: socket gone"
-        );
-        assert!(
-            !supervisor.token().is_cancelled(),
-            "whoever was asked shuts down in order"
-        );
+        supervisor.spawn("http", OnEnd::StopDaemon, |_| async { Err(anyhow!("socket gone").context("accepting")) });
+        assert_eq!(supervisor.stop_requested().await, "task `http` ended: accepting: socket gone");
+        assert!(!supervisor.token().is_cancelled(), "whoever was asked shuts down in order");
     }
 
     #[tokio::test]
@@ -581,10 +495,7 @@ mod tests {
         assert_eq!(shutdown.await, ["deaf"]);
         settle().await;
         assert_eq!(supervisor.status(), [], "and the deaf one was ended");
-        assert!(
-            supervisor.stop_requested().now_or_never().is_none(),
-            "ending when told is no failure"
-        );
+        assert!(supervisor.stop_requested().now_or_never().is_none(), "ending when told is no failure");
     }
 
     #[tokio::test]
@@ -597,56 +508,32 @@ mod tests {
                 Ok(())
             });
         }
-        assert_eq!(
-            intake.shutdown(Duration::from_secs(1)).await,
-            Vec::<String>::new()
-        );
-        assert_eq!(
-            trunk
-                .status()
-                .into_iter()
-                .map(|task| task.name)
-                .collect::<Vec<_>>(),
-            ["worker"]
-        );
+        assert_eq!(intake.shutdown(Duration::from_secs(1)).await, Vec::<String>::new());
+        assert_eq!(trunk.status().into_iter().map(|task| task.name).collect::<Vec<_>>(), ["worker"]);
         trunk.branch().spawn_once("late", std::future::pending());
-        assert!(
-            trunk
-                .shutdown(Duration::ZERO)
-                .await
-                .contains(&"late".to_owned())
-        );
+        assert!(trunk.shutdown(Duration::ZERO).await.contains(&"late".to_owned()));
     }
 
     #[tokio::test]
     async fn a_task_waiting_for_its_restart_stops_at_once() {
         let (supervisor, _) = supervisor();
-        supervisor.spawn("flaky", OnEnd::Restart(Backoff::default()), |_| async {
-            bail!("no")
-        });
+        supervisor.spawn("flaky", OnEnd::Restart(Backoff::default()), |_| async { bail!("no") });
         settle().await;
-        assert_eq!(
-            supervisor.shutdown(Duration::from_secs(1)).await,
-            Vec::<String>::new()
-        );
+        assert_eq!(supervisor.shutdown(Duration::from_secs(1)).await, Vec::<String>::new());
     }
 
     #[tokio::test]
     async fn blocking_work_gives_its_value_or_its_panic() {
         let (supervisor, _) = supervisor();
         assert_eq!(supervisor.spawn_blocking("sum", || 40 + 2).await, Ok(42));
-        let failure = supervisor
-            .spawn_blocking::<(), _>("hash", || panic!("no memory"))
-            .await
-            .unwrap_err();
+        let failure = supervisor.spawn_blocking::<(), _>("hash", || panic!("no memory")).await.unwrap_err();
         assert_eq!(failure.name, "hash");
         assert!(failure.to_string().contains("no memory"), "{failure}");
     }
 
     #[test]
     fn a_thread_has_the_name_it_was_given() {
-        let thread =
-            spawn_thread("writer", || thread::current().name().map(str::to_owned)).unwrap();
+        let thread = spawn_thread("writer", || thread::current().name().map(str::to_owned)).unwrap();
         assert_eq!(thread.join().unwrap().as_deref(), Some("writer"));
     }
 }

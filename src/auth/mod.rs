@@ -12,6 +12,6 @@ pub use self::password::{PasswordError, PasswordHash, hash_password, verify_pass
 pub use self::roles::{AuthMethod, BadRole, Permission, Principal, Role};
 pub use self::token::{StoredHash, new_api_key, new_token};
 pub use self::webhook::{
-    Algorithm, Encoding, HmacAuth, HookRequest, MissingSecret, Place, Refusal, Scheme,
-    SecretSource, Signature, Verifier, WebhookAuth,
+    Algorithm, Encoding, HmacAuth, HookRequest, MissingSecret, Place, Refusal, Scheme, SecretSource, Signature,
+    Verifier, WebhookAuth,
 };

@@ -85,10 +85,7 @@ const NEEDS: [(Permission, Role); 18] = [
 impl Role {
     /// May this role do that? What the table does not know is for admins.
     pub fn may(self, permission: Permission) -> bool {
-        let needed = NEEDS
-            .iter()
-            .find(|(known, _)| *known == permission)
-            .map_or(Role::Admin, |(_, role)| *role);
+        let needed = NEEDS.iter().find(|(known, _)| *known == permission).map_or(Role::Admin, |(_, role)| *role);
         self >= needed
     }
 
@@ -121,12 +118,7 @@ impl FromStr for Role {
 
     fn from_str(text: &str) -> Result<Self, BadRole> {
         let known = [Self::Admin, Self::Operator, Self::Observer];
-        known
-            .into_iter()
-            .find(|role| role.as_str() == text)
-            .ok_or_else(|| BadRole {
-                text: text.to_owned(),
-            })
+        known.into_iter().find(|role| role.as_str() == text).ok_or_else(|| BadRole { text: text.to_owned() })
     }
 }
 
@@ -180,50 +172,24 @@ mod tests {
     use std::collections::HashSet;
 
     fn allowed(role: Role) -> usize {
-        NEEDS
-            .iter()
-            .filter(|(permission, _)| role.may(*permission))
-            .count()
+        NEEDS.iter().filter(|(permission, _)| role.may(*permission)).count()
     }
 
     #[test]
     fn an_observer_only_looks_an_operator_acts_and_an_admin_does_everything() {
-        assert_eq!(
-            (
-                allowed(Role::Observer),
-                allowed(Role::Operator),
-                allowed(Role::Admin)
-            ),
-            (1, 10, NEEDS.len())
-        );
+        assert_eq!((allowed(Role::Observer), allowed(Role::Operator), allowed(Role::Admin)), (1, 10, NEEDS.len()));
         assert!(Role::Observer.may(Permission::View));
-        for acts in [
-            Permission::ExecutionRun,
-            Permission::GroupOperate,
-            Permission::Freeze,
-            Permission::KeyWrite,
-        ] {
-            assert!(
-                Role::Operator.may(acts) && !Role::Observer.may(acts),
-                "{acts:?}"
-            );
+        for acts in [Permission::ExecutionRun, Permission::GroupOperate, Permission::Freeze, Permission::KeyWrite] {
+            assert!(Role::Operator.may(acts) && !Role::Observer.may(acts), "{acts:?}");
         }
-        for governs in [
-            Permission::KeyDecrypt,
-            Permission::UserManage,
-            Permission::ApiKeyManage,
-        ] {
-            assert!(
-                !Role::Operator.may(governs) && Role::Admin.may(governs),
-                "{governs:?}"
-            );
+        for governs in [Permission::KeyDecrypt, Permission::UserManage, Permission::ApiKeyManage] {
+            assert!(!Role::Operator.may(governs) && Role::Admin.may(governs), "{governs:?}");
         }
     }
 
     #[test]
     fn the_table_has_every_permission_once() {
-        let distinct: HashSet<Permission> =
-            NEEDS.iter().map(|(permission, _)| *permission).collect();
+        let distinct: HashSet<Permission> = NEEDS.iter().map(|(permission, _)| *permission).collect();
         assert_eq!(distinct.len(), NEEDS.len());
     }
 

@@ -34,10 +34,7 @@ impl StoredHash {
 
     /// The hash of an API key (SHA-512 with StackStorm's salt, hex).
     pub fn of_api_key(key: &str) -> Self {
-        Self(hex(&Sha512::new()
-            .chain_update(STACKSTORM_SALT)
-            .chain_update(key)
-            .finalize()))
+        Self(hex(&Sha512::new().chain_update(STACKSTORM_SALT).chain_update(key).finalize()))
     }
 
     /// From the store.
@@ -66,12 +63,7 @@ mod tests {
     fn tokens_look_like_stackstorms_and_never_repeat() {
         let token = new_token();
         assert_eq!(token.expose().len(), 32);
-        assert!(
-            token
-                .expose()
-                .chars()
-                .all(|digit| digit.is_ascii_hexdigit())
-        );
+        assert!(token.expose().chars().all(|digit| digit.is_ascii_hexdigit()));
         assert_ne!(token, new_token());
         assert_ne!(new_api_key(), new_api_key());
         assert_eq!(new_api_key().expose().len(), 43);
@@ -82,10 +74,7 @@ mod tests {
         let stored = StoredHash::from_stored(StoredHash::of_token("abc").as_str());
         assert_eq!(stored, StoredHash::of_token("abc"));
         assert_ne!(stored, StoredHash::of_token("abd"));
-        assert_eq!(
-            stored.as_str(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(stored.as_str(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 
     #[test]

@@ -37,8 +37,10 @@ pub fn run(options: &ValidateOptions, runners: &Runners) -> ExitCode {
 fn validate(options: &ValidateOptions, runners: &Runners, output: &Output) -> Result<Ending, Failure> {
     let path = options.path.canonicalize();
     let path = path.map_err(|source| Failure::Local { doing: format!("read {}", options.path.display()), source })?;
-    let shipped = ShippedPacks::unpack()
-        .map_err(|source| Failure::Local { doing: "unpack the shipped packs into a temporary folder".to_owned(), source })?;
+    let shipped = ShippedPacks::unpack().map_err(|source| Failure::Local {
+        doing: "unpack the shipped packs into a temporary folder".to_owned(),
+        source,
+    })?;
     let roots = roots_of(&path, options, &shipped);
     let mut loaded = load(&roots, &BTreeMap::new(), &Checks { runners, compile: &Compilers });
     loaded.diagnostics.extend(check_steps(&loaded.catalogue));
@@ -169,11 +171,7 @@ mod tests {
         }
 
         fn validate(&self, path: &str, format: Format) -> (Ending, String) {
-            let options = ValidateOptions {
-                path: self.0.path().join(path),
-                packs: Vec::new(),
-                format,
-            };
+            let options = ValidateOptions { path: self.0.path().join(path), packs: Vec::new(), format };
             let any = crate::model::action::ParameterSpec::default();
             let cmd = BTreeMap::from([("cmd".to_owned(), any)]);
             let names = ["local-shell-cmd", "http-request", "noop", "native", "inquirer"];

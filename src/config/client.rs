@@ -89,18 +89,12 @@ pub enum TargetError {
 
 /// The daemon that `PETREL_URL` and `PETREL_API_KEY` name, else the one over `data_dir`. The local admin's key is never
 /// sent to a URL from the environment.
-pub fn client_target(
-    environment: &Environment,
-    data_dir: &Path,
-) -> Result<ClientTarget, TargetError> {
+pub fn client_target(environment: &Environment, data_dir: &Path) -> Result<ClientTarget, TargetError> {
     let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
     let api_key = set("PETREL_API_KEY").map(SecretText::new);
     if let Some(url) = set("PETREL_URL") {
         let api_key = api_key.ok_or(TargetError::NoApiKey)?;
-        return Ok(ClientTarget {
-            url: url.trim_end_matches('/').to_owned(),
-            api_key,
-        });
+        return Ok(ClientTarget { url: url.trim_end_matches('/').to_owned(), api_key });
     }
     let url = Endpoints::read(data_dir)?.api;
     let api_key = api_key.map_or_else(|| read_admin_key(data_dir), Ok)?;
@@ -126,50 +120,32 @@ mod tests {
     use super::*;
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     fn data_dir_of_a_daemon() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        let endpoints = Endpoints {
-            api: "http://127.0.0.1:4711".to_owned(),
-            listeners: BTreeMap::new(),
-        };
+        let endpoints = Endpoints { api: "http://127.0.0.1:4711".to_owned(), listeners: BTreeMap::new() };
         endpoints.write(folder.path()).unwrap();
         fs::write(folder.path().join(KEY_NAME), "local-key\n").unwrap();
         folder
     }
 
     fn target(url: &str, key: &str) -> ClientTarget {
-        ClientTarget {
-            url: url.to_owned(),
-            api_key: SecretText::new(key),
-        }
+        ClientTarget { url: url.to_owned(), api_key: SecretText::new(key) }
     }
 
     #[test]
     fn endpoints_are_written_as_scripts_expect_them_and_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        let listeners =
-            BTreeMap::from([("newrelic".to_owned(), "http://127.0.0.1:10001".to_owned())]);
-        let endpoints = Endpoints {
-            api: "http://127.0.0.1:9101".to_owned(),
-            listeners,
-        };
+        let listeners = BTreeMap::from([("newrelic".to_owned(), "http://127.0.0.1:10001".to_owned())]);
+        let endpoints = Endpoints { api: "http://127.0.0.1:9101".to_owned(), listeners };
         endpoints.write(folder.path()).unwrap();
         let text = fs::read_to_string(folder.path().join(FILE_NAME)).unwrap();
-        let expected =
-            r#"{"api":"http://127.0.0.1:9101","listeners":{"newrelic":"http://127.0.0.1:10001"}}"#;
+        let expected = r#"{"api":"http://127.0.0.1:9101","listeners":{"newrelic":"http://127.0.0.1:10001"}}"#;
         assert_eq!(text.trim_end(), expected);
         assert_eq!(Endpoints::read(folder.path()).unwrap(), endpoints);
-        assert_eq!(
-            fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "no draft stays behind"
-        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft stays behind");
     }
 
     #[test]
@@ -177,14 +153,8 @@ mod tests {
         let folder = data_dir_of_a_daemon();
         let find = |pairs| client_target(&environment(pairs), folder.path()).unwrap();
         assert_eq!(find(&[]), target("http://127.0.0.1:4711", "local-key"));
-        assert_eq!(
-            find(&[("PETREL_API_KEY", "k")]),
-            target("http://127.0.0.1:4711", "k")
-        );
-        assert_eq!(
-            find(&[("PETREL_URL", "http://far/"), ("PETREL_API_KEY", "k")]),
-            target("http://far", "k")
-        );
+        assert_eq!(find(&[("PETREL_API_KEY", "k")]), target("http://127.0.0.1:4711", "k"));
+        assert_eq!(find(&[("PETREL_URL", "http://far/"), ("PETREL_API_KEY", "k")]), target("http://far", "k"));
     }
 
     #[test]

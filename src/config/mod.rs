@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::client::{ClientTarget, Endpoints, TargetError, client_target};
 pub use self::sections::{
-    Config, Limits, Listener, Log, LogFormat, MisfirePolicy, Retention, Server, Timers,
-    Webhooks, Workers,
+    Config, Limits, Listener, Log, LogFormat, MisfirePolicy, Retention, Server, Timers, Webhooks, Workers,
 };
 
 /// Environment variables by name.
@@ -22,9 +21,7 @@ pub type Environment = BTreeMap<String, String>;
 /// The environment of this process; variables that are not UTF-8 are left out.
 pub fn process_environment() -> Environment {
     let pairs = std::env::vars_os().map(|(name, value)| (name.into_string(), value.into_string()));
-    pairs
-        .filter_map(|pair| Some((pair.0.ok()?, pair.1.ok()?)))
-        .collect()
+    pairs.filter_map(|pair| Some((pair.0.ok()?, pair.1.ok()?))).collect()
 }
 
 impl Config {
@@ -33,9 +30,7 @@ impl Config {
         let path = file.unwrap_or_else(|| Path::new("petrel.toml"));
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {
-                String::new()
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => String::new(),
             Err(error) => return Err(ConfigErrors::unreadable(path, &error)),
         };
         Self::parse(path, &text, environment)
@@ -47,11 +42,7 @@ impl Config {
         let misplaced = source::override_by(&mut tree, environment);
         let (config, mut errors) = sections::read(tree);
         errors.extend(misplaced);
-        if errors.is_empty() {
-            Ok(config)
-        } else {
-            Err(ConfigErrors(errors))
-        }
+        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
     }
 }
 
@@ -93,11 +84,7 @@ pub struct ConfigError {
 }
 
 fn key_prefix(key: &str) -> String {
-    if key.is_empty() {
-        String::new()
-    } else {
-        format!("{key}: ")
-    }
+    if key.is_empty() { String::new() } else { format!("{key}: ") }
 }
 
 /// Everything that is wrong in the configuration, at once.
@@ -106,16 +93,8 @@ pub struct ConfigErrors(pub Vec<ConfigError>);
 
 impl ConfigErrors {
     fn unreadable(path: &Path, error: &std::io::Error) -> Self {
-        let origin = Origin::File {
-            path: path.to_owned(),
-            line: 1,
-            column: 1,
-        };
-        Self(vec![ConfigError {
-            origin,
-            key: String::new(),
-            problem: format!("cannot read the file: {error}"),
-        }])
+        let origin = Origin::File { path: path.to_owned(), line: 1, column: 1 };
+        Self(vec![ConfigError { origin, key: String::new(), problem: format!("cannot read the file: {error}") }])
     }
 }
 

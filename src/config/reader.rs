@@ -23,22 +23,12 @@ pub(super) struct Section<'m> {
 
 impl<'m> Section<'m> {
     pub(super) fn open(path: String, entry: Option<Entry>, mistakes: &'m Mistakes) -> Self {
-        let mut section = Self {
-            path,
-            origin: None,
-            fields: BTreeMap::new(),
-            known: Vec::new(),
-            mistakes,
-        };
+        let mut section = Self { path, origin: None, fields: BTreeMap::new(), known: Vec::new(), mistakes };
         if let Some(entry) = entry {
             section.origin = Some(entry.origin.clone());
             match entry.node {
                 Node::Table(fields) => section.fields = fields,
-                other => section.note(
-                    entry.origin,
-                    "",
-                    format!("write a table, not {}", other.kind()),
-                ),
+                other => section.note(entry.origin, "", format!("write a table, not {}", other.kind())),
             }
         }
         section
@@ -53,9 +43,7 @@ impl<'m> Section<'m> {
     pub(super) fn read_optional<T>(&mut self, key: &'static str, parse: Parse<T>) -> Option<T> {
         self.known.push(key);
         let entry = self.fields.remove(key)?;
-        parse(&entry)
-            .map_err(|problem| self.note(entry.origin, key, problem))
-            .ok()
+        parse(&entry).map_err(|problem| self.note(entry.origin, key, problem)).ok()
     }
 
     /// The table below `key`.
@@ -81,16 +69,8 @@ impl<'m> Section<'m> {
 
     /// Notes what is wrong with `key`, or with the table if it is empty.
     pub(super) fn note(&self, origin: Origin, key: &str, problem: String) {
-        let key = if key.is_empty() {
-            self.path.clone()
-        } else {
-            self.join(key)
-        };
-        self.mistakes.borrow_mut().push(ConfigError {
-            origin,
-            key,
-            problem,
-        });
+        let key = if key.is_empty() { self.path.clone() } else { self.join(key) };
+        self.mistakes.borrow_mut().push(ConfigError { origin, key, problem });
     }
 
     /// Notes the keys that nobody asked for.
@@ -105,11 +85,7 @@ impl<'m> Section<'m> {
     }
 
     fn join(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 }
 
@@ -157,50 +133,34 @@ pub(super) fn duration_or_zero(entry: &Entry) -> Result<Duration, String> {
         Node::Integer(0) => Ok(Duration::ZERO),
         Node::Text(text) if text == "0" => Ok(Duration::ZERO),
         Node::Text(text) => parse_duration(text).map_err(|bad| bad.to_string()),
-        other => Err(format!(
-            "write a duration in quotes with its unit, as \"30s\" or \"10m\", not {}",
-            other.kind()
-        )),
+        other => Err(format!("write a duration in quotes with its unit, as \"30s\" or \"10m\", not {}", other.kind())),
     }
 }
 
 /// `ADDRESS:PORT`, where `localhost` is 127.0.0.1.
 pub(super) fn address(entry: &Entry) -> Result<SocketAddr, String> {
     let written = text(entry)?;
-    let numeric = written
-        .strip_prefix("localhost:")
-        .map(|port| format!("127.0.0.1:{port}"));
+    let numeric = written.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
     let address = numeric.as_ref().unwrap_or(&written).parse();
-    address
-        .map_err(|_| format!("`{written}` is not an address and a port; write \"127.0.0.1:9101\""))
+    address.map_err(|_| format!("`{written}` is not an address and a port; write \"127.0.0.1:9101\""))
 }
 
 /// A list of texts; variables hold it with commas.
 pub(super) fn texts(entry: &Entry) -> Result<Vec<String>, String> {
     match (&entry.node, &entry.origin) {
         (Node::List(items), _) => items.iter().map(text).collect(),
-        (Node::Text(text), Origin::Variable(_)) => Ok(text
-            .split(',')
-            .map(|item| item.trim().to_owned())
-            .filter(|item| !item.is_empty())
-            .collect()),
-        (other, _) => Err(format!(
-            "write a list, as [\"a\", \"b\"], not {}",
-            other.kind()
-        )),
+        (Node::Text(text), Origin::Variable(_)) => {
+            Ok(text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect())
+        }
+        (other, _) => Err(format!("write a list, as [\"a\", \"b\"], not {}", other.kind())),
     }
 }
 
 /// The one of `names` that was most probably meant.
 fn closest(written: &str, names: &[&'static str]) -> Option<&'static str> {
     let most = (written.chars().count() / 3).max(1);
-    let distances = names
-        .iter()
-        .map(|name| (edit_distance(written, name), *name));
-    distances
-        .filter(|(distance, _)| *distance <= most)
-        .min()
-        .map(|(_, name)| name)
+    let distances = names.iter().map(|name| (edit_distance(written, name), *name));
+    distances.filter(|(distance, _)| *distance <= most).min().map(|(_, name)| name)
 }
 
 /// How many characters must be added, left out or changed to make one text the other (Levenshtein).

@@ -10,9 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::auth::WebhookAuth;
 use crate::config::ConfigError;
-use crate::config::reader::{
-    Mistakes, Section, address, count, duration, duration_or_zero, flag, text, texts,
-};
+use crate::config::reader::{Mistakes, Section, address, count, duration, duration_or_zero, flag, text, texts};
 use crate::config::source::Entry;
 
 /// Everything that the operator decides.
@@ -113,9 +111,7 @@ pub struct Webhooks {
 impl Webhooks {
     /// How the webhook at `path` knows its senders.
     pub fn auth_of(&self, path: &str) -> &WebhookAuth {
-        self.paths
-            .get(path.trim_matches('/'))
-            .unwrap_or(&self.default_auth)
+        self.paths.get(path.trim_matches('/')).unwrap_or(&self.default_auth)
     }
 }
 
@@ -171,25 +167,16 @@ impl Config {
             ));
         }
         if self.webhooks.default_auth.is_open() {
-            warnings.push(
-                "every webhook is open: anyone who reaches the api can send events".to_owned(),
-            );
+            warnings.push("every webhook is open: anyone who reaches the api can send events".to_owned());
         }
-        let open_paths = self
-            .webhooks
-            .paths
-            .iter()
-            .filter(|(_, auth)| auth.is_open());
-        warnings.extend(open_paths.map(|(path, _)| {
-            format!("webhook `{path}` is open: anyone who reaches the api can send it events")
-        }));
-        let is_open = |listener: &Listener| {
-            listener.enabled && listener.auth.as_ref().is_some_and(WebhookAuth::is_open)
-        };
-        let open_listeners = self
-            .listeners
-            .iter()
-            .filter(|(_, listener)| is_open(listener));
+        let open_paths = self.webhooks.paths.iter().filter(|(_, auth)| auth.is_open());
+        warnings.extend(
+            open_paths
+                .map(|(path, _)| format!("webhook `{path}` is open: anyone who reaches the api can send it events")),
+        );
+        let is_open =
+            |listener: &Listener| listener.enabled && listener.auth.as_ref().is_some_and(WebhookAuth::is_open);
+        let open_listeners = self.listeners.iter().filter(|(_, listener)| is_open(listener));
         warnings.extend(open_listeners.map(|(name, _)| {
             format!("listener `{name}` is open: anyone who reaches it can send events; set listeners.{name}.auth")
         }));
@@ -203,26 +190,13 @@ pub(super) fn read(tree: Entry) -> (Config, Vec<ConfigError>) {
     let mut top = Section::open(String::new(), Some(tree), &mistakes);
     let config = Config {
         data_dir: top.read("data_dir", "./.petrel".to_owned(), text).into(),
-        listen: top.read(
-            "listen",
-            SocketAddr::from((Ipv4Addr::LOCALHOST, 9101)),
-            address,
-        ),
-        packs: top
-            .read("packs", Vec::new(), texts)
-            .into_iter()
-            .map(PathBuf::from)
-            .collect(),
+        listen: top.read("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 9101)), address),
+        packs: top.read("packs", Vec::new(), texts).into_iter().map(PathBuf::from).collect(),
         limits: read_limits(top.section("limits")),
         workers: read_workers(top.section("workers")),
         retention: read_retention(top.section("retention")),
         server: read_server(top.section("server")),
-        listeners: top
-            .section("listeners")
-            .into_named()
-            .into_iter()
-            .map(read_listener)
-            .collect(),
+        listeners: top.section("listeners").into_named().into_iter().map(read_listener).collect(),
         webhooks: read_webhooks(top.section("webhooks")),
         timers: read_timers(top.section("timers")),
         log: read_log(top.section("log")),
@@ -268,9 +242,7 @@ fn read_retention(mut section: Section<'_>) -> Retention {
 }
 
 fn read_server(mut section: Section<'_>) -> Server {
-    let server = Server {
-        shutdown_grace: section.read("shutdown_grace", Duration::from_secs(10), duration_or_zero),
-    };
+    let server = Server { shutdown_grace: section.read("shutdown_grace", Duration::from_secs(10), duration_or_zero) };
     section.close();
     server
 }
@@ -295,19 +267,12 @@ fn read_webhooks(mut section: Section<'_>) -> Webhooks {
         }
         hook.close();
     }
-    Webhooks {
-        default_auth,
-        paths,
-    }
+    Webhooks { default_auth, paths }
 }
 
 fn note_missing_auth(hook: &Section<'_>) {
     if let Some(origin) = hook.origin() {
-        hook.note(
-            origin.clone(),
-            "auth",
-            "say how this webhook knows its senders, as auth = \"api_key\"".to_owned(),
-        );
+        hook.note(origin.clone(), "auth", "say how this webhook knows its senders, as auth = \"api_key\"".to_owned());
     }
 }
 
@@ -331,11 +296,7 @@ fn read_log(mut section: Section<'_>) -> Log {
 
 fn at_least_one<T: TryFrom<i64> + PartialOrd + Default>(entry: &Entry) -> Result<T, String> {
     let number: T = count(entry)?;
-    if number > T::default() {
-        Ok(number)
-    } else {
-        Err("write a number greater than 0".to_owned())
-    }
+    if number > T::default() { Ok(number) } else { Err("write a number greater than 0".to_owned()) }
 }
 
 fn webhook_auth(entry: &Entry) -> Result<WebhookAuth, String> {
@@ -347,9 +308,7 @@ fn misfire(entry: &Entry) -> Result<MisfirePolicy, String> {
         "once" => Ok(MisfirePolicy::Once),
         "skip" => Ok(MisfirePolicy::Skip),
         "all" => Ok(MisfirePolicy::All),
-        other => Err(format!(
-            "`{other}` is not a misfire policy; write once, skip or all"
-        )),
+        other => Err(format!("`{other}` is not a misfire policy; write once, skip or all")),
     }
 }
 
@@ -357,9 +316,7 @@ fn timezone(entry: &Entry) -> Result<String, String> {
     let name = text(entry)?;
     match jiff::tz::TimeZone::get(&name) {
         Ok(_) => Ok(name),
-        Err(_) => Err(format!(
-            "`{name}` is not a time zone; write a name as \"UTC\" or \"Europe/Berlin\""
-        )),
+        Err(_) => Err(format!("`{name}` is not a time zone; write a name as \"UTC\" or \"Europe/Berlin\"")),
     }
 }
 
@@ -375,8 +332,6 @@ fn log_level(entry: &Entry) -> Result<String, String> {
     let level = text(entry)?;
     match EnvFilter::try_new(&level) {
         Ok(_) => Ok(level),
-        Err(_) => Err(format!(
-            "`{level}` is not a log level; write error, warn, info, debug or trace"
-        )),
+        Err(_) => Err(format!("`{level}` is not a log level; write error, warn, info, debug or trace")),
     }
 }

@@ -45,10 +45,7 @@ impl Entry {
     /// Without origins, for types that read themselves.
     pub(super) fn to_value(&self) -> Value {
         match &self.node {
-            Node::Table(fields) => fields
-                .iter()
-                .map(|(key, entry)| (key.clone(), entry.to_value()))
-                .collect(),
+            Node::Table(fields) => fields.iter().map(|(key, entry)| (key.clone(), entry.to_value())).collect(),
             Node::List(items) => items.iter().map(Self::to_value).collect(),
             Node::Text(text) => text.as_str().into(),
             Node::Integer(number) => (*number).into(),
@@ -62,18 +59,11 @@ impl Entry {
 pub(super) fn parse_file(path: &Path, text: &str) -> Result<Entry, ConfigErrors> {
     let file = File { path, text };
     match DeTable::parse(text) {
-        Ok(table) => Ok(Entry {
-            node: file.table(table.get_ref()),
-            origin: file.origin_at(0),
-        }),
+        Ok(table) => Ok(Entry { node: file.table(table.get_ref()), origin: file.origin_at(0) }),
         Err(error) => {
             let origin = file.origin_at(error.span().map_or(0, |span| span.start));
             let problem = error.message().to_owned();
-            Err(ConfigErrors(vec![ConfigError {
-                origin,
-                key: String::new(),
-                problem,
-            }]))
+            Err(ConfigErrors(vec![ConfigError { origin, key: String::new(), problem }]))
         }
     }
 }
@@ -90,19 +80,12 @@ impl File<'_> {
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.matches('\n').count() + 1;
         let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
-        Origin::File {
-            path: self.path.to_owned(),
-            line,
-            column,
-        }
+        Origin::File { path: self.path.to_owned(), line, column }
     }
 
     fn table(self, table: &DeTable<'_>) -> Node {
         let fields = table.iter().map(|(key, value)| {
-            let entry = Entry {
-                node: self.node(value),
-                origin: self.origin_at(key.span().start),
-            };
+            let entry = Entry { node: self.node(value), origin: self.origin_at(key.span().start) };
             (key.get_ref().to_string(), entry)
         });
         Node::Table(fields.collect())
@@ -111,16 +94,13 @@ impl File<'_> {
     fn node(self, value: &Spanned<DeValue<'_>>) -> Node {
         match value.get_ref() {
             DeValue::String(text) => Node::Text(text.to_string()),
-            DeValue::Integer(number) => {
-                match i64::from_str_radix(number.as_str(), number.radix()) {
-                    Ok(number) => Node::Integer(number),
-                    Err(_) => Node::Text(number.as_str().to_owned()),
-                }
+            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) => Node::Integer(number),
+                Err(_) => Node::Text(number.as_str().to_owned()),
+            },
+            DeValue::Float(number) => {
+                number.as_str().parse().map_or_else(|_| Node::Text(number.to_string()), Node::Float)
             }
-            DeValue::Float(number) => number
-                .as_str()
-                .parse()
-                .map_or_else(|_| Node::Text(number.to_string()), Node::Float),
             DeValue::Boolean(flag) => Node::Bool(*flag),
             DeValue::Datetime(time) => Node::Text(time.to_string()),
             DeValue::Array(items) => Node::List(items.iter().map(|item| self.item(item)).collect()),
@@ -129,10 +109,7 @@ impl File<'_> {
     }
 
     fn item(self, item: &Spanned<DeValue<'_>>) -> Entry {
-        Entry {
-            node: self.node(item),
-            origin: self.origin_at(item.span().start),
-        }
+        Entry { node: self.node(item), origin: self.origin_at(item.span().start) }
     }
 }
 
@@ -143,10 +120,7 @@ pub(super) fn override_by(tree: &mut Entry, environment: &Environment) -> Vec<Co
         let Some(path) = name.strip_prefix("PETREL__") else {
             continue;
         };
-        let entry = Entry {
-            node: Node::Text(value.clone()),
-            origin: Origin::Variable(name.clone()),
-        };
+        let entry = Entry { node: Node::Text(value.clone()), origin: Origin::Variable(name.clone()) };
         let keys: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
         misplaced.extend(place(tree, &keys, entry));
     }
@@ -165,16 +139,9 @@ fn place(tree: &mut Entry, keys: &[String], entry: Entry) -> Option<ConfigError>
     };
     if key.is_empty() {
         let problem = "a part of the name is empty; write PETREL__SECTION__KEY".to_owned();
-        return Some(ConfigError {
-            origin: entry.origin,
-            key: String::new(),
-            problem,
-        });
+        return Some(ConfigError { origin: entry.origin, key: String::new(), problem });
     }
-    let empty = || Entry {
-        node: Node::Table(BTreeMap::new()),
-        origin: entry.origin.clone(),
-    };
+    let empty = || Entry { node: Node::Table(BTreeMap::new()), origin: entry.origin.clone() };
     let field = fields.entry(key.clone()).or_insert_with(empty);
     place(field, deeper, entry)
 }

@@ -73,9 +73,8 @@ fn lasting(text: Option<&str>) -> Result<Option<std::time::Duration>, AsgError> 
 }
 
 fn part(text: &str) -> Result<Part, AsgError> {
-    serde_json::from_value(json!(text)).map_err(|_| {
-        AsgError::Invalid(vec![format!("what: `{text}` is none of expand, deflate, replace and all")])
-    })
+    serde_json::from_value(json!(text))
+        .map_err(|_| AsgError::Invalid(vec![format!("what: `{text}` is none of expand, deflate, replace and all")]))
 }
 
 #[async_trait]

@@ -33,7 +33,8 @@ pub(super) struct Bound {
 pub(super) fn bind(config: &Config, engine: &Engine) -> anyhow::Result<Bound> {
     let api = server::bind(config.listen, "--listen ADDRESS:PORT")?;
     let api_url = url_of(&api)?;
-    let mut bound = Bound { api, listeners: BTreeMap::new(), endpoints: Endpoints { api: api_url, listeners: BTreeMap::new() } };
+    let mut bound =
+        Bound { api, listeners: BTreeMap::new(), endpoints: Endpoints { api: api_url, listeners: BTreeMap::new() } };
     let catalogue = engine.catalogue.borrow().clone();
     for (name, default_port) in Hooks::listeners(&catalogue) {
         let configured = config.listeners.get(&name);
@@ -44,7 +45,8 @@ pub(super) fn bind(config: &Config, engine: &Engine) -> anyhow::Result<Bound> {
         let port = if config.listen.port() == 0 { 0 } else { default_port };
         let default = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let address = configured.and_then(|listener| listener.address).unwrap_or(default);
-        let option = format!("listeners.{name}.address in petrel.toml, or PETREL__LISTENERS__{}__ADDRESS", name.to_uppercase());
+        let option =
+            format!("listeners.{name}.address in petrel.toml, or PETREL__LISTENERS__{}__ADDRESS", name.to_uppercase());
         let listener = server::bind(address, &option).with_context(|| format!("opening the listener `{name}`"))?;
         let auth = configured.and_then(|listener| listener.auth.clone()).unwrap_or(WebhookAuth::ApiKey);
         bound.endpoints.listeners.insert(name.clone(), url_of(&listener)?);

@@ -113,8 +113,7 @@ impl Engine {
         let intake = Intake::new(store.events(), Arc::clone(&bus), Arc::clone(&clock), Arc::clone(&ids));
         let (publish, catalogue) = watch::channel(Arc::new(Catalogue::default()));
         let owner = ids.uuid_v4();
-        let limits =
-            dispatch::Limits { worker_slots: config.workers.slots, default_timeout: DEFAULT_TIMEOUT };
+        let limits = dispatch::Limits { worker_slots: config.workers.slots, default_timeout: DEFAULT_TIMEOUT };
         let dispatch_world = dispatch::World { clock, ids, bus, supervisor, metrics };
         let stores = dispatch_stores(&store, &datastore);
         let dispatcher = Dispatcher::new(stores, dispatch_world, catalogue.clone(), limits, owner);
@@ -139,7 +138,8 @@ impl Engine {
     pub async fn start(&self, config: &Config) -> anyhow::Result<()> {
         let now = self.world.clock.now();
         self.dispatcher.sweep(now, Some(self.dispatcher.owner())).await?;
-        let spawn = |name: &str, work: Loop| self.world.supervisor.spawn(name, OnEnd::Restart(Backoff::default()), work);
+        let spawn =
+            |name: &str, work: Loop| self.world.supervisor.spawn(name, OnEnd::Restart(Backoff::default()), work);
         let dispatcher = Arc::clone(&self.dispatcher);
         spawn("dispatch", loop_of(dispatcher, |it, stop| async move { it.run(stop).await }));
         let dispatcher = Arc::clone(&self.dispatcher);
@@ -187,7 +187,8 @@ impl Engine {
 }
 
 type Loop = Box<
-    dyn FnMut(tokio_util::sync::CancellationToken) -> futures_util::future::BoxFuture<'static, anyhow::Result<()>> + Send,
+    dyn FnMut(tokio_util::sync::CancellationToken) -> futures_util::future::BoxFuture<'static, anyhow::Result<()>>
+        + Send,
 >;
 
 fn loop_of<T, W>(it: Arc<T>, run: impl Fn(Arc<T>, tokio_util::sync::CancellationToken) -> W + Send + 'static) -> Loop

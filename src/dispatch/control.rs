@@ -108,8 +108,14 @@ impl Dispatcher {
             self.finish(row, Outcome { status: Status::Canceled, result }).await?;
             return Ok(Status::Canceled);
         }
-        let from =
-            vec![Status::Running, Status::Pausing, Status::Paused, Status::Resuming, Status::Pending, Status::Canceling];
+        let from = vec![
+            Status::Running,
+            Status::Pausing,
+            Status::Paused,
+            Status::Resuming,
+            Status::Pending,
+            Status::Canceling,
+        ];
         self.steer(row.id, Steer::Cancel, Some((from, Status::Canceling))).await?;
         Ok(Status::Canceling)
     }
@@ -177,8 +183,7 @@ impl Dispatcher {
     }
 
     /// Answers an inquiry on behalf of a user with a role.
-    pub async fn answer(&self, id: ExecutionId, response: Value, user: &str, role: &str)
-    -> Result<(), ControlError> {
+    pub async fn answer(&self, id: ExecutionId, response: Value, user: &str, role: &str) -> Result<(), ControlError> {
         let row = self.stores.executions.execution_get(id).await?;
         if row.status != Status::Pending {
             return Err(ControlError::WrongState { id, verb: "answered", status: row.status });

@@ -183,9 +183,7 @@ fn render_in_order(
     while !wanted.is_empty() {
         let ready: Vec<String> = wanted
             .iter()
-            .filter(|(_, value)| {
-                value.references().iter().all(|name| !names.contains(name) || done.contains_key(name))
-            })
+            .filter(|(_, value)| value.references().iter().all(|name| !names.contains(name) || done.contains_key(name)))
             .map(|(name, _)| name.clone())
             .collect();
         if ready.is_empty() {

@@ -90,8 +90,8 @@ impl Dispatcher {
             datastore: Some(datastore),
         };
         let filled = compiled.fill(wanted.parameters.clone(), wanted.texts, &around);
-        let parameters = filled
-            .map_err(|problems| RequestError::BadParameters { action: wanted.action.clone(), problems })?;
+        let parameters =
+            filled.map_err(|problems| RequestError::BadParameters { action: wanted.action.clone(), problems })?;
         let mut secrets = compiled.secret_values(&parameters);
         secrets.extend(view.opened());
         Ok((parameters, secrets))

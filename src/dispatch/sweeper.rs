@@ -104,7 +104,8 @@ impl Dispatcher {
     fn threshold_of(&self, slot: &str) -> u32 {
         let reference = slot.split(' ').next().unwrap_or_default();
         let catalogue = self.catalogue();
-        let policy = catalogue.policies.values().find(|policy| policy.enabled && policy.reference.as_str() == reference);
+        let policy =
+            catalogue.policies.values().find(|policy| policy.enabled && policy.reference.as_str() == reference);
         match policy.map(|policy| &policy.rule) {
             Some(PolicyRule::Concurrency { threshold, .. }) => *threshold,
             Some(PolicyRule::Retry { .. }) | None => u32::MAX,

@@ -10,9 +10,7 @@ const LONGEST: Duration = Duration::from_mins(30);
 pub fn rest_after(failures: u32, seed: u64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let rest = FIRST.saturating_mul(1 << doublings).min(LONGEST);
-    let quarter = u64::try_from(rest.as_millis() / 4)
-        .unwrap_or(u64::MAX)
-        .max(1);
+    let quarter = u64::try_from(rest.as_millis() / 4).unwrap_or(u64::MAX).max(1);
     let jitter = scramble(seed ^ u64::from(failures)) % quarter;
     (rest + Duration::from_millis(jitter)).min(LONGEST)
 }
@@ -34,10 +32,7 @@ mod tests {
         for (failures, seconds) in [(1, 30), (2, 60), (3, 120), (6, 960)] {
             let rest = rest_after(failures, 7);
             let base = Duration::from_secs(seconds);
-            assert!(
-                rest >= base && rest < base + base / 4,
-                "{failures}: {rest:?}"
-            );
+            assert!(rest >= base && rest < base + base / 4, "{failures}: {rest:?}");
         }
         assert_eq!(rest_after(u32::MAX, 7), LONGEST);
     }

@@ -48,8 +48,7 @@ pub enum WorkflowEnd {
 pub fn admit(state: &mut GroupState, decision: &Decision, id: ActivityId) {
     follow_clock(state, decision.at);
     remember(state, decision);
-    if let (Verdict::FailActivity { id: stuck }, Some(activity)) =
-        (&decision.verdict, &mut state.activity)
+    if let (Verdict::FailActivity { id: stuck }, Some(activity)) = (&decision.verdict, &mut state.activity)
         && activity.id == *stuck
     {
         activity.status = ActivityStatus::Compensating;
@@ -62,29 +61,14 @@ pub fn admit(state: &mut GroupState, decision: &Decision, id: ActivityId) {
 
 fn remember(state: &mut GroupState, decision: &Decision) {
     let (now, config) = (decision.at, &state.group.config);
-    state
-        .memory
-        .flips
-        .retain(|flip| now < flip.plus(config.flap_window));
+    state.memory.flips.retain(|flip| now < flip.plus(config.flap_window));
     let incidents = &state.incidents;
-    let goes_on = |key: &str| {
-        incidents
-            .iter()
-            .any(|it| it.key == key && it.is_open(now, config.alert_ttl))
-    };
-    state
-        .memory
-        .told
-        .retain(|notice| goes_on(notice.incident()));
+    let goes_on = |key: &str| incidents.iter().any(|it| it.key == key && it.is_open(now, config.alert_ttl));
+    state.memory.told.retain(|notice| goes_on(notice.incident()));
     state.memory.told.extend(decision.notices.iter().cloned());
 }
 
-fn open(
-    state: &mut GroupState,
-    decision: &Decision,
-    id: ActivityId,
-    (kind, want): (ActivityKind, i32),
-) {
+fn open(state: &mut GroupState, decision: &Decision, id: ActivityId, (kind, want): (ActivityKind, i32)) {
     let now = decision.at;
     let origin = decision.request.origin();
     if decision.row == Row::Expand && origin.is_automatic() && reverses_a_deflation(state, now) {
@@ -92,17 +76,10 @@ fn open(
     }
     let reserved = decision.verdict.reserved();
     state.memory.next_node = number_after(state, reserved);
-    let rows = reserved
-        .iter()
-        .map(|name| requested(state, name, id, now))
-        .collect::<Vec<_>>();
+    let rows = reserved.iter().map(|name| requested(state, name, id, now)).collect::<Vec<_>>();
     state.nodes.extend(rows);
     let removed = decision.verdict.removed();
-    state
-        .nodes
-        .iter_mut()
-        .filter(|node| removed.contains(&node.name))
-        .for_each(|node| node.activity = Some(id));
+    state.nodes.iter_mut().filter(|node| removed.contains(&node.name)).for_each(|node| node.activity = Some(id));
     state.group.deleting |= kind == ActivityKind::Delete;
     state.activity = Some(ScalingActivity {
         id,
@@ -122,11 +99,7 @@ fn open(
 
 /// The last thing that happened was a deflation, and not long ago.
 fn reverses_a_deflation(state: &GroupState, now: Timestamp) -> bool {
-    let GroupMemory {
-        last_deflate_end,
-        last_expand_end,
-        ..
-    } = &state.memory;
+    let GroupMemory { last_deflate_end, last_expand_end, .. } = &state.memory;
     let recent = last_deflate_end.is_some_and(|end| now < end.plus(state.group.config.flap_window));
     recent && last_deflate_end > last_expand_end
 }
@@ -148,11 +121,7 @@ fn requested(state: &GroupState, name: &NodeName, id: ActivityId, now: Timestamp
 /// Takes a source's report of an incident in.
 pub fn observe(state: &mut GroupState, seen: Observation) {
     follow_clock(state, seen.received_at);
-    match state
-        .incidents
-        .iter_mut()
-        .find(|known| known.key == seen.key)
-    {
+    match state.incidents.iter_mut().find(|known| known.key == seen.key) {
         Some(known) => *known = merge(Some(known), seen),
         None => state.incidents.push(merge(None, seen)),
     }
@@ -162,30 +131,15 @@ pub fn observe(state: &mut GroupState, seen: Observation) {
 pub fn forget(state: &mut GroupState, now: Timestamp) {
     let ttl = state.group.config.alert_ttl;
     state.nodes.retain(|node| node.phase.counts());
-    state
-        .incidents
-        .retain(|incident| !incident.is_forgotten(now, ttl));
+    state.incidents.retain(|incident| !incident.is_forgotten(now, ttl));
 }
 
 /// A node has come further. A repeated report changes nothing, not even the time.
-pub fn move_node(
-    state: &mut GroupState,
-    name: &NodeName,
-    to: NodePhase,
-    at: Timestamp,
-) -> Result<(), LedgerError> {
+pub fn move_node(state: &mut GroupState, name: &NodeName, to: NodePhase, at: Timestamp) -> Result<(), LedgerError> {
     let missing = || LedgerError::NoSuchNode(name.clone());
-    let node = state
-        .nodes
-        .iter_mut()
-        .find(|node| node.name == *name)
-        .ok_or_else(missing)?;
+    let node = state.nodes.iter_mut().find(|node| node.name == *name).ok_or_else(missing)?;
     if !node.phase.may_become(to) {
-        return Err(LedgerError::WrongPhase {
-            name: name.clone(),
-            from: node.phase,
-            to,
-        });
+        return Err(LedgerError::WrongPhase { name: name.clone(), from: node.phase, to });
     }
     if node.phase != to {
         node.phase = to;
@@ -219,12 +173,7 @@ pub fn finish(
 }
 
 fn fail_what_is_half_done(state: &mut GroupState, activity: &ScalingActivity, at: Timestamp) {
-    let settled = |phase| {
-        matches!(
-            phase,
-            NodePhase::InService | NodePhase::Gone | NodePhase::Failed
-        )
-    };
+    let settled = |phase| matches!(phase, NodePhase::InService | NodePhase::Gone | NodePhase::Failed);
     let half_done = |node: &&mut Node| activity.nodes.contains(&node.name) && !settled(node.phase);
     for node in state.nodes.iter_mut().filter(half_done) {
         node.phase = NodePhase::Failed;
@@ -238,13 +187,7 @@ fn outcome(state: &GroupState, activity: &ScalingActivity, end: WorkflowEnd) -> 
         ActivityKind::Deflate | ActivityKind::Delete | ActivityKind::DeleteNode => false,
         ActivityKind::Repair => activity.want > 0,
     };
-    let phase_of = |name: &NodeName| {
-        state
-            .nodes
-            .iter()
-            .find(|node| node.name == *name)
-            .map(|node| node.phase)
-    };
+    let phase_of = |name: &NodeName| state.nodes.iter().find(|node| node.name == *name).map(|node| node.phase);
     let is_done = |name: &&NodeName| match phase_of(name) {
         Some(phase) if adds => phase == NodePhase::InService,
         Some(phase) => phase == NodePhase::Gone,
@@ -255,12 +198,8 @@ fn outcome(state: &GroupState, activity: &ScalingActivity, end: WorkflowEnd) -> 
     match end {
         WorkflowEnd::Canceled if activity.stuck_since.is_none() => ActivityStatus::Canceled,
         WorkflowEnd::Succeeded if all_done => ActivityStatus::Succeeded,
-        WorkflowEnd::Succeeded | WorkflowEnd::Failed | WorkflowEnd::Canceled if done > 0 => {
-            ActivityStatus::Partial
-        }
-        WorkflowEnd::Succeeded | WorkflowEnd::Failed | WorkflowEnd::Canceled => {
-            ActivityStatus::Failed
-        }
+        WorkflowEnd::Succeeded | WorkflowEnd::Failed | WorkflowEnd::Canceled if done > 0 => ActivityStatus::Partial,
+        WorkflowEnd::Succeeded | WorkflowEnd::Failed | WorkflowEnd::Canceled => ActivityStatus::Failed,
     }
 }
 
@@ -307,10 +246,7 @@ pub fn clock_jump(state: &GroupState, now: Timestamp) -> Option<Rebase> {
     let longest = state.group.config.tick.saturating_mul(2);
     let jumped = now < last || now.since(last) > longest;
     let shift_micros = now.as_micros().saturating_sub(last.as_micros());
-    jumped.then(|| Rebase {
-        shift_micros,
-        epoch: state.memory.epoch.saturating_add(1),
-    })
+    jumped.then(|| Rebase { shift_micros, epoch: state.memory.epoch.saturating_add(1) })
 }
 
 /// Brings a group to the present of the store's clock before anything is stamped with it.
@@ -328,17 +264,12 @@ fn follow_clock(state: &mut GroupState, now: Timestamp) {
 /// What sources and people said (`last_seen_at`, `until`) and when nodes were made are facts and stay.
 #[must_use]
 pub fn rebased(state: &GroupState, rebase: Rebase) -> GroupState {
-    let moved =
-        |at: Timestamp| Timestamp::from_micros(at.as_micros().saturating_add(rebase.shift_micros));
+    let moved = |at: Timestamp| Timestamp::from_micros(at.as_micros().saturating_add(rebase.shift_micros));
     let mut state = state.clone();
     let memory = &mut state.memory;
     memory.epoch = rebase.epoch;
-    let instants = [
-        &mut memory.clock_seen,
-        &mut memory.last_expand_end,
-        &mut memory.last_deflate_end,
-        &mut memory.backoff_until,
-    ];
+    let instants =
+        [&mut memory.clock_seen, &mut memory.last_expand_end, &mut memory.last_deflate_end, &mut memory.backoff_until];
     for instant in instants {
         *instant = instant.map(moved);
     }
@@ -349,10 +280,7 @@ pub fn rebased(state: &GroupState, rebase: Rebase) -> GroupState {
         let since = moved(node.phase_since);
         node.phase_since = present.map_or(since, |present| since.min(present));
     }
-    state
-        .incidents
-        .iter_mut()
-        .for_each(|incident| incident.received_at = moved(incident.received_at));
+    state.incidents.iter_mut().for_each(|incident| incident.received_at = moved(incident.received_at));
     if let Some(activity) = &mut state.activity {
         activity.started_at = moved(activity.started_at);
         activity.deadline = moved(activity.deadline);

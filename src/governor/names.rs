@@ -21,7 +21,5 @@ pub fn number_after(state: &GroupState, reserved: &[NodeName]) -> u32 {
     let prefix = format!("{}-", state.group.name);
     let number = |name: &NodeName| name.as_str().strip_prefix(&prefix)?.parse::<u32>().ok();
     let highest = reserved.iter().filter_map(number).max();
-    highest.map_or(state.memory.next_node, |used| {
-        state.memory.next_node.max(used.saturating_add(1))
-    })
+    highest.map_or(state.memory.next_node, |used| state.memory.next_node.max(used.saturating_add(1)))
 }

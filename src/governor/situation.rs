@@ -26,8 +26,7 @@ impl<'a> Situation<'a> {
     pub(super) fn of(state: &'a GroupState, now: Timestamp) -> Self {
         let config = &state.group.config;
         let open = |severity: Severity| {
-            let wanted =
-                move |it: &&Incident| it.severity == severity && it.is_open(now, config.alert_ttl);
+            let wanted = move |it: &&Incident| it.severity == severity && it.is_open(now, config.alert_ttl);
             state.incidents.iter().filter(wanted).collect::<Vec<_>>()
         };
         let recent = |at: &&Timestamp| now < at.plus(config.flap_window);
@@ -52,39 +51,23 @@ impl<'a> Situation<'a> {
     }
 
     /// The time at which a rest of `delay` since `instant` is over, if that lies ahead.
-    pub(super) fn rests_until(
-        &self,
-        instant: Option<Timestamp>,
-        delay: Duration,
-    ) -> Option<Timestamp> {
-        instant
-            .map(|instant| instant.plus(delay))
-            .filter(|end| self.now < *end)
+    pub(super) fn rests_until(&self, instant: Option<Timestamp>, delay: Duration) -> Option<Timestamp> {
+        instant.map(|instant| instant.plus(delay)).filter(|end| self.now < *end)
     }
 
     /// The time at which the rest after failures is over, if that lies ahead.
     pub(super) fn backs_off_until(&self) -> Option<Timestamp> {
-        self.state
-            .memory
-            .backoff_until
-            .filter(|until| self.now < *until)
+        self.state.memory.backoff_until.filter(|until| self.now < *until)
     }
 
     /// Since when no incident is open. `None` if there is none to remember.
     pub(super) fn quiet_since(&self) -> Option<Timestamp> {
-        self.state
-            .incidents
-            .iter()
-            .map(|incident| incident.quiet_since(self.config().alert_ttl))
-            .max()
+        self.state.incidents.iter().map(|incident| incident.quiet_since(self.config().alert_ttl)).max()
     }
 
     /// The worst open incident's key.
     pub(super) fn open_incident(&self) -> Option<&'a str> {
-        self.critical
-            .first()
-            .or_else(|| self.warnings.first())
-            .map(|incident| incident.key.as_str())
+        self.critical.first().or_else(|| self.warnings.first()).map(|incident| incident.key.as_str())
     }
 
     pub(super) fn inputs(&self) -> Inputs {

@@ -6,18 +6,9 @@ use crate::model::node::{Node, NodeName, NodePhase};
 
 /// Up to `count` live nodes to take away, such that at least `floor` stay in service.
 pub fn choose(state: &GroupState, count: NodeCount, floor: NodeCount) -> Vec<NodeName> {
-    let mut candidates: Vec<&Node> = state
-        .nodes
-        .iter()
-        .filter(|node| node.phase.is_live() && !node.protected)
-        .collect();
-    candidates.sort_by_key(|node| {
-        (
-            node.phase == NodePhase::InService,
-            node.created_at,
-            &node.name,
-        )
-    });
+    let mut candidates: Vec<&Node> =
+        state.nodes.iter().filter(|node| node.phase.is_live() && !node.protected).collect();
+    candidates.sort_by_key(|node| (node.phase == NodePhase::InService, node.created_at, &node.name));
     let mut spare = state.in_service().above(floor).as_usize();
     let mut may_go = |node: &Node| {
         if node.phase != NodePhase::InService {
@@ -27,10 +18,5 @@ pub fn choose(state: &GroupState, count: NodeCount, floor: NodeCount) -> Vec<Nod
         spare = spare.saturating_sub(1);
         goes
     };
-    candidates
-        .into_iter()
-        .filter(|node| may_go(node))
-        .take(count.as_usize())
-        .map(|node| node.name.clone())
-        .collect()
+    candidates.into_iter().filter(|node| may_go(node)).take(count.as_usize()).map(|node| node.name.clone()).collect()
 }

@@ -145,10 +145,7 @@ pub enum Verdict {
 impl Verdict {
     /// It changes something outside.
     pub const fn acts(&self) -> bool {
-        !matches!(
-            self,
-            Self::Hold | Self::Rebase | Self::Refuse | Self::Record { .. }
-        )
+        !matches!(self, Self::Hold | Self::Rebase | Self::Refuse | Self::Record { .. })
     }
 
     /// The nodes it reserves.
@@ -360,10 +357,7 @@ impl Decision {
     pub fn fingerprint(&self) -> String {
         let news = self.verdict.acts().then_some(self.at);
         let said = (self.row, self.next_at, self.rebase, &self.notices, news);
-        format!(
-            "{said:?} {:?} {:?} {:?}",
-            self.request, self.verdict, self.inputs
-        )
+        format!("{said:?} {:?} {:?} {:?}", self.request, self.verdict, self.inputs)
     }
 
     /// The kind of activity to open and by how many live nodes it changes the group; `None` if there is nothing to open.
@@ -396,13 +390,7 @@ fn count(nodes: &[NodeName]) -> i32 {
 
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {}; {}",
-            self.verdict.in_words(),
-            self.inputs,
-            self.reason
-        )?;
+        write!(f, "{}: {}; {}", self.verdict.in_words(), self.inputs, self.reason)?;
         if let Some(next_at) = self.next_at {
             write!(f, "; next at {}", clock_time(next_at, self.at))?;
         }

@@ -88,10 +88,7 @@ impl ExecutionStatus {
 
     /// Nothing more will happen to it.
     pub const fn is_completed(self) -> bool {
-        matches!(
-            self,
-            Self::Succeeded | Self::Failed | Self::Timeout | Self::Canceled | Self::Abandoned
-        )
+        matches!(self, Self::Succeeded | Self::Failed | Self::Timeout | Self::Canceled | Self::Abandoned)
     }
 
     /// It ended otherwise than it should have.

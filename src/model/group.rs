@@ -16,9 +16,7 @@ pub struct GroupName(String);
 
 /// Why a text is not the name of a group.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{text}` is not a group name; use 1 to 40 of a-z, 0-9 and `-`, not beginning or ending with `-`"
-)]
+#[error("`{text}` is not a group name; use 1 to 40 of a-z, 0-9 and `-`, not beginning or ending with `-`")]
 pub struct BadGroupName {
     /// What was given.
     pub text: String,
@@ -40,9 +38,7 @@ impl FromStr for GroupName {
         if fits && !text.starts_with('-') && !text.ends_with('-') {
             return Ok(Self(text.to_owned()));
         }
-        Err(BadGroupName {
-            text: text.to_owned(),
-        })
+        Err(BadGroupName { text: text.to_owned() })
     }
 }
 
@@ -58,16 +54,12 @@ impl Serialize for GroupName {
 }
 impl<'de> Deserialize<'de> for GroupName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
 /// A number of nodes. Subtraction stops at zero.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodeCount(u32);
 
@@ -233,9 +225,7 @@ pub struct Group {
 impl Group {
     /// The suspension that stops `part` at `now`, if there is one.
     pub fn suspended(&self, part: Part, now: Timestamp) -> Option<&Suspension> {
-        self.suspensions
-            .iter()
-            .find(|it| it.covers(part) && it.is_active(now))
+        self.suspensions.iter().find(|it| it.covers(part) && it.is_active(now))
     }
 }
 
@@ -248,15 +238,7 @@ mod tests {
         for good in ["web", "a", "web-2", &"x".repeat(40)] {
             assert_eq!(good.parse::<GroupName>().unwrap().as_str(), good);
         }
-        for bad in [
-            "",
-            "Web",
-            "web.eu",
-            "-web",
-            "web-",
-            "web_1",
-            &"x".repeat(41),
-        ] {
+        for bad in ["", "Web", "web.eu", "-web", "web-", "web_1", &"x".repeat(41)] {
             assert!(bad.parse::<GroupName>().is_err(), "{bad}");
         }
     }
@@ -264,15 +246,9 @@ mod tests {
     #[test]
     fn a_suspension_ends_at_its_time() {
         let until = Timestamp::from_micros(10);
-        let suspension = Suspension {
-            part: Part::All,
-            until: Some(until),
-            author: "ann".into(),
-            reason: String::new(),
-        };
-        assert!(
-            suspension.is_active(Timestamp::from_micros(9)) && suspension.covers(Part::Deflate)
-        );
+        let suspension =
+            Suspension { part: Part::All, until: Some(until), author: "ann".into(), reason: String::new() };
+        assert!(suspension.is_active(Timestamp::from_micros(9)) && suspension.covers(Part::Deflate));
         assert!(!suspension.is_active(until));
     }
 }

@@ -18,8 +18,7 @@ pub mod duration_text {
     /// Writes the short form if it says everything, else milliseconds.
     pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         let short = format_duration(*duration);
-        let exact =
-            parse_duration(&short).is_ok_and(|read| read.as_millis() == duration.as_millis());
+        let exact = parse_duration(&short).is_ok_and(|read| read.as_millis() == duration.as_millis());
         if exact {
             return serializer.serialize_str(&short);
         }
@@ -120,38 +119,23 @@ impl Default for GroupConfig {
 impl GroupConfig {
     /// Everything that is wrong with it, each with the way out.
     pub fn validate(&self) -> Result<(), Vec<String>> {
-        let faults: Vec<String> = self
-            .bound_faults()
-            .into_iter()
-            .chain(self.duration_faults())
-            .collect();
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(faults)
-        }
+        let faults: Vec<String> = self.bound_faults().into_iter().chain(self.duration_faults()).collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
     fn bound_faults(&self) -> Vec<String> {
         let (min, max) = (self.min_nodes.get(), self.max_nodes.get());
-        let steps = [
-            ("max_nodes", max),
-            ("expand_by", self.expand_by.get()),
-            ("deflate_by", self.deflate_by.get()),
-        ];
+        let steps = [("max_nodes", max), ("expand_by", self.expand_by.get()), ("deflate_by", self.deflate_by.get())];
         let mut faults: Vec<String> = steps
             .into_iter()
             .filter(|(_, value)| *value == 0)
             .map(|(name, _)| format!("{name} is 0; write at least 1"))
             .collect();
         if min > max {
-            faults.push(format!(
-                "min_nodes ({min}) is above max_nodes ({max}); lower one or raise the other"
-            ));
+            faults.push(format!("min_nodes ({min}) is above max_nodes ({max}); lower one or raise the other"));
         }
         if self.flap_max == 0 {
-            faults
-                .push("flap_max is 0, which forbids every deflation; write at least 1".to_owned());
+            faults.push("flap_max is 0, which forbids every deflation; write at least 1".to_owned());
         }
         faults
     }
@@ -164,15 +148,12 @@ impl GroupConfig {
             ("tick", self.tick),
         ];
         let zero = needed.into_iter().filter(|(_, value)| value.is_zero());
-        let mut faults: Vec<String> = zero
-            .map(|(name, _)| format!("{name} is 0; write a time such as 30s"))
-            .collect();
+        let mut faults: Vec<String> = zero.map(|(name, _)| format!("{name} is 0; write a time such as 30s")).collect();
         if self.recovery_hold > self.alert_ttl {
-            let (hold, ttl) = (
-                format_duration(self.recovery_hold),
-                format_duration(self.alert_ttl),
-            );
-            faults.push(format!("recovery_hold ({hold}) is longer than alert_ttl ({ttl}); an incident is forgotten before"));
+            let (hold, ttl) = (format_duration(self.recovery_hold), format_duration(self.alert_ttl));
+            faults.push(format!(
+                "recovery_hold ({hold}) is longer than alert_ttl ({ttl}); an incident is forgotten before"
+            ));
         }
         faults
     }
@@ -187,13 +168,7 @@ mod tests {
         let config = GroupConfig::default();
         assert_eq!(config.validate(), Ok(()));
         assert_eq!((config.min_nodes.get(), config.max_nodes.get()), (1, 20));
-        assert_eq!(
-            (
-                config.expand_delay.as_secs(),
-                config.deflate_delay.as_secs()
-            ),
-            (600, 1800)
-        );
+        assert_eq!((config.expand_delay.as_secs(), config.deflate_delay.as_secs()), (600, 1800));
     }
 
     #[test]
@@ -213,10 +188,7 @@ mod tests {
     #[test]
     fn durations_are_stored_as_people_write_them_and_lose_nothing() {
         let odd = Duration::from_millis(86_400_000 + 3_600_000 + 60_000 + 1);
-        let config = GroupConfig {
-            warmup: odd,
-            ..GroupConfig::default()
-        };
+        let config = GroupConfig { warmup: odd, ..GroupConfig::default() };
         let json = serde_json::to_value(&config).unwrap();
         assert_eq!(json["expand_delay"], "10m");
         assert_eq!(json["warmup"], "90060001ms");

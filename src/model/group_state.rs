@@ -55,17 +55,8 @@ pub struct GroupState {
 impl GroupState {
     /// A group that was just defined: no node, no history.
     pub fn new(group: Group) -> Self {
-        let memory = GroupMemory {
-            next_node: 1,
-            ..GroupMemory::default()
-        };
-        Self {
-            group,
-            nodes: Vec::new(),
-            incidents: Vec::new(),
-            activity: None,
-            memory,
-        }
+        let memory = GroupMemory { next_node: 1, ..GroupMemory::default() };
+        Self { group, nodes: Vec::new(), incidents: Vec::new(), activity: None, memory }
     }
 
     /// Nodes on their way into service or in it.

@@ -67,23 +67,8 @@ pub struct Incident {
 
 impl From<Observation> for Incident {
     fn from(seen: Observation) -> Self {
-        let Observation {
-            key,
-            group,
-            severity,
-            state,
-            seen_at,
-            received_at,
-        } = seen;
-        Self {
-            key,
-            group,
-            severity,
-            state,
-            opened_at: seen_at,
-            last_seen_at: seen_at,
-            received_at,
-        }
+        let Observation { key, group, severity, state, seen_at, received_at } = seen;
+        Self { key, group, severity, state, opened_at: seen_at, last_seen_at: seen_at, received_at }
     }
 }
 
@@ -103,16 +88,8 @@ impl Incident {
     pub fn join(&self, other: &Self) -> Self {
         let order = self.rank().cmp(&other.rank());
         let winner = if order.is_ge() { self } else { other };
-        let received_at = if order.is_eq() {
-            self.received_at.min(other.received_at)
-        } else {
-            winner.received_at
-        };
-        Self {
-            opened_at: self.opened_at.min(other.opened_at),
-            received_at,
-            ..winner.clone()
-        }
+        let received_at = if order.is_eq() { self.received_at.min(other.received_at) } else { winner.received_at };
+        Self { opened_at: self.opened_at.min(other.opened_at), received_at, ..winner.clone() }
     }
 
     fn rank(&self) -> (Timestamp, IncidentState, Severity, &GroupName) {
@@ -147,11 +124,8 @@ mod tests {
     const TTL: Duration = Duration::from_mins(1);
 
     fn observation() -> impl Strategy<Value = Observation> {
-        let state = prop_oneof![
-            Just(IncidentState::Open),
-            Just(IncidentState::Acknowledged),
-            Just(IncidentState::Closed)
-        ];
+        let state =
+            prop_oneof![Just(IncidentState::Open), Just(IncidentState::Acknowledged), Just(IncidentState::Closed)];
         let severity = prop_oneof![Just(Severity::Warning), Just(Severity::Critical)];
         (state, severity, 0..5_i64, 0..5_i64)
             .prop_map(|(state, severity, seen, received)| seen_at(state, severity, seen, received))
@@ -160,20 +134,11 @@ mod tests {
     fn seen_at(state: IncidentState, severity: Severity, seen: i64, received: i64) -> Observation {
         let seen_at = Timestamp::from_micros(seen * 1_000_000);
         let received_at = Timestamp::from_micros(received * 1_000_000);
-        Observation {
-            key: "cpu".into(),
-            group: "web".parse().unwrap(),
-            severity,
-            state,
-            seen_at,
-            received_at,
-        }
+        Observation { key: "cpu".into(), group: "web".parse().unwrap(), severity, state, seen_at, received_at }
     }
 
     fn all(reports: &[Observation]) -> Option<Incident> {
-        reports.iter().fold(None, |known, seen| {
-            Some(merge(known.as_ref(), seen.clone()))
-        })
+        reports.iter().fold(None, |known, seen| Some(merge(known.as_ref(), seen.clone())))
     }
 
     proptest! {
@@ -212,10 +177,7 @@ mod tests {
         let closed = seen_at(IncidentState::Closed, Severity::Critical, 3, 3);
         let late = seen_at(IncidentState::Open, Severity::Critical, 2, 4);
         let again = seen_at(IncidentState::Open, Severity::Critical, 4, 5);
-        assert_eq!(
-            all(&[closed.clone(), late]).unwrap().state,
-            IncidentState::Closed
-        );
+        assert_eq!(all(&[closed.clone(), late]).unwrap().state, IncidentState::Closed);
         assert_eq!(all(&[closed, again]).unwrap().state, IncidentState::Open);
     }
 

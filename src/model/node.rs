@@ -22,9 +22,7 @@ pub struct NodeName(String);
 
 /// Why a text is not the name of a node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{text}` is not a node name; use 1 to 63 of a-z, 0-9 and `-`, not beginning or ending with `-`"
-)]
+#[error("`{text}` is not a node name; use 1 to 63 of a-z, 0-9 and `-`, not beginning or ending with `-`")]
 pub struct BadNodeName {
     /// What was given.
     pub text: String,
@@ -51,9 +49,7 @@ impl FromStr for NodeName {
         if fits && !text.starts_with('-') && !text.ends_with('-') {
             return Ok(Self(text.to_owned()));
         }
-        Err(BadNodeName {
-            text: text.to_owned(),
-        })
+        Err(BadNodeName { text: text.to_owned() })
     }
 }
 
@@ -69,9 +65,7 @@ impl Serialize for NodeName {
 }
 impl<'de> Deserialize<'de> for NodeName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -102,10 +96,7 @@ pub enum NodePhase {
 impl NodePhase {
     /// On its way into service or in it: what the governor counts as capacity.
     pub const fn is_live(self) -> bool {
-        matches!(
-            self,
-            Self::Requested | Self::Booting | Self::Configuring | Self::Ready | Self::InService
-        )
+        matches!(self, Self::Requested | Self::Booting | Self::Configuring | Self::Ready | Self::InService)
     }
 
     /// It may exist at the provider, so it counts against the maximum.
@@ -120,9 +111,7 @@ impl NodePhase {
         }
         match next {
             Self::Requested => false,
-            Self::Booting | Self::Configuring | Self::Ready | Self::InService => {
-                self.is_live() && self < next
-            }
+            Self::Booting | Self::Configuring | Self::Ready | Self::InService => self.is_live() && self < next,
             Self::Draining => self.is_live(),
             Self::Destroying | Self::Failed | Self::Gone => self != Self::Gone,
         }
@@ -182,26 +171,13 @@ mod tests {
 
     #[test]
     fn a_node_goes_forward_and_never_comes_back_from_the_dead() {
-        use NodePhase::{
-            Booting, Configuring, Destroying, Draining, Failed, Gone, InService, Ready, Requested,
-        };
-        let forward = [
-            Requested,
-            Booting,
-            Configuring,
-            Ready,
-            InService,
-            Draining,
-            Destroying,
-            Gone,
-        ];
+        use NodePhase::{Booting, Configuring, Destroying, Draining, Failed, Gone, InService, Ready, Requested};
+        let forward = [Requested, Booting, Configuring, Ready, InService, Draining, Destroying, Gone];
         for pair in forward.windows(2) {
             assert!(pair[0].may_become(pair[1]), "{pair:?}");
             assert!(!pair[1].may_become(pair[0]), "{pair:?} backwards");
         }
-        assert!(
-            Booting.may_become(Failed) && Failed.may_become(Destroying) && Failed.may_become(Gone)
-        );
+        assert!(Booting.may_become(Failed) && Failed.may_become(Destroying) && Failed.may_become(Gone));
         assert!(!Failed.may_become(InService) && !Gone.may_become(Failed));
     }
 
@@ -210,9 +186,6 @@ mod tests {
         let group: GroupName = "x".repeat(40).parse().unwrap();
         let name = NodeName::numbered(&group, u32::MAX);
         assert_eq!(name.as_str().parse::<NodeName>().unwrap(), name);
-        assert_eq!(
-            NodeName::numbered(&"web".parse().unwrap(), 7).as_str(),
-            "web-007"
-        );
+        assert_eq!(NodeName::numbered(&"web".parse().unwrap(), 7).as_str(), "web-007");
     }
 }

@@ -66,24 +66,11 @@ impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Frozen { author, until, why } => {
-                write!(
-                    f,
-                    "everything is frozen by {author}{}",
-                    Ending(*until, "thawed")
-                )?;
+                write!(f, "everything is frozen by {author}{}", Ending(*until, "thawed"))?;
                 because(f, why)
             }
-            Self::Suspended {
-                part,
-                author,
-                until,
-                why,
-            } => {
-                write!(
-                    f,
-                    "{part} is suspended by {author}{}",
-                    Ending(*until, "resumed")
-                )?;
+            Self::Suspended { part, author, until, why } => {
+                write!(f, "{part} is suspended by {author}{}", Ending(*until, "resumed"))?;
                 because(f, why)
             }
             Self::Observe => f.write_str("the group's mode is observe"),
@@ -93,11 +80,7 @@ impl fmt::Display for Gate {
 }
 
 fn because(f: &mut fmt::Formatter<'_>, why: &str) -> fmt::Result {
-    if why.is_empty() {
-        Ok(())
-    } else {
-        write!(f, " ({why})")
-    }
+    if why.is_empty() { Ok(()) } else { write!(f, " ({why})") }
 }
 
 struct Ending(Option<Timestamp>, &'static str);
@@ -315,62 +298,31 @@ pub enum Reason {
 }
 
 impl fmt::Display for Reason {
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one table: a line of words per variant"
-    )]
+    #[expect(clippy::too_many_lines, reason = "one table: a line of words per variant")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let span = |duration: &Duration| format_duration(*duration);
         match self {
             Self::Deleting => f.write_str("the group is being deleted"),
             Self::FirstTick => f.write_str("this is the first look at the group"),
-            Self::ClockJump {
-                jump: Jump::Forward,
-                by,
-                tick,
-            } => write!(
+            Self::ClockJump { jump: Jump::Forward, by, tick } => write!(
                 f,
                 "{} went by since the last look, and a tick is {}: the clock jumped, the daemon was down, or the tick \
                  rule is slower than the group's `tick`; delays go on where they were",
                 span(by),
                 span(tick)
             ),
-            Self::ClockJump {
-                jump: Jump::Backward,
-                by,
-                ..
-            } => {
-                write!(
-                    f,
-                    "the clock went back by {}; delays go on where they were",
-                    span(by)
-                )
+            Self::ClockJump { jump: Jump::Backward, by, .. } => {
+                write!(f, "the clock went back by {}; delays go on where they were", span(by))
             }
-            Self::InFlight {
-                id,
-                kind,
-                remaining,
-            } => {
-                write!(
-                    f,
-                    "activity {id} ({kind}) is under way and has {} left",
-                    span(remaining)
-                )
+            Self::InFlight { id, kind, remaining } => {
+                write!(f, "activity {id} ({kind}) is under way and has {} left", span(remaining))
             }
-            Self::Compensating { id, kind } => write!(
-                f,
-                "activity {id} ({kind}) was cancelled and is being undone"
-            ),
-            Self::Stuck { id, kind, overdue } => write!(
-                f,
-                "activity {id} ({kind}) is {} past its deadline",
-                span(overdue)
-            ),
+            Self::Compensating { id, kind } => write!(f, "activity {id} ({kind}) was cancelled and is being undone"),
+            Self::Stuck { id, kind, overdue } => {
+                write!(f, "activity {id} ({kind}) is {} past its deadline", span(overdue))
+            }
             Self::Gated { gate, would: None } => write!(f, "{gate}"),
-            Self::Gated {
-                gate,
-                would: Some(would),
-            } => write!(f, "{gate}; otherwise: {would}"),
+            Self::Gated { gate, would: Some(would) } => write!(f, "{gate}; otherwise: {would}"),
             Self::AboveMax { removing, max } => {
                 write!(f, "{removing} more than max_nodes {} allows", max.get())
             }
@@ -384,16 +336,8 @@ impl fmt::Display for Reason {
             Self::FailedNodes { count } => {
                 write!(f, "{count} left over from what failed, to be cleared away")
             }
-            Self::Backoff {
-                failures,
-                remaining,
-            } => {
-                write!(
-                    f,
-                    "{} in a row; trying again in {}",
-                    plural(*failures, "failure"),
-                    span(remaining)
-                )
+            Self::Backoff { failures, remaining } => {
+                write!(f, "{} in a row; trying again in {}", plural(*failures, "failure"), span(remaining))
             }
             Self::AtMax { max, critical: 0 } => {
                 write!(f, "max_nodes is {}; raise it to add more", max.get())
@@ -405,12 +349,7 @@ impl fmt::Display for Reason {
                 are(*critical, "critical incident")
             ),
             Self::ExpandDelay { ago, delay } => {
-                write!(
-                    f,
-                    "the last expansion ended {} ago and expand_delay is {}",
-                    span(ago),
-                    span(delay)
-                )
+                write!(f, "the last expansion ended {} ago and expand_delay is {}", span(ago), span(delay))
             }
             Self::Warmup { nodes, warmup } => {
                 write!(
@@ -419,55 +358,21 @@ impl fmt::Display for Reason {
                     span(warmup)
                 )
             }
-            Self::CriticalIncident {
-                incident,
-                open,
-                adding,
-                step,
-            } => {
-                write!(
-                    f,
-                    "{} open (`{incident}`); adding {adding}",
-                    are(*open, "critical incident")
-                )?;
+            Self::CriticalIncident { incident, open, adding, step } => {
+                write!(f, "{} open (`{incident}`); adding {adding}", are(*open, "critical incident"))?;
                 clipped(f, *adding, *step, "expand_by")
             }
-            Self::Warned { incident, open } => write!(
-                f,
-                "only {} open (`{incident}`), which does not scale",
-                are(*open, "warning")
-            ),
+            Self::Warned { incident, open } => {
+                write!(f, "only {} open (`{incident}`), which does not scale", are(*open, "warning"))
+            }
             Self::RecoveryHold { quiet, hold } => {
-                write!(
-                    f,
-                    "quiet for {} and recovery_hold is {}",
-                    span(quiet),
-                    span(hold)
-                )
+                write!(f, "quiet for {} and recovery_hold is {}", span(quiet), span(hold))
             }
             Self::AtMin { min } => write!(f, "nothing to take away: min_nodes is {}", min.get()),
-            Self::DeflateDelay {
-                last,
-                ago,
-                delay,
-                flips,
-            } => {
-                let what = if *last == Last::Expansion {
-                    "expansion"
-                } else {
-                    "deflation"
-                };
-                write!(
-                    f,
-                    "the last {what} ended {} ago and deflate_delay is {}",
-                    span(ago),
-                    span(delay)
-                )?;
-                if *flips > 0 {
-                    write!(f, " after {}", plural(*flips, "reversal"))
-                } else {
-                    Ok(())
-                }
+            Self::DeflateDelay { last, ago, delay, flips } => {
+                let what = if *last == Last::Expansion { "expansion" } else { "deflation" };
+                write!(f, "the last {what} ended {} ago and deflate_delay is {}", span(ago), span(delay))?;
+                if *flips > 0 { write!(f, " after {}", plural(*flips, "reversal")) } else { Ok(()) }
             }
             Self::Flapping { flips, window } => {
                 write!(
@@ -477,9 +382,7 @@ impl fmt::Display for Reason {
                     span(window)
                 )
             }
-            Self::NoVictim => {
-                f.write_str("every node that could go is protected or needed for min_nodes")
-            }
+            Self::NoVictim => f.write_str("every node that could go is protected or needed for min_nodes"),
             Self::Quiet { removing, step } => {
                 write!(f, "all is quiet; taking {removing} away")?;
                 clipped(f, *removing, *step, "deflate_by")
@@ -487,50 +390,26 @@ impl fmt::Display for Reason {
             Self::IncidentOpen { incident } => {
                 write!(f, "incident `{incident}` is open; force it if you mean it")
             }
-            Self::Asked {
-                origin,
-                asked,
-                granted,
-            } => {
+            Self::Asked { origin, asked, granted } => {
                 write!(f, "{origin} asked for {asked}")?;
-                if granted < asked {
-                    write!(f, "; the limits leave {}", granted.get())
-                } else {
-                    Ok(())
-                }
+                if granted < asked { write!(f, "; the limits leave {}", granted.get()) } else { Ok(()) }
             }
-            Self::AlreadyCreated => {
-                f.write_str("the group is set up already; expand it or add a node")
-            }
+            Self::AlreadyCreated => f.write_str("the group is set up already; expand it or add a node"),
             Self::NoSuchNode { name } => write!(f, "the group has no node `{name}`"),
             Self::Protected { name } => write!(f, "node `{name}` is protected; unprotect it first"),
         }
     }
 }
 
-fn clipped(
-    f: &mut fmt::Formatter<'_>,
-    done: NodeCount,
-    step: NodeCount,
-    name: &str,
-) -> fmt::Result {
+fn clipped(f: &mut fmt::Formatter<'_>, done: NodeCount, step: NodeCount, name: &str) -> fmt::Result {
     if done == step {
         return Ok(());
     }
-    write!(
-        f,
-        " ({name} is {}; the limits leave {})",
-        step.get(),
-        done.get()
-    )
+    write!(f, " ({name} is {}; the limits leave {})", step.get(), done.get())
 }
 
 fn plural(count: u32, noun: &str) -> String {
-    if count == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{count} {noun}s")
-    }
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 fn are(count: u32, noun: &str) -> String {
@@ -547,11 +426,7 @@ pub fn moment(at: Timestamp) -> String {
 pub fn clock_time(at: Timestamp, now: Timestamp) -> String {
     const DAY: i64 = 86_400;
     let same_day = at.as_seconds().div_euclid(DAY) == now.as_seconds().div_euclid(DAY);
-    if same_day {
-        written(at, "%H:%M:%S")
-    } else {
-        moment(at)
-    }
+    if same_day { written(at, "%H:%M:%S") } else { moment(at) }
 }
 
 fn written(at: Timestamp, format: &str) -> String {

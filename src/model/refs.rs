@@ -131,32 +131,19 @@ impl<K> FromStr for Ref<K> {
     type Err = BadRef;
 
     fn from_str(text: &str) -> Result<Self, BadRef> {
-        let bad = || BadRef {
-            text: text.to_owned(),
-        };
-        let dot = text
-            .find('.')
-            .filter(|&dot| dot > 0 && dot + 1 < text.len())
-            .ok_or_else(bad)?;
+        let bad = || BadRef { text: text.to_owned() };
+        let dot = text.find('.').filter(|&dot| dot > 0 && dot + 1 < text.len()).ok_or_else(bad)?;
         let legal = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
         if !text.chars().all(legal) {
             return Err(bad());
         }
-        Ok(Self {
-            text: text.into(),
-            dot,
-            kind: PhantomData,
-        })
+        Ok(Self { text: text.into(), dot, kind: PhantomData })
     }
 }
 
 impl<K> Clone for Ref<K> {
     fn clone(&self) -> Self {
-        Self {
-            text: Arc::clone(&self.text),
-            dot: self.dot,
-            kind: PhantomData,
-        }
+        Self { text: Arc::clone(&self.text), dot: self.dot, kind: PhantomData }
     }
 }
 impl<K> PartialEq for Ref<K> {
@@ -197,9 +184,7 @@ impl<K> Serialize for Ref<K> {
 }
 impl<'de, K> Deserialize<'de> for Ref<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -231,10 +216,7 @@ pub struct BadId {
 impl<K> Id<K> {
     /// An id from its bytes.
     pub const fn from_bytes(bytes: [u8; 12]) -> Self {
-        Self {
-            bytes,
-            kind: PhantomData,
-        }
+        Self { bytes, kind: PhantomData }
     }
 
     /// The twelve bytes.
@@ -247,9 +229,7 @@ impl<K> FromStr for Id<K> {
     type Err = BadId;
 
     fn from_str(text: &str) -> Result<Self, BadId> {
-        let bad = || BadId {
-            text: text.to_owned(),
-        };
+        let bad = || BadId { text: text.to_owned() };
         let digits = text.as_bytes();
         if digits.len() != 24 {
             return Err(bad());
@@ -295,9 +275,7 @@ impl<K> Hash for Id<K> {
 }
 impl<K> fmt::Display for Id<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.bytes
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 impl<K> fmt::Debug for Id<K> {
@@ -312,9 +290,7 @@ impl<K> Serialize for Id<K> {
 }
 impl<'de, K> Deserialize<'de> for Id<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -325,10 +301,7 @@ mod tests {
     #[test]
     fn the_pack_of_a_reference_ends_at_the_first_dot() {
         let reference: TriggerTypeRef = "core.st2.webhook".parse().unwrap();
-        assert_eq!(
-            (reference.pack(), reference.name()),
-            ("core", "st2.webhook")
-        );
+        assert_eq!((reference.pack(), reference.name()), ("core", "st2.webhook"));
     }
 
     #[test]

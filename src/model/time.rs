@@ -29,19 +29,13 @@ impl Timestamp {
     /// The time that lies `by` later; saturates at the end of time.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// The time that lies `by` earlier; saturates at the beginning of time.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// How long ago `earlier` was; zero if it lies in the future.
@@ -71,9 +65,7 @@ impl FromStr for Timestamp {
     type Err = BadTimestamp;
 
     fn from_str(text: &str) -> Result<Self, BadTimestamp> {
-        let time: jiff::Timestamp = text.parse().map_err(|_| BadTimestamp {
-            text: text.to_owned(),
-        })?;
+        let time: jiff::Timestamp = text.parse().map_err(|_| BadTimestamp { text: text.to_owned() })?;
         Ok(Self(time.as_microsecond()))
     }
 }
@@ -85,9 +77,7 @@ impl Serialize for Timestamp {
 }
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -101,9 +91,7 @@ pub struct BadDuration {
 
 /// Reads `500ms`, `30s`, `10m`, `2h`, `7d`; several parts may follow each other, as in `1h30m`.
 pub fn parse_duration(text: &str) -> Result<Duration, BadDuration> {
-    let bad = || BadDuration {
-        text: text.to_owned(),
-    };
+    let bad = || BadDuration { text: text.to_owned() };
     let mut rest = text.trim();
     if rest.is_empty() {
         return Err(bad());
@@ -113,9 +101,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, BadDuration> {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
         let (number, tail) = rest.split_at(digits);
         let number: u64 = number.parse().map_err(|_| bad())?;
-        let unit_end = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
+        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_end);
         let millis_per_unit = match unit {
             "ms" => 1,
@@ -126,9 +112,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, BadDuration> {
             _ => return Err(bad()),
         };
         let part = number.checked_mul(millis_per_unit).ok_or_else(bad)?;
-        total = total
-            .checked_add(Duration::from_millis(part))
-            .ok_or_else(bad)?;
+        total = total.checked_add(Duration::from_millis(part)).ok_or_else(bad)?;
         rest = tail;
     }
     Ok(total)
@@ -136,13 +120,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, BadDuration> {
 
 /// Writes a duration the way [`parse_duration`] reads it, in its two largest units: `1h30m`, `45s`, `250ms`.
 pub fn format_duration(duration: Duration) -> String {
-    const UNITS: [(&str, u128); 5] = [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ];
+    const UNITS: [(&str, u128); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
     let mut millis = duration.as_millis();
     let mut text = String::new();
     let mut parts = 0;
@@ -154,11 +132,7 @@ pub fn format_duration(duration: Duration) -> String {
             parts += 1;
         }
     }
-    if text.is_empty() {
-        "0s".to_owned()
-    } else {
-        text
-    }
+    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 #[cfg(test)]
@@ -174,19 +148,9 @@ mod tests {
 
     #[test]
     fn durations_are_a_number_and_a_unit() {
-        let cases = [
-            ("500ms", 500),
-            ("30s", 30_000),
-            ("10m", 600_000),
-            ("1h30m", 5_400_000),
-            ("7d", 604_800_000),
-        ];
+        let cases = [("500ms", 500), ("30s", 30_000), ("10m", 600_000), ("1h30m", 5_400_000), ("7d", 604_800_000)];
         for (text, millis) in cases {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(millis)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
             assert_eq!(format_duration(Duration::from_millis(millis)), text);
         }
         for text in ["", "10", "ten", "5x", "s", "99999999999999999999h"] {

@@ -40,11 +40,7 @@ impl Trigger {
         if self.parameters.is_empty() {
             return self.trigger_type.to_string();
         }
-        let parameters: Vec<String> = self
-            .parameters
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let parameters: Vec<String> = self.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
         format!("{}{{{}}}", self.trigger_type, parameters.join(","))
     }
 }

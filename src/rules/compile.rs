@@ -30,25 +30,15 @@ struct Problems {
 
 impl Problems {
     fn add(&mut self, where_: &str, message: impl Into<String>, help: impl Into<String>) {
-        self.found.push(CompileProblem {
-            where_: where_.to_owned(),
-            message: message.into(),
-            help: help.into(),
-        });
+        self.found.push(CompileProblem { where_: where_.to_owned(), message: message.into(), help: help.into() });
     }
 }
 
 pub(super) fn compile(rule: &Rule) -> Result<CompiledRule, Vec<CompileProblem>> {
     let mut problems = Problems::default();
     let criteria = compile_members(&rule.criteria, "criteria", &mut problems);
-    let when = rule
-        .when
-        .as_deref()
-        .and_then(|text| compile_when(text, &mut problems));
-    let throttle = rule
-        .throttle
-        .as_ref()
-        .and_then(|throttle| compile_throttle(throttle, &mut problems));
+    let when = rule.when.as_deref().and_then(|text| compile_when(text, &mut problems));
+    let throttle = rule.throttle.as_ref().and_then(|throttle| compile_throttle(throttle, &mut problems));
     let parameters = compile_parameters(rule, &mut problems);
     if !problems.found.is_empty() {
         return Err(problems.found);
@@ -67,21 +57,14 @@ pub(super) fn compile(rule: &Rule) -> Result<CompiledRule, Vec<CompileProblem>> 
 }
 
 fn compile_when(text: &str, problems: &mut Problems) -> Option<When> {
-    let help =
-        "write a Rhai expression over `trigger` that is true or false, as `trigger.body.cpu > 90`";
-    When::compile(text)
-        .map_err(|reason| problems.add("when", reason, help))
-        .ok()
+    let help = "write a Rhai expression over `trigger` that is true or false, as `trigger.body.cpu > 90`";
+    When::compile(text).map_err(|reason| problems.add("when", reason, help)).ok()
 }
 
 fn compile_throttle(throttle: &Throttle, problems: &mut Problems) -> Option<CompiledThrottle> {
     let help = "write a text or a template such as `{{ trigger.body.host }}`";
-    let key = Template::compile(&throttle.key)
-        .map_err(|error| problems.add("throttle.key", error.to_string(), help));
-    Some(CompiledThrottle {
-        key: key.ok()?,
-        once_within: throttle.once_within,
-    })
+    let key = Template::compile(&throttle.key).map_err(|error| problems.add("throttle.key", error.to_string(), help));
+    Some(CompiledThrottle { key: key.ok()?, once_within: throttle.once_within })
 }
 
 fn compile_parameters(rule: &Rule, problems: &mut Problems) -> Vec<(String, CompiledValue)> {
@@ -91,17 +74,9 @@ fn compile_parameters(rule: &Rule, problems: &mut Problems) -> Vec<(String, Comp
             Ok(value) => compiled.push((name.clone(), value)),
             Err(errors) => {
                 for error in errors {
-                    let dot = if error.path.is_empty() || error.path.starts_with('[') {
-                        ""
-                    } else {
-                        "."
-                    };
+                    let dot = if error.path.is_empty() || error.path.starts_with('[') { "" } else { "." };
                     let where_ = format!("action.parameters.{name}{dot}{}", error.path);
-                    problems.add(
-                        &where_,
-                        error.error.to_string(),
-                        "write a Jinja template over `trigger`",
-                    );
+                    problems.add(&where_, error.error.to_string(), "write a Jinja template over `trigger`");
                 }
             }
         }
@@ -110,17 +85,10 @@ fn compile_parameters(rule: &Rule, problems: &mut Problems) -> Vec<(String, Comp
 }
 
 fn compile_members(members: &[Condition], where_: &str, problems: &mut Problems) -> Vec<Compiled> {
-    members
-        .iter()
-        .filter_map(|member| compile_condition(member, where_, problems))
-        .collect()
+    members.iter().filter_map(|member| compile_condition(member, where_, problems)).collect()
 }
 
-fn compile_condition(
-    condition: &Condition,
-    where_: &str,
-    problems: &mut Problems,
-) -> Option<Compiled> {
+fn compile_condition(condition: &Condition, where_: &str, problems: &mut Problems) -> Option<Compiled> {
     let (name, members, group): (_, _, fn(Vec<Compiled>) -> Compiled) = match condition {
         Condition::Test(criterion) => {
             return compile_test(criterion, where_, Root::Trigger, problems).map(Compiled::Test);
@@ -131,9 +99,7 @@ fn compile_condition(
     };
     let place = |index| format!("{where_}.{name}[{index}]");
     let compile = |(index, member)| compile_condition(member, &place(index), problems);
-    Some(group(
-        members.iter().enumerate().filter_map(compile).collect(),
-    ))
+    Some(group(members.iter().enumerate().filter_map(compile).collect()))
 }
 
 /// What paths start with here.
@@ -152,44 +118,26 @@ impl Root {
     }
 }
 
-fn compile_test(
-    criterion: &Criterion,
-    where_: &str,
-    root: Root,
-    problems: &mut Problems,
-) -> Option<Test> {
+fn compile_test(criterion: &Criterion, where_: &str, root: Root, problems: &mut Problems) -> Option<Test> {
     let where_ = format!("{where_}.{}", criterion.key);
     let source = compile_source(&criterion.key, &where_, root, problems);
     let check = compile_check(criterion, &where_, problems);
-    Some(Test {
-        key: criterion.key.clone(),
-        operator_name: criterion.operator.clone(),
-        source: source?,
-        check: check?,
-    })
+    Some(Test { key: criterion.key.clone(), operator_name: criterion.operator.clone(), source: source?, check: check? })
 }
 
 fn compile_source(key: &str, where_: &str, root: Root, problems: &mut Problems) -> Option<Source> {
     let help = "quote names with odd characters: ['X-Name']";
-    let path = JsonPath::parse(key)
-        .map_err(|error| problems.add(where_, error.to_string(), help))
-        .ok()?;
+    let path = JsonPath::parse(key).map_err(|error| problems.add(where_, error.to_string(), help)).ok()?;
     if path.root() == Some(root.name()) {
         return Some(Source::Root(path.below_root()));
     }
     let below = path.below_root();
-    let stored = below
-        .names()
-        .filter(|names| path.root() == Some("system") && !names.is_empty());
+    let stored = below.names().filter(|names| path.root() == Some("system") && !names.is_empty());
     if let Some(names) = stored {
         return Some(Source::Stored(names.join(".")));
     }
     let name = root.name();
-    problems.add(
-        where_,
-        format!("`{key}` does not start with `{name}.`"),
-        format!("write `{name}.{key}`"),
-    );
+    problems.add(where_, format!("`{key}` does not start with `{name}.`"), format!("write `{name}.{key}`"));
     None
 }
 
@@ -198,36 +146,22 @@ fn compile_check(criterion: &Criterion, where_: &str, problems: &mut Problems) -
         return Some(Check::Never);
     }
     let Some(operator) = Operator::parse(&criterion.operator) else {
-        problems.add(
-            where_,
-            format!("there is no operator `{}`", criterion.operator),
-            suggest(&criterion.operator),
-        );
+        problems.add(where_, format!("there is no operator `{}`", criterion.operator), suggest(&criterion.operator));
         return None;
     };
     let pattern = criterion.pattern.clone().unwrap_or(Value::Null);
     match (&pattern, operator) {
-        (Value::Object(children), Operator::Search) => {
-            compile_search(criterion, children, where_, problems)
-        }
+        (Value::Object(children), Operator::Search) => compile_search(criterion, children, where_, problems),
         (Value::Null, Operator::Search) => Some(Check::Never),
         (Value::String(text), _) if is_template(text) => {
             let template = Template::compile(text).map_err(|error| {
-                problems.add(
-                    where_,
-                    error.to_string(),
-                    "write a Jinja template over `trigger` or `st2kv`",
-                );
+                problems.add(where_, error.to_string(), "write a Jinja template over `trigger` or `st2kv`");
             });
             Some(Check::Rendered(operator, template.ok()?))
         }
         _ => {
             let comparison = Comparison::new(operator, pattern).map_err(|reason| {
-                problems.add(
-                    where_,
-                    format!("`{}`: {reason}", criterion.operator),
-                    "give a pattern of that kind",
-                );
+                problems.add(where_, format!("`{}`: {reason}", criterion.operator), "give a pattern of that kind");
             });
             Some(Check::Literal(comparison.ok()?))
         }
@@ -257,44 +191,24 @@ fn compile_search(
             compile_test(&child, &place, Root::Item, problems)
         })
         .collect();
-    Some(Check::Search(
-        quantifier?,
-        tests.into_iter().collect::<Option<_>>()?,
-    ))
+    Some(Check::Search(quantifier?, tests.into_iter().collect::<Option<_>>()?))
 }
 
-fn compile_quantifier(
-    written: Option<&str>,
-    where_: &str,
-    problems: &mut Problems,
-) -> Option<Quantifier> {
+fn compile_quantifier(written: Option<&str>, where_: &str, problems: &mut Problems) -> Option<Quantifier> {
     let known = QUANTIFIERS.iter().find(|(name, _)| Some(*name) == written);
     if known.is_none() {
         let message = match written {
             Some(written) => format!("`search` has no condition `{written}`"),
             None => "`search` needs a `condition`".to_owned(),
         };
-        problems.add(
-            where_,
-            message,
-            "write `condition: any`, `all`, `any2any` or `all2any`",
-        );
+        problems.add(where_, message, "write `condition: any`, `all`, `any2any` or `all2any`");
     }
     known.map(|(_, quantifier)| *quantifier)
 }
 
-fn read_child(
-    key: &str,
-    child: &Value,
-    where_: &str,
-    problems: &mut Problems,
-) -> Option<Criterion> {
+fn read_child(key: &str, child: &Value, where_: &str, problems: &mut Problems) -> Option<Criterion> {
     let Some(fields) = child.as_object() else {
-        problems.add(
-            &format!("{where_}.{key}"),
-            "not a criterion",
-            "write `{type: equals, pattern: …}`",
-        );
+        problems.add(&format!("{where_}.{key}"), "not a criterion", "write `{type: equals, pattern: …}`");
         return None;
     };
     let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);

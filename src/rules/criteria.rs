@@ -37,10 +37,7 @@ impl From<Result<bool, String>> for Outcome {
 impl Outcome {
     /// The first that is not held decides.
     pub(super) fn all(outcomes: impl Iterator<Item = Self>) -> Self {
-        outcomes
-            .into_iter()
-            .find(|outcome| *outcome != Self::Held)
-            .unwrap_or(Self::Held)
+        outcomes.into_iter().find(|outcome| *outcome != Self::Held).unwrap_or(Self::Held)
     }
 
     /// One that holds is enough.
@@ -142,9 +139,7 @@ impl Compiled {
     pub(super) fn never_fails(&self) -> bool {
         match self {
             Self::Test(test) => test.never_fails(),
-            Self::All(members) | Self::Any(members) | Self::Not(members) => {
-                members.iter().all(Self::never_fails)
-            }
+            Self::All(members) | Self::Any(members) | Self::Not(members) => members.iter().all(Self::never_fails),
         }
     }
 }
@@ -156,21 +151,13 @@ impl Test {
             (Ok(_), Check::Never) => Outcome::NotHeld,
             (Ok(value), Check::Literal(comparison)) => comparison.holds(&value, facts.now).into(),
             (Ok(value), Check::Rendered(operator, _)) => {
-                let comparison = self
-                    .pattern(facts)
-                    .and_then(|pattern| Comparison::new(*operator, pattern));
-                comparison
-                    .and_then(|comparison| comparison.holds(&value, facts.now))
-                    .into()
+                let comparison = self.pattern(facts).and_then(|pattern| Comparison::new(*operator, pattern));
+                comparison.and_then(|comparison| comparison.holds(&value, facts.now)).into()
             }
-            (Ok(value), Check::Search(quantifier, children)) => {
-                search(*quantifier, children, &value, facts)
-            }
+            (Ok(value), Check::Search(quantifier, children)) => search(*quantifier, children, &value, facts),
         };
         match outcome {
-            Outcome::Failed(ref reason) => {
-                Outcome::Failed(format!("{} {}: {reason}", self.key, self.operator_name))
-            }
+            Outcome::Failed(ref reason) => Outcome::Failed(format!("{} {}: {reason}", self.key, self.operator_name)),
             Outcome::Held | Outcome::NotHeld => outcome,
         }
     }
@@ -188,12 +175,9 @@ impl Test {
         match &self.check {
             Check::Never | Check::Search(..) => Ok(Value::Null),
             Check::Literal(comparison) => Ok(comparison.pattern.clone()),
-            Check::Rendered(_, template) => template.render(facts.context()).map_err(|error| {
-                format!(
-                    "the pattern `{}` cannot be rendered: {error}",
-                    template.source()
-                )
-            }),
+            Check::Rendered(_, template) => template
+                .render(facts.context())
+                .map_err(|error| format!("the pattern `{}` cannot be rendered: {error}", template.source())),
         }
     }
 
@@ -218,10 +202,8 @@ fn search(quantifier: Quantifier, children: &[Test], value: &Value, facts: &Fact
         }
     };
     let item_facts: Vec<Facts<'_>> = items.iter().map(|item| facts.of_item(item)).collect();
-    let satisfies_all =
-        |item: &Facts<'_>| Outcome::all(children.iter().map(|child| child.outcome(item)));
-    let satisfies_some =
-        |item: &Facts<'_>| Outcome::any(children.iter().map(|child| child.outcome(item)));
+    let satisfies_all = |item: &Facts<'_>| Outcome::all(children.iter().map(|child| child.outcome(item)));
+    let satisfies_some = |item: &Facts<'_>| Outcome::any(children.iter().map(|child| child.outcome(item)));
     match quantifier {
         Quantifier::Any => Outcome::any(item_facts.iter().map(satisfies_all)),
         Quantifier::All => Outcome::all(item_facts.iter().map(satisfies_all)),

@@ -116,8 +116,8 @@ impl Engine {
             instances = self.events.instances_pending(None, i64::try_from(AT_ONCE).unwrap_or(i64::MAX)).await?;
         }
         let met = instances.len();
-        let mut matching = stream::iter(instances.into_iter().map(|instance| self.process(rules, instance)))
-            .buffer_unordered(AT_ONCE);
+        let mut matching =
+            stream::iter(instances.into_iter().map(|instance| self.process(rules, instance))).buffer_unordered(AT_ONCE);
         while let Some(result) = matching.next().await {
             result?;
         }

@@ -41,11 +41,7 @@ pub(super) fn explain(rule: &CompiledRule, facts: &Facts<'_>) -> Vec<Explanation
     if !rule.criteria.is_empty() && values::is_empty(facts.root) {
         rows.push(Explanation {
             value: facts.root.clone(),
-            ..row(
-                "payload",
-                &Outcome::NotHeld,
-                "a rule with criteria never matches an empty payload",
-            )
+            ..row("payload", &Outcome::NotHeld, "a rule with criteria never matches an empty payload")
         });
     }
     for condition in &rule.criteria {
@@ -53,10 +49,7 @@ pub(super) fn explain(rule: &CompiledRule, facts: &Facts<'_>) -> Vec<Explanation
     }
     if let Some(when) = &rule.when {
         let outcome = Outcome::from(rule.when_holds(facts));
-        rows.push(Explanation {
-            operator: when.source().to_owned(),
-            ..row("when", &outcome, "")
-        });
+        rows.push(Explanation { operator: when.source().to_owned(), ..row("when", &outcome, "") });
     }
     if let Some(throttle) = &rule.throttle {
         let (outcome, key) = match rule.throttle_key(facts) {
@@ -64,11 +57,7 @@ pub(super) fn explain(rule: &CompiledRule, facts: &Facts<'_>) -> Vec<Explanation
             Err(reason) => (Outcome::Failed(reason), Value::Null),
         };
         let pattern = Value::from(throttle.key.source());
-        rows.push(Explanation {
-            value: key,
-            pattern,
-            ..row("throttle", &outcome, "repetitions count under this key")
-        });
+        rows.push(Explanation { value: key, pattern, ..row("throttle", &outcome, "repetitions count under this key") });
     }
     rows
 }
@@ -91,18 +80,10 @@ fn row(key: &str, outcome: &Outcome, why: &str) -> Explanation {
     }
 }
 
-fn explain_condition(
-    condition: &Compiled,
-    depth: usize,
-    facts: &Facts<'_>,
-    rows: &mut Vec<Explanation>,
-) {
+fn explain_condition(condition: &Compiled, depth: usize, facts: &Facts<'_>, rows: &mut Vec<Explanation>) {
     let (members, needed) = match condition {
         Compiled::Test(test) => {
-            rows.push(Explanation {
-                depth,
-                ..explain_test(test, facts)
-            });
+            rows.push(Explanation { depth, ..explain_test(test, facts) });
             return;
         }
         Compiled::All(members) => (members, "every one has to hold"),
@@ -118,37 +99,18 @@ fn explain_condition(
 
 fn explain_test(test: &Test, facts: &Facts<'_>) -> Explanation {
     let outcome = test.outcome(facts);
-    let value = test
-        .value(facts)
-        .map(std::borrow::Cow::into_owned)
-        .unwrap_or_default();
+    let value = test.value(facts).map(std::borrow::Cow::into_owned).unwrap_or_default();
     let pattern = test.pattern(facts).unwrap_or_default();
     let why = match &test.check {
         Check::Never => "no operator is given (`type:`), so it never holds".to_owned(),
         Check::Search(..) => String::new(),
         Check::Literal(_) | Check::Rendered(..) => sentence(test, &value, &pattern, &outcome),
     };
-    Explanation {
-        operator: test.operator_name.clone(),
-        pattern,
-        value,
-        ..row(&test.key, &outcome, &why)
-    }
+    Explanation { operator: test.operator_name.clone(), pattern, value, ..row(&test.key, &outcome, &why) }
 }
 
 fn sentence(test: &Test, value: &Value, pattern: &Value, outcome: &Outcome) -> String {
-    let answer = if *outcome == Outcome::Held {
-        "true"
-    } else {
-        "false"
-    };
-    let missing = if value.is_null() {
-        " (nothing there)"
-    } else {
-        ""
-    };
-    format!(
-        "{value}{missing} {} {pattern} is {answer}",
-        test.operator_name
-    )
+    let answer = if *outcome == Outcome::Held { "true" } else { "false" };
+    let missing = if value.is_null() { " (nothing there)" } else { "" };
+    format!("{value}{missing} {} {pattern} is {answer}", test.operator_name)
 }

@@ -23,19 +23,8 @@ pub(super) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     /// An event.
-    pub(super) fn new(
-        payload: &'a Value,
-        kv: Option<&'a Arc<dyn Datastore>>,
-        now: Timestamp,
-    ) -> Self {
-        Self {
-            name: "trigger",
-            root: payload,
-            kv,
-            now,
-            context: OnceCell::new(),
-            script_value: OnceCell::new(),
-        }
+    pub(super) fn new(payload: &'a Value, kv: Option<&'a Arc<dyn Datastore>>, now: Timestamp) -> Self {
+        Self { name: "trigger", root: payload, kv, now, context: OnceCell::new(), script_value: OnceCell::new() }
     }
 
     /// One item of a list in the event.
@@ -43,16 +32,12 @@ impl<'a> Facts<'a> {
     where
         'a: 'i,
     {
-        Facts {
-            name: "item",
-            ..Facts::new(item, self.kv, self.now)
-        }
+        Facts { name: "item", ..Facts::new(item, self.kv, self.now) }
     }
 
     /// The names that templates see.
     pub(super) fn context(&self) -> &Context {
-        self.context
-            .get_or_init(|| Context::of_one(self.name, self.root, self.kv))
+        self.context.get_or_init(|| Context::of_one(self.name, self.root, self.kv))
     }
 
     /// The payload as scripts see it.
@@ -67,8 +52,6 @@ impl<'a> Facts<'a> {
     /// A value of the datastore's system scope.
     pub(super) fn stored(&self, key: &str) -> Result<Option<Cow<'a, Value>>, String> {
         let Some(kv) = self.kv else { return Ok(None) };
-        Ok(kv
-            .get(Scope::System, key)?
-            .map(|text| Cow::Owned(Value::String(text))))
+        Ok(kv.get(Scope::System, key)?.map(|text| Cow::Owned(Value::String(text))))
     }
 }

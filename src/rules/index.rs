@@ -30,11 +30,7 @@ impl RuleIndex {
         by_reference.sort_by(|left, right| left.reference().cmp(right.reference()));
         let mut index = Self::default();
         for rule in by_reference {
-            index
-                .by_trigger
-                .entry(rule.trigger_identity().to_owned())
-                .or_default()
-                .add(rule);
+            index.by_trigger.entry(rule.trigger_identity().to_owned()).or_default().add(rule);
         }
         for trigger in index.by_trigger.values_mut() {
             trigger.finish();
@@ -44,9 +40,7 @@ impl RuleIndex {
 
     /// The rules of a trigger that could match or fail, in the order of their references.
     pub fn candidates(&self, trigger_identity: &str, payload: &Value) -> Vec<&Arc<CompiledRule>> {
-        self.by_trigger
-            .get(trigger_identity)
-            .map_or_else(Vec::new, |trigger| trigger.candidates(payload))
+        self.by_trigger.get(trigger_identity).map_or_else(Vec::new, |trigger| trigger.candidates(payload))
     }
 }
 
@@ -76,11 +70,7 @@ impl TriggerRules {
                 }
             }
             Some((path, Key::Exists)) => self.safe.node(path).exists.push(place),
-            Some((path, Key::Fallible(key))) => self
-                .fallible
-                .entry(path.clone())
-                .or_default()
-                .add(key, place),
+            Some((path, Key::Fallible(key))) => self.fallible.entry(path.clone()).or_default().add(key, place),
         }
         self.rules.push(rule);
     }
@@ -93,17 +83,11 @@ impl TriggerRules {
         let mut places = self.always.clone();
         self.safe.find(payload, &mut places);
         for (path, keys) in &self.fallible {
-            keys.find(
-                path.find_first(payload).unwrap_or(&Value::Null),
-                &mut places,
-            );
+            keys.find(path.find_first(payload).unwrap_or(&Value::Null), &mut places);
         }
         places.sort_unstable();
         places.dedup();
-        places
-            .into_iter()
-            .filter_map(|place| self.rules.get(place))
-            .collect()
+        places.into_iter().filter_map(|place| self.rules.get(place)).collect()
     }
 }
 
@@ -137,10 +121,7 @@ impl Key {
 fn choose_key(criteria: &[Compiled]) -> Option<(&JsonPath, Key)> {
     let mut usable = Vec::new();
     collect_usable(criteria, &mut usable);
-    usable
-        .into_iter()
-        .filter_map(key_of)
-        .min_by_key(|(_, key)| key.rank())
+    usable.into_iter().filter_map(key_of).min_by_key(|(_, key)| key.rank())
 }
 
 /// The criteria up to and including the first that can fail. True if one was met.
@@ -160,10 +141,7 @@ fn collect_usable<'r>(criteria: &'r [Compiled], usable: &mut Vec<&'r Compiled>) 
     false
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "an operator is no key unless it is listed"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "an operator is no key unless it is listed")]
 fn key_of(condition: &Compiled) -> Option<(&JsonPath, Key)> {
     let Compiled::Test(test) = condition else {
         return None;
@@ -175,13 +153,9 @@ fn key_of(condition: &Compiled) -> Option<(&JsonPath, Key)> {
     let names_only = path.names().is_some();
     let key = match comparison.operator {
         Operator::Equals if names_only => Key::Equal(vec![Scalar::of(pattern)?]),
-        Operator::Inside if names_only => Key::Equal(
-            pattern
-                .as_array()?
-                .iter()
-                .map(Scalar::of)
-                .collect::<Option<_>>()?,
-        ),
+        Operator::Inside if names_only => {
+            Key::Equal(pattern.as_array()?.iter().map(Scalar::of).collect::<Option<_>>()?)
+        }
         Operator::Exists if names_only => Key::Exists,
         Operator::StartsWith => Key::Fallible(FallibleKey::Prefix(pattern.as_str()?.to_owned())),
         Operator::EndsWith => Key::Fallible(FallibleKey::Suffix(pattern.as_str()?.to_owned())),
@@ -222,9 +196,7 @@ struct Trie {
 impl Trie {
     fn node(&mut self, path: &JsonPath) -> &mut Self {
         let names = path.names().unwrap_or_default();
-        names.into_iter().fold(self, |node, name| {
-            node.below.entry(name.to_owned()).or_default()
-        })
+        names.into_iter().fold(self, |node, name| node.below.entry(name.to_owned()).or_default())
     }
 
     fn find(&self, value: &Value, places: &mut Vec<Place>) {
@@ -269,9 +241,7 @@ impl Fallible {
 
     fn finish(&mut self) {
         for bounds in [&mut self.less_than, &mut self.greater_than] {
-            bounds.sort_by(|(left, _), (right, _)| {
-                left.partial_cmp(right).unwrap_or(std::cmp::Ordering::Equal)
-            });
+            bounds.sort_by(|(left, _), (right, _)| left.partial_cmp(right).unwrap_or(std::cmp::Ordering::Equal));
         }
     }
 
@@ -279,28 +249,18 @@ impl Fallible {
         match value.as_str() {
             Some(text) => {
                 self.prefixes.find(places, |length| text.get(..length));
-                self.suffixes
-                    .find(places, |length| text.get(text.len().checked_sub(length)?..));
+                self.suffixes.find(places, |length| text.get(text.len().checked_sub(length)?..));
             }
             None => places.extend(self.prefixes.all().chain(self.suffixes.all())),
         }
         match values::number(value) {
             Some(number) => {
-                let first = self
-                    .less_than
-                    .partition_point(|(bound, _)| *bound <= number);
+                let first = self.less_than.partition_point(|(bound, _)| *bound <= number);
                 places.extend(self.less_than.iter().skip(first).map(|(_, place)| place));
-                let end = self
-                    .greater_than
-                    .partition_point(|(bound, _)| *bound < number);
+                let end = self.greater_than.partition_point(|(bound, _)| *bound < number);
                 places.extend(self.greater_than.iter().take(end).map(|(_, place)| place));
             }
-            None => places.extend(
-                self.less_than
-                    .iter()
-                    .chain(&self.greater_than)
-                    .map(|(_, place)| place),
-            ),
+            None => places.extend(self.less_than.iter().chain(&self.greater_than).map(|(_, place)| place)),
         }
     }
 }

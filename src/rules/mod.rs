@@ -122,28 +122,19 @@ impl CompiledRule {
     }
 
     /// Whether the rule fires for this payload. Whether it is enabled is not asked here.
-    pub fn evaluate(
-        &self,
-        payload: &Value,
-        kv: Option<&Arc<dyn Datastore>>,
-        now: Timestamp,
-    ) -> Verdict {
+    pub fn evaluate(&self, payload: &Value, kv: Option<&Arc<dyn Datastore>>, now: Timestamp) -> Verdict {
         self.evaluate_facts(&Facts::new(payload, kv, now))
     }
 
     fn evaluate_facts(&self, facts: &Facts<'_>) -> Verdict {
         if !self.criteria.is_empty() && values::is_empty(facts.root) {
-            return Verdict::NotMatched {
-                first: "the payload is empty".to_owned(),
-            };
+            return Verdict::NotMatched { first: "the payload is empty".to_owned() };
         }
         for condition in &self.criteria {
             match condition.outcome(facts) {
                 Outcome::Held => {}
                 Outcome::NotHeld => {
-                    return Verdict::NotMatched {
-                        first: explain::name_of(condition),
-                    };
+                    return Verdict::NotMatched { first: explain::name_of(condition) };
                 }
                 Outcome::Failed(reason) => return Verdict::Failed(reason),
             }
@@ -151,9 +142,7 @@ impl CompiledRule {
         match self.when_holds(facts) {
             Ok(true) => {}
             Ok(false) => {
-                return Verdict::NotMatched {
-                    first: "when".to_owned(),
-                };
+                return Verdict::NotMatched { first: "when".to_owned() };
             }
             Err(reason) => return Verdict::Failed(reason),
         }
@@ -182,12 +171,7 @@ impl CompiledRule {
     }
 
     /// Every condition with what was compared with what, whatever came of those before it.
-    pub fn explain(
-        &self,
-        payload: &Value,
-        kv: Option<&Arc<dyn Datastore>>,
-        now: Timestamp,
-    ) -> Vec<Explanation> {
+    pub fn explain(&self, payload: &Value, kv: Option<&Arc<dyn Datastore>>, now: Timestamp) -> Vec<Explanation> {
         explain::explain(self, &Facts::new(payload, kv, now))
     }
 
@@ -217,25 +201,16 @@ pub fn match_instance(
     let facts = Facts::new(&instance.payload, kv, now);
     let candidates = index.candidates(&instance.trigger, &instance.payload);
     let mut matches = match_pass(&candidates, RuleKind::Standard, &facts);
-    if !matches
-        .iter()
-        .any(|(_, found)| matches!(found, Match::Matched { .. }))
-    {
+    if !matches.iter().any(|(_, found)| matches!(found, Match::Matched { .. })) {
         matches.extend(match_pass(&candidates, RuleKind::Backstop, &facts));
     }
     matches
 }
 
-fn match_pass(
-    candidates: &[&Arc<CompiledRule>],
-    kind: RuleKind,
-    facts: &Facts<'_>,
-) -> Vec<(Arc<CompiledRule>, Match)> {
+fn match_pass(candidates: &[&Arc<CompiledRule>], kind: RuleKind, facts: &Facts<'_>) -> Vec<(Arc<CompiledRule>, Match)> {
     let of_kind = candidates.iter().filter(|rule| rule.kind == kind);
     let decide = |rule: &&Arc<CompiledRule>| match rule.evaluate_facts(facts) {
-        Verdict::Matched { throttle_key } => {
-            Some((Arc::clone(rule), Match::Matched { throttle_key }))
-        }
+        Verdict::Matched { throttle_key } => Some((Arc::clone(rule), Match::Matched { throttle_key })),
         Verdict::Failed(reason) => Some((Arc::clone(rule), Match::Failed(reason))),
         Verdict::NotMatched { .. } => None,
     };

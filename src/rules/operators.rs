@@ -102,17 +102,11 @@ impl Operator {
     /// By name or alias, in any case.
     pub fn parse(name: &str) -> Option<Self> {
         let lower = name.to_lowercase();
-        NAMES
-            .iter()
-            .find(|(known, _)| *known == lower)
-            .map(|(_, operator)| *operator)
+        NAMES.iter().find(|(known, _)| *known == lower).map(|(_, operator)| *operator)
     }
 
     const fn never_fails(self) -> bool {
-        matches!(
-            self,
-            Self::Equals | Self::NotEquals | Self::Exists | Self::NotExists
-        )
+        matches!(self, Self::Equals | Self::NotEquals | Self::Exists | Self::NotExists)
     }
 
     /// Whether a null pattern means something; with any other operator it never holds.
@@ -138,9 +132,7 @@ fn edit_distance(left: &str, right: &str) -> usize {
         let mut previous = line + 1;
         for (column, other) in right.iter().enumerate() {
             let above = row.get(column + 1).copied().unwrap_or(usize::MAX);
-            let cost = (diagonal + usize::from(letter != *other))
-                .min(previous + 1)
-                .min(above + 1);
+            let cost = (diagonal + usize::from(letter != *other)).min(previous + 1).min(above + 1);
             if let Some(place) = row.get_mut(column) {
                 *place = previous;
             }
@@ -181,16 +173,9 @@ type LowerTest = fn(value: &str, pattern: &str) -> bool;
 impl Comparison {
     /// Checks that the pattern fits the operator, and prepares it.
     pub(super) fn new(operator: Operator, pattern: Value) -> Result<Self, String> {
-        let ready = if pattern.is_null() && !operator.knows_null() {
-            Ready::Never
-        } else {
-            prepare(operator, &pattern)?
-        };
-        Ok(Self {
-            operator,
-            pattern,
-            ready,
-        })
+        let ready =
+            if pattern.is_null() && !operator.knows_null() { Ready::Never } else { prepare(operator, &pattern)? };
+        Ok(Self { operator, pattern, ready })
     }
 
     /// Whether it gives an answer whatever the value is.
@@ -220,29 +205,15 @@ fn prepare(operator: Operator, pattern: &Value) -> Result<Ready, String> {
         Operator::Contains => plain(values::contains),
         Operator::NotContains => plain(|value, pattern| Ok(!values::contains(value, pattern)?)),
         Operator::Inside => container(pattern, |value, pattern| values::contains(pattern, value)),
-        Operator::NotInside => container(pattern, |value, pattern| {
-            Ok(!values::contains(pattern, value)?)
-        }),
-        Operator::LessThan => ordered(pattern, |value, pattern| {
-            Ok(values::compare(value, pattern)?.is_lt())
-        }),
-        Operator::GreaterThan => ordered(pattern, |value, pattern| {
-            Ok(values::compare(value, pattern)?.is_gt())
-        }),
-        Operator::StartsWith => affix(pattern, |value, pattern| {
-            Ok(text(value)?.starts_with(pattern_text(pattern)?))
-        }),
-        Operator::EndsWith => affix(pattern, |value, pattern| {
-            Ok(text(value)?.ends_with(pattern_text(pattern)?))
-        }),
+        Operator::NotInside => container(pattern, |value, pattern| Ok(!values::contains(pattern, value)?)),
+        Operator::LessThan => ordered(pattern, |value, pattern| Ok(values::compare(value, pattern)?.is_lt())),
+        Operator::GreaterThan => ordered(pattern, |value, pattern| Ok(values::compare(value, pattern)?.is_gt())),
+        Operator::StartsWith => affix(pattern, |value, pattern| Ok(text(value)?.starts_with(pattern_text(pattern)?))),
+        Operator::EndsWith => affix(pattern, |value, pattern| Ok(text(value)?.ends_with(pattern_text(pattern)?))),
         Operator::EqualsIgnoringCase => lower(pattern, |value, pattern| value == pattern),
         Operator::ContainsIgnoringCase => lower(pattern, |value, pattern| value.contains(pattern)),
-        Operator::NotContainsIgnoringCase => {
-            lower(pattern, |value, pattern| !value.contains(pattern))
-        }
-        Operator::StartsWithIgnoringCase => {
-            lower(pattern, |value, pattern| value.starts_with(pattern))
-        }
+        Operator::NotContainsIgnoringCase => lower(pattern, |value, pattern| !value.contains(pattern)),
+        Operator::StartsWithIgnoringCase => lower(pattern, |value, pattern| value.starts_with(pattern)),
         Operator::EndsWithIgnoringCase => lower(pattern, |value, pattern| value.ends_with(pattern)),
         Operator::AgeLessThan => seconds(pattern).map(Ready::YoungerThan),
         Operator::AgeGreaterThan => seconds(pattern).map(Ready::OlderThan),
@@ -253,16 +224,11 @@ fn prepare(operator: Operator, pattern: &Value) -> Result<Ready, String> {
         Operator::RegexAtStart => regex(pattern, Matching::StartDotAll),
         Operator::Regex => regex(pattern, Matching::Search),
         Operator::RegexIgnoringCase => regex(pattern, Matching::SearchIgnoringCase),
-        Operator::Search => {
-            Err("`search` wants a map of `item.…` criteria as its pattern".to_owned())
-        }
+        Operator::Search => Err("`search` wants a map of `item.…` criteria as its pattern".to_owned()),
     }
 }
 
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "stands in a table beside others that can fail"
-)]
+#[expect(clippy::unnecessary_wraps, reason = "stands in a table beside others that can fail")]
 fn plain(holds: PlainTest) -> Result<Ready, String> {
     Ok(Ready::Plain(holds))
 }
@@ -275,10 +241,7 @@ fn container(pattern: &Value, holds: PlainTest) -> Result<Ready, String> {
     if pattern.is_array() || pattern.is_string() || pattern.is_object() {
         return plain(holds);
     }
-    Err(format!(
-        "the pattern is {}, not a list, a text or an object",
-        type_name(pattern)
-    ))
+    Err(format!("the pattern is {}, not a list, a text or an object", type_name(pattern)))
 }
 
 fn ordered(pattern: &Value, holds: PlainTest) -> Result<Ready, String> {
@@ -298,21 +261,15 @@ fn regex(pattern: &Value, matching: Matching) -> Result<Ready, String> {
 }
 
 fn pattern_text(pattern: &Value) -> Result<&str, String> {
-    pattern
-        .as_str()
-        .ok_or_else(|| format!("the pattern is {}, not a text", type_name(pattern)))
+    pattern.as_str().ok_or_else(|| format!("the pattern is {}, not a text", type_name(pattern)))
 }
 
 fn text(value: &Value) -> Result<&str, String> {
-    value
-        .as_str()
-        .ok_or_else(|| format!("the value is {}, not a text", type_name(value)))
+    value.as_str().ok_or_else(|| format!("the value is {}, not a text", type_name(value)))
 }
 
 fn seconds(pattern: &Value) -> Result<f64, String> {
-    let number = pattern
-        .as_f64()
-        .or_else(|| pattern.as_str()?.trim().parse().ok());
+    let number = pattern.as_f64().or_else(|| pattern.as_str()?.trim().parse().ok());
     number.ok_or_else(|| format!("the pattern {pattern} is not a number of seconds"))
 }
 
@@ -331,10 +288,7 @@ fn parse_time(written: &str) -> Option<i64> {
         Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
     };
     let mail = || Some(jiff::fmt::rfc2822::parse(written).ok()?.timestamp());
-    absolute
-        .or_else(civil)
-        .or_else(mail)
-        .map(jiff::Timestamp::as_microsecond)
+    absolute.or_else(civil).or_else(mail).map(jiff::Timestamp::as_microsecond)
 }
 
 /// Python's `fnmatch`: `*`, `?`, `[seq]`, `[!seq]`; the whole text.
@@ -367,11 +321,7 @@ fn character_class(after_bracket: &str) -> Option<(String, &str)> {
     let end = members.get(from..)?.find(']')? + from;
     let (inside, after) = members.split_at(end);
     let escape = |c: char| {
-        if c.is_alphanumeric() || c == '-' {
-            c.to_string()
-        } else {
-            format!("\\{c}")
-        }
+        if c.is_alphanumeric() || c == '-' { c.to_string() } else { format!("\\{c}") }
     };
     let inside: String = inside.chars().map(escape).collect();
     Some((format!("[{negation}{inside}]"), after.strip_prefix(']')?))

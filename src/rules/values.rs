@@ -8,15 +8,10 @@ use serde_json::{Number, Value};
 pub(super) fn equal(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len()
-                && left
-                    .iter()
-                    .zip(right)
-                    .all(|(left, right)| equal(left, right))
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| equal(left, right))
         }
         (Value::Object(left), Value::Object(right)) => {
-            let has_equal =
-                |(name, value)| right.get(name).is_some_and(|other| equal(value, other));
+            let has_equal = |(name, value)| right.get(name).is_some_and(|other| equal(value, other));
             left.len() == right.len() && left.iter().all(has_equal)
         }
         _ => match (number(left), number(right)) {
@@ -39,11 +34,7 @@ pub(super) fn compare(left: &Value, right: &Value) -> Result<Ordering, String> {
 }
 
 fn compare_lists(left: &[Value], right: &[Value]) -> Result<Ordering, String> {
-    match left
-        .iter()
-        .zip(right)
-        .find(|(left, right)| !equal(left, right))
-    {
+    match left.iter().zip(right).find(|(left, right)| !equal(left, right)) {
         Some((left, right)) => compare(left, right),
         None => Ok(left.len().cmp(&right.len())),
     }
@@ -109,14 +100,8 @@ pub(super) fn number(value: &Value) -> Option<Numeric> {
 }
 
 fn canonical(number: &Number) -> Numeric {
-    let whole = number
-        .as_i64()
-        .map(i128::from)
-        .or_else(|| number.as_u64().map(i128::from));
-    whole.map_or_else(
-        || float(number.as_f64().unwrap_or(f64::NAN)),
-        Numeric::Whole,
-    )
+    let whole = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
+    whole.map_or_else(|| float(number.as_f64().unwrap_or(f64::NAN)), Numeric::Whole)
 }
 
 /// Beyond this no JSON integer exists, so larger floats may stay floats.
@@ -124,10 +109,7 @@ const LARGEST_WHOLE: f64 = 1e30;
 
 fn float(float: f64) -> Numeric {
     if float.fract() == 0.0 && float.abs() < LARGEST_WHOLE {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "whole and far inside the range of i128"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "whole and far inside the range of i128")]
         return Numeric::Whole(float as i128);
     }
     Numeric::Float(float)

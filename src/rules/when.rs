@@ -4,8 +4,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use rhai::packages::{
-    BasicArrayPackage, BasicMapPackage, BasicMathPackage, CorePackage, LogicPackage,
-    MoreStringPackage, Package,
+    BasicArrayPackage, BasicMapPackage, BasicMathPackage, CorePackage, LogicPackage, MoreStringPackage, Package,
 };
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Scope};
 
@@ -31,13 +30,8 @@ impl When {
     /// Compiles an expression; names other than `trigger` are refused.
     pub(super) fn compile(source: &str) -> Result<Self, String> {
         let scope = scope_with(Dynamic::UNIT);
-        let ast = ENGINE
-            .compile_expression_with_scope(&scope, source)
-            .map_err(|error| error.to_string())?;
-        Ok(Self {
-            source: source.to_owned(),
-            ast,
-        })
+        let ast = ENGINE.compile_expression_with_scope(&scope, source).map_err(|error| error.to_string())?;
+        Ok(Self { source: source.to_owned(), ast })
     }
 
     /// As written.
@@ -50,12 +44,9 @@ impl When {
         let answer: Dynamic = ENGINE
             .eval_ast_with_scope(&mut scope_with(trigger), &self.ast)
             .map_err(|error| format!("when: {error}"))?;
-        answer.as_bool().map_err(|kind| {
-            format!(
-                "when: `{}` gave a value of type {kind}, not true or false",
-                self.source
-            )
-        })
+        answer
+            .as_bool()
+            .map_err(|kind| format!("when: `{}` gave a value of type {kind}, not true or false", self.source))
     }
 }
 

@@ -67,10 +67,7 @@ impl AttemptFile {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
             if is_still_at(&file, path)? {
-                return Ok(Some(Self {
-                    path: path.to_owned(),
-                    file,
-                }));
+                return Ok(Some(Self { path: path.to_owned(), file }));
             }
         }
     }
@@ -81,10 +78,7 @@ impl AttemptFile {
             let file = open(path)?;
             file.lock()?;
             if is_still_at(&file, path)? {
-                return Ok(Self {
-                    path: path.to_owned(),
-                    file,
-                });
+                return Ok(Self { path: path.to_owned(), file });
             }
         }
     }
@@ -145,13 +139,7 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 /// Was the file that we have locked meanwhile removed, or replaced by another one's?

@@ -32,12 +32,7 @@ pub(super) async fn capture(
 ) -> io::Result<String> {
     let mut pipe = Receiver::from_owned_fd(pipe)?;
     let mut kept = Kept::default();
-    let mut lines = Lines {
-        stream,
-        sink,
-        pending: Vec::new(),
-        left: STREAMED_BYTES,
-    };
+    let mut lines = Lines { stream, sink, pending: Vec::new(), left: STREAMED_BYTES };
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let read = tokio::select! {
@@ -120,9 +115,7 @@ impl Lines<'_> {
         self.pending.extend_from_slice(bytes);
         let whole = match self.pending.iter().rposition(|&byte| byte == b'\n') {
             Some(newline) => newline + 1,
-            None if self.pending.len() >= MAX_LINE_BYTES => {
-                end_of_last_whole_character(&self.pending)
-            }
+            None if self.pending.len() >= MAX_LINE_BYTES => end_of_last_whole_character(&self.pending),
             None => return,
         };
         let rest = self.pending.split_off(whole);
@@ -142,12 +135,7 @@ impl Lines<'_> {
         self.sink.write(self.stream, into_text(text)).await;
         if self.left == 0 {
             self.pending = Vec::new();
-            self.sink
-                .write(
-                    self.stream,
-                    "[… more output: only its end is in the result …]\n".to_owned(),
-                )
-                .await;
+            self.sink.write(self.stream, "[… more output: only its end is in the result …]\n".to_owned()).await;
         }
     }
 }
@@ -155,21 +143,15 @@ impl Lines<'_> {
 /// UTF-8 starts a character anew at every byte that is not `10xxxxxx`; a character has at most four bytes.
 fn end_of_last_whole_character(bytes: &[u8]) -> usize {
     let starts_character = |byte: u8| byte & 0b1100_0000 != 0b1000_0000;
-    let last_start = bytes
-        .iter()
-        .rposition(|&byte| starts_character(byte))
-        .unwrap_or(0);
+    let last_start = bytes.iter().rposition(|&byte| starts_character(byte)).unwrap_or(0);
     match bytes.get(last_start) {
-        Some(byte) if !byte.is_ascii() && last_start > 0 && bytes.len() - last_start < 4 => {
-            last_start
-        }
+        Some(byte) if !byte.is_ascii() && last_start > 0 && bytes.len() - last_start < 4 => last_start,
         Some(_) | None => bytes.len(),
     }
 }
 
 fn into_text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 #[cfg(test)]
@@ -178,12 +160,7 @@ mod tests {
 
     async fn streamed(pieces: &[&[u8]]) -> Vec<String> {
         let (sink, mut reader) = OutputSink::channel(100);
-        let mut lines = Lines {
-            stream: OutputStream::Stdout,
-            sink: &sink,
-            pending: Vec::new(),
-            left: STREAMED_BYTES,
-        };
+        let mut lines = Lines { stream: OutputStream::Stdout, sink: &sink, pending: Vec::new(), left: STREAMED_BYTES };
         for piece in pieces {
             lines.add(piece).await;
         }
@@ -198,10 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn watchers_get_whole_lines_and_the_rest_at_the_end() {
-        assert_eq!(
-            streamed(&[b"a", b"b\nc\nd", b"e\n", b"f"]).await,
-            ["ab\nc\n", "de\n", "f"]
-        );
+        assert_eq!(streamed(&[b"a", b"b\nc\nd", b"e\n", b"f"]).await, ["ab\nc\n", "de\n", "f"]);
     }
 
     #[tokio::test]

@@ -19,50 +19,27 @@ pub(super) fn parameter(name: &str, json_type: &str, description: &str) -> (Stri
 }
 
 /// A parameter that has a value if nobody gives one.
-pub(super) fn with_default(
-    declared: (String, ParameterSpec),
-    default: Value,
-) -> (String, ParameterSpec) {
+pub(super) fn with_default(declared: (String, ParameterSpec), default: Value) -> (String, ParameterSpec) {
     let (name, spec) = declared;
-    (
-        name,
-        ParameterSpec {
-            default: Some(default),
-            ..spec
-        },
-    )
+    (name, ParameterSpec { default: Some(default), ..spec })
 }
 
 /// A parameter without which the runner can do nothing.
 pub(super) fn required(declared: (String, ParameterSpec)) -> (String, ParameterSpec) {
     let (name, spec) = declared;
-    (
-        name,
-        ParameterSpec {
-            required: true,
-            ..spec
-        },
-    )
+    (name, ParameterSpec { required: true, ..spec })
 }
 
 /// A parameter that is masked wherever it is shown.
 pub(super) fn secret(declared: (String, ParameterSpec)) -> (String, ParameterSpec) {
     let (name, spec) = declared;
-    (
-        name,
-        ParameterSpec {
-            secret: true,
-            ..spec
-        },
-    )
+    (name, ParameterSpec { secret: true, ..spec })
 }
 
 /// The parameters of a call as the runner's own type; parameters that it does not know are somebody else's.
 pub(super) fn read<T: DeserializeOwned>(parameters: &Map<String, Value>) -> Result<T, Outcome> {
     let given = parameters.iter().filter(|(_, value)| !value.is_null());
-    let given: Map<String, Value> = given
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
+    let given: Map<String, Value> = given.map(|(name, value)| (name.clone(), value.clone())).collect();
     serde_json::from_value(Value::Object(given))
         .map_err(|error| Outcome::error(format!("the parameters do not fit the runner: {error}")))
 }
@@ -81,10 +58,7 @@ pub(super) fn as_text(value: &Value) -> String {
 
 /// Environment variables and headers: whatever was given, as text.
 pub(super) fn as_texts(values: &Map<String, Value>) -> BTreeMap<String, String> {
-    values
-        .iter()
-        .map(|(name, value)| (name.clone(), as_text(value)))
-        .collect()
+    values.iter().map(|(name, value)| (name.clone(), as_text(value))).collect()
 }
 
 #[cfg(test)]

@@ -65,10 +65,7 @@ fn guard() -> io::Result<()> {
     let session = Session::found()?;
     let mut file = AttemptFile::try_take(&order.attempt_file)?
         .ok_or_else(|| io::Error::other("an earlier attempt of this execution is still running"))?;
-    let mut record = Record {
-        session,
-        report: None,
-    };
+    let mut record = Record { session, report: None };
     file.write(&record)?;
     let report = run(&order, &record.session, events, &happened)?;
     attempt_file::remove_if_there(&attempt_file::script_path(&order.attempt_file))?;
@@ -77,21 +74,12 @@ fn guard() -> io::Result<()> {
 }
 
 /// Runs the child to its end, or to another.
-fn run(
-    order: &Order,
-    session: &Session,
-    events: SyncSender<Event>,
-    happened: &Receiver<Event>,
-) -> io::Result<Report> {
+fn run(order: &Order, session: &Session, events: SyncSender<Event>, happened: &Receiver<Event>) -> io::Result<Report> {
     let child = match start(order) {
         Ok(child) => child,
         Err(error) => {
             let end = ChildEnd::NotStarted(error.to_string());
-            return Ok(Report {
-                end,
-                cause: Cause::Itself,
-                survivors: 0,
-            });
+            return Ok(Report { end, cause: Cause::Itself, survivors: 0 });
         }
     };
     attend(child, order.stdin.clone(), events)?;
@@ -104,11 +92,7 @@ fn run(
         Event::Stop(cause) => {
             let survivors = session.end(order.grace)?.len();
             let end = reap(happened)?;
-            Ok(Report {
-                end,
-                cause,
-                survivors,
-            })
+            Ok(Report { end, cause, survivors })
         }
     }
 }
@@ -137,52 +121,26 @@ fn listen(events: SyncSender<Event>) -> io::Result<Order> {
 }
 
 fn start(order: &Order) -> io::Result<Child> {
-    let (program, arguments) = order
-        .argv
-        .split_first()
-        .ok_or_else(|| io::Error::other("nothing to run"))?;
+    let (program, arguments) = order.argv.split_first().ok_or_else(|| io::Error::other("nothing to run"))?;
     if !order.cwd.is_dir() {
-        return Err(io::Error::other(format!(
-            "the working directory `{}` does not exist",
-            order.cwd.display()
-        )));
+        return Err(io::Error::other(format!("the working directory `{}` does not exist", order.cwd.display())));
     }
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the guard is the one that starts children"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the guard is the one that starts children")]
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(&order.env)
-        .current_dir(&order.cwd);
+    command.args(arguments).env_clear().envs(&order.env).current_dir(&order.cwd);
     if let Some(script) = &order.script {
-        command.arg(write_script(
-            &attempt_file::script_path(&order.attempt_file),
-            script,
-        )?);
+        command.arg(write_script(&attempt_file::script_path(&order.attempt_file), script)?);
     }
-    command.stdin(if order.stdin.is_some() {
-        Stdio::piped()
-    } else {
-        Stdio::null()
-    });
+    command.stdin(if order.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
     // A group of its own, so that a child that signals its group does not hit the guard.
     command.process_group(0);
     let started = command.spawn();
-    started
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot start `{program}`: {error}")))
+    started.map_err(|error| io::Error::new(error.kind(), format!("cannot start `{program}`: {error}")))
 }
 
 fn write_script<'a>(path: &'a Path, text: &str) -> io::Result<&'a Path> {
     attempt_file::remove_if_there(path)?;
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?
-        .write_all(text.as_bytes())?;
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())?;
     Ok(path)
 }
 
@@ -208,9 +166,7 @@ fn first_event(happened: &Receiver<Event>, timeout: Option<Duration>) -> io::Res
     match event {
         Ok(event) => Ok(event),
         Err(RecvTimeoutError::Timeout) => Ok(Event::Stop(Cause::TimeUp)),
-        Err(RecvTimeoutError::Disconnected) => {
-            Err(io::Error::other("nobody watches the child any more"))
-        }
+        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("nobody watches the child any more")),
     }
 }
 
@@ -240,8 +196,5 @@ fn send(events: &SyncSender<Event>, event: Event) {
 
 /// The guard is a process of its own, without the daemon's supervisor; its threads end with it.
 fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .map(drop)
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }

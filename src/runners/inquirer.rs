@@ -26,36 +26,12 @@ impl Runner for Inquirer {
 
     fn parameters(&self) -> BTreeMap<String, ParameterSpec> {
         BTreeMap::from([
+            with_default(parameter("schema", "object", "JSON Schema of the answer."), default_schema()),
+            with_default(parameter("route", "string", "Where the question is announced."), json!("")),
+            with_default(parameter("roles", "array", "Who may answer, by role; empty: everybody."), json!([])),
+            with_default(parameter("users", "array", "Who may answer, by name; empty: everybody."), json!([])),
             with_default(
-                parameter("schema", "object", "JSON Schema of the answer."),
-                default_schema(),
-            ),
-            with_default(
-                parameter("route", "string", "Where the question is announced."),
-                json!(""),
-            ),
-            with_default(
-                parameter(
-                    "roles",
-                    "array",
-                    "Who may answer, by role; empty: everybody.",
-                ),
-                json!([]),
-            ),
-            with_default(
-                parameter(
-                    "users",
-                    "array",
-                    "Who may answer, by name; empty: everybody.",
-                ),
-                json!([]),
-            ),
-            with_default(
-                parameter(
-                    "ttl",
-                    "integer",
-                    "Without an answer it times out after this many minutes.",
-                ),
+                parameter("ttl", "integer", "Without an answer it times out after this many minutes."),
                 json!(DEFAULT_TTL_MINUTES),
             ),
         ])
@@ -115,11 +91,7 @@ fn with_required_lifted(mut schema: Value) -> Value {
     let Some(object) = schema.as_object_mut() else {
         return schema;
     };
-    let names = object
-        .get_mut("properties")
-        .and_then(Value::as_object_mut)
-        .map(take_required)
-        .unwrap_or_default();
+    let names = object.get_mut("properties").and_then(Value::as_object_mut).map(take_required).unwrap_or_default();
     if names.is_empty() {
         return schema;
     }
@@ -133,9 +105,7 @@ fn with_required_lifted(mut schema: Value) -> Value {
 fn take_required(properties: &mut Map<String, Value>) -> Vec<String> {
     let mut names = Vec::new();
     for (name, property) in properties {
-        let inline = property
-            .as_object_mut()
-            .filter(|inside| inside.get("required").is_some_and(Value::is_boolean));
+        let inline = property.as_object_mut().filter(|inside| inside.get("required").is_some_and(Value::is_boolean));
         if inline.and_then(|inside| inside.remove("required")) == Some(Value::Bool(true)) {
             names.push(name.clone());
         }
@@ -173,9 +143,7 @@ mod tests {
                 "note": { "type": "string", "required": false },
             }},
         });
-        let WaitsFor::Inquiry { schema, ttl, .. } = inquiry(&given) else {
-            panic!("no inquiry")
-        };
+        let WaitsFor::Inquiry { schema, ttl, .. } = inquiry(&given) else { panic!("no inquiry") };
         assert_eq!(ttl, Duration::from_mins(1));
         let expected = json!({
             "type": "object",

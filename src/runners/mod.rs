@@ -110,18 +110,12 @@ pub struct Outcome {
 impl Outcome {
     /// A good end.
     pub fn succeeded(result: Value) -> Self {
-        Self {
-            status: ExecutionStatus::Succeeded,
-            result,
-        }
+        Self { status: ExecutionStatus::Succeeded, result }
     }
 
     /// A bad end whose result already says what is wrong.
     pub fn failed(result: Value) -> Self {
-        Self {
-            status: ExecutionStatus::Failed,
-            result,
-        }
+        Self { status: ExecutionStatus::Failed, result }
     }
 
     /// A bad end with nothing to show but the reason.
@@ -191,12 +185,7 @@ impl OutputSink {
     /// A sink and the end to read it from.
     pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<OutputChunk>) {
         let (sender, receiver) = mpsc::channel(capacity);
-        (
-            Self {
-                sender: Some(sender),
-            },
-            receiver,
-        )
+        (Self { sender: Some(sender) }, receiver)
     }
 
     /// A sink that nobody reads: output is only in the result.

@@ -35,12 +35,7 @@ impl Native {
 
     /// Metadata name an entry point relative to their folder; what counts of it here is the last part.
     fn find(&self, call: &Call) -> Option<&Arc<dyn NativeAction>> {
-        let entry_point = || {
-            call.action
-                .entry_point
-                .file_name()
-                .and_then(|name| name.to_str())
-        };
+        let entry_point = || call.action.entry_point.file_name().and_then(|name| name.to_str());
         let by_reference = self.actions.get(call.action.reference.as_str());
         by_reference.or_else(|| entry_point().and_then(|name| self.actions.get(name)))
     }
@@ -59,9 +54,7 @@ impl Runner for Native {
     async fn run(&self, call: Call, stop: Stop) -> RunEnd {
         let Some(action) = self.find(&call) else {
             let reference = &call.action.reference;
-            return RunEnd::Finished(Outcome::error(format!(
-                "no native action is called {reference}"
-            )));
+            return RunEnd::Finished(Outcome::error(format!("no native action is called {reference}")));
         };
         RunEnd::Finished(action.run(&call, &stop).await)
     }
@@ -122,26 +115,12 @@ mod tests {
         native.add("core.uuid", Arc::new(Says("by reference")));
         native.add("make_uuid", Arc::new(Says("by entry point")));
         let cases = [
-            (
-                "core.uuid",
-                "make_uuid",
-                Outcome::succeeded(json!("by reference")),
-            ),
-            (
-                "my.uuid",
-                "/packs/my/actions/make_uuid",
-                Outcome::succeeded(json!("by entry point")),
-            ),
-            (
-                "my.other",
-                "",
-                Outcome::error("no native action is called my.other"),
-            ),
+            ("core.uuid", "make_uuid", Outcome::succeeded(json!("by reference"))),
+            ("my.uuid", "/packs/my/actions/make_uuid", Outcome::succeeded(json!("by entry point"))),
+            ("my.other", "", Outcome::error("no native action is called my.other")),
         ];
         for (reference, entry_point, outcome) in cases {
-            let end = native
-                .run(call(reference, entry_point), Stop::default())
-                .await;
+            let end = native.run(call(reference, entry_point), Stop::default()).await;
             assert_eq!(end, RunEnd::Finished(outcome), "{reference}");
         }
     }

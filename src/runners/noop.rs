@@ -23,8 +23,6 @@ impl Runner for Noop {
     }
 
     async fn run(&self, _call: Call, _stop: Stop) -> RunEnd {
-        RunEnd::Finished(Outcome::succeeded(
-            json!({ "failed": false, "succeeded": true, "return_code": 0 }),
-        ))
+        RunEnd::Finished(Outcome::succeeded(json!({ "failed": false, "succeeded": true, "return_code": 0 })))
     }
 }

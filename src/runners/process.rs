@@ -129,34 +129,16 @@ impl GuardDir {
     /// Uses `dir`, made if need be; `guard_program` is Petrel's own binary.
     pub fn new(dir: impl Into<PathBuf>, guard_program: impl Into<PathBuf>) -> io::Result<Self> {
         let dir = dir.into();
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&dir)?;
-        let environment = [
-            (
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            ),
-            ("LANG", "C.UTF-8"),
-        ];
-        let environment = environment
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into();
-        Ok(Self {
-            dir: std::path::absolute(dir)?,
-            guard_program: guard_program.into(),
-            environment,
-            grace: GRACE,
-        })
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        let environment =
+            [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        Ok(Self { dir: std::path::absolute(dir)?, guard_program: guard_program.into(), environment, grace: GRACE })
     }
 
     /// Adds to what every child finds in its environment, as `HOME`, `USER` or another `PATH`.
     #[must_use]
-    pub fn with_environment(
-        mut self,
-        environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Self {
+    pub fn with_environment(mut self, environment: impl IntoIterator<Item = (String, String)>) -> Self {
         self.environment.extend(environment);
         self
     }
@@ -178,11 +160,7 @@ impl GuardDir {
         let settled = blocking(move || settle(&path)).await;
         match settled {
             Ok(Ok(())) => Ok(Proof(execution)),
-            Ok(Err(count)) => Err(StillAlive::Survivors {
-                execution,
-                count,
-                file,
-            }),
+            Ok(Err(count)) => Err(StillAlive::Survivors { execution, count, file }),
             Err(source) => Err(StillAlive::Unknown { execution, source }),
         }
     }
@@ -203,20 +181,10 @@ impl GuardDir {
     /// Runs a process for `call` until it, its time limit or `stop` ends it; with it ends its whole session.
     ///
     /// First it is proven that no earlier attempt is alive. Dropping the future ends the process as well.
-    pub async fn run(
-        &self,
-        call: &Call,
-        spec: ProcessSpec,
-        stop: &Stop,
-    ) -> Result<ProcessEnd, ProcessError> {
+    pub async fn run(&self, call: &Call, spec: ProcessSpec, stop: &Stop) -> Result<ProcessEnd, ProcessError> {
         let proof = self.prove_dead(call.execution).await?;
         let order = serde_json::to_string(&self.order(call, spec)).map_err(io::Error::from)? + "\n";
-        let Guard {
-            mut child,
-            stdin,
-            stdout,
-            stderr,
-        } = Guard::start(&self.guard_program, &proof)?;
+        let Guard { mut child, stdin, stdout, stderr } = Guard::start(&self.guard_program, &proof)?;
         let ended = CancellationToken::new();
         let (status, stdout, stderr) = tokio::join!(
             async {
@@ -228,11 +196,7 @@ impl GuardDir {
         );
         let (status, stdout, stderr) = (status?, stdout?, stderr?);
         match self.take_report(call.execution).await? {
-            Some(report) if status.success() => Ok(ProcessEnd {
-                ending: ending(report),
-                stdout,
-                stderr,
-            }),
+            Some(report) if status.success() => Ok(ProcessEnd { ending: ending(report), stdout, stderr }),
             Some(_) | None => {
                 self.prove_dead(call.execution).await?;
                 let message = stderr.lines().last().unwrap_or_default().to_owned();
@@ -247,10 +211,7 @@ impl GuardDir {
         BTreeMap::from([
             ("PETREL_EXECUTION_ID".to_owned(), execution.clone()),
             ("ST2_ACTION_EXECUTION_ID".to_owned(), execution),
-            (
-                "ST2_ACTION_PACK_NAME".to_owned(),
-                call.action.reference.pack().to_owned(),
-            ),
+            ("ST2_ACTION_PACK_NAME".to_owned(), call.action.reference.pack().to_owned()),
         ])
     }
 
@@ -258,11 +219,7 @@ impl GuardDir {
         let mut env = self.environment.clone();
         env.extend(Self::identity(call));
         env.extend(spec.env);
-        let home = || {
-            self.environment
-                .get("HOME")
-                .map_or_else(|| PathBuf::from("/"), PathBuf::from)
-        };
+        let home = || self.environment.get("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
         Order {
             attempt_file: self.attempt_file(call.execution),
             argv: spec.argv,
@@ -312,9 +269,7 @@ fn ending(report: Report) -> Ending {
     match (report.cause, report.end) {
         (_, ChildEnd::NotStarted(reason)) => Ending::NotStarted(reason),
         (Cause::TimeUp, _) => Ending::TimedOut,
-        (Cause::Stopped | Cause::DaemonGone, _) | (Cause::Itself, ChildEnd::Unknown) => {
-            Ending::Stopped
-        }
+        (Cause::Stopped | Cause::DaemonGone, _) | (Cause::Itself, ChildEnd::Unknown) => Ending::Stopped,
         (Cause::Itself, ChildEnd::Exited(code)) => Ending::Exited(code),
         (Cause::Itself, ChildEnd::Signaled(signal)) => Ending::Signaled(signal),
     }
@@ -331,37 +286,21 @@ struct Guard {
 
 impl Guard {
     fn start(program: &Path, _earlier_attempts_are_dead: &Proof) -> io::Result<Self> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this file is the one that starts processes"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "this file is the one that starts processes")]
         let mut command = Command::new(program);
         command.arg("guard").env_clear().current_dir("/");
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let missing = || io::Error::other("a pipe to the guard is missing");
         let stdin = child.stdin.take().ok_or_else(missing)?;
         let stdout = child.stdout.take().ok_or_else(missing)?.into_owned_fd()?;
         let stderr = child.stderr.take().ok_or_else(missing)?.into_owned_fd()?;
-        Ok(Self {
-            child,
-            stdin,
-            stdout,
-            stderr,
-        })
+        Ok(Self { child, stdin, stdout, stderr })
     }
 }
 
 /// Gives the order, passes a stop on, and waits for the end.
-async fn attend(
-    child: &mut Child,
-    mut stdin: ChildStdin,
-    order: String,
-    stop: &Stop,
-) -> io::Result<ExitStatus> {
+async fn attend(child: &mut Child, mut stdin: ChildStdin, order: String, stop: &Stop) -> io::Result<ExitStatus> {
     tell(&mut stdin, &order).await?;
     tokio::select! {
         status = child.wait() => return status,
@@ -380,13 +319,8 @@ async fn tell(stdin: &mut ChildStdin, line: &str) -> io::Result<()> {
 }
 
 /// File locks and the process table are read by blocking calls.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "awaited at once: it cannot outlive its caller unseen"
-    )]
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    #[expect(clippy::disallowed_methods, reason = "awaited at once: it cannot outlive its caller unseen")]
     let task = tokio::task::spawn_blocking(work);
     task.await?
 }

@@ -32,13 +32,8 @@ impl Session {
     pub(super) fn found() -> io::Result<Self> {
         process::set_child_subreaper(Some(process::getpid()))?;
         let leader = process::setsid()?.as_raw_pid();
-        let own =
-            Stat::read(leader)?.ok_or_else(|| io::Error::other("this process is not in /proc"))?;
-        Ok(Self {
-            leader,
-            started_ticks: own.started_ticks,
-            boot: boot_id()?,
-        })
+        let own = Stat::read(leader)?.ok_or_else(|| io::Error::other("this process is not in /proc"))?;
+        Ok(Self { leader, started_ticks: own.started_ticks, boot: boot_id()? })
     }
 
     /// The living processes of this session, without its leader.
@@ -51,11 +46,7 @@ impl Session {
         }
         let mut members = Vec::new();
         for entry in fs::read_dir("/proc")? {
-            let Some(pid) = entry?
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<i32>().ok())
-            else {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
                 continue;
             };
             let Some(stat) = Stat::read(pid)? else {
@@ -153,9 +144,7 @@ fn signal(pid: Pid, signal: Signal) -> io::Result<()> {
 }
 
 fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
-        .trim()
-        .to_owned())
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 /// What `/proc/<pid>/stat` says about a process.
@@ -189,8 +178,7 @@ impl Stat {
 }
 
 fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
 #[cfg(test)]
@@ -200,32 +188,17 @@ mod tests {
     #[test]
     fn a_process_whose_name_has_brackets_is_read_right() {
         let text = "42 (a) S 1 (b)) Z 1 40 39 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 987654 0 0";
-        assert_eq!(
-            Stat::parse(text),
-            Some(Stat {
-                session: 39,
-                started_ticks: 987_654,
-                is_dead: true
-            })
-        );
+        assert_eq!(Stat::parse(text), Some(Stat { session: 39, started_ticks: 987_654, is_dead: true }));
         assert_eq!(Stat::parse("42 (short) S 1"), None);
     }
 
     #[test]
     fn a_session_of_another_boot_or_of_a_reused_number_has_no_members() {
         let own = i32::try_from(std::process::id()).unwrap();
-        let stranger = Session {
-            leader: own,
-            started_ticks: 0,
-            boot: boot_id().unwrap(),
-        };
+        let stranger = Session { leader: own, started_ticks: 0, boot: boot_id().unwrap() };
         assert_eq!(stranger.members().unwrap(), []);
         let started_ticks = Stat::read(own).unwrap().unwrap().started_ticks;
-        let before_boot = Session {
-            leader: own,
-            started_ticks,
-            boot: "another".to_owned(),
-        };
+        let before_boot = Session { leader: own, started_ticks, boot: "another".to_owned() };
         assert_eq!(before_boot.members().unwrap(), []);
     }
 }

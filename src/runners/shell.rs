@@ -36,20 +36,13 @@ pub struct ShellCommand {
 impl ShellCommand {
     /// Processes are started in `guards`.
     pub fn new(guards: Arc<GuardDir>) -> Self {
-        Self {
-            guards,
-            shell: shell_of_this_host(),
-        }
+        Self { guards, shell: shell_of_this_host() }
     }
 
     /// The parameters of the runner, also without one.
     pub fn takes() -> BTreeMap<String, ParameterSpec> {
         let mut parameters = shell_parameters();
-        parameters.extend([required(parameter(
-            "cmd",
-            "string",
-            "Command line for the shell.",
-        ))]);
+        parameters.extend([required(parameter("cmd", "string", "Command line for the shell."))]);
         parameters
     }
 }
@@ -65,8 +58,7 @@ impl Runner for ShellCommand {
     }
 
     async fn run(&self, call: Call, stop: Stop) -> RunEnd {
-        let spec = read::<CommandParameters>(&call.parameters)
-            .map(|given| given.into_spec(&call, self.shell));
+        let spec = read::<CommandParameters>(&call.parameters).map(|given| given.into_spec(&call, self.shell));
         RunEnd::Finished(match spec {
             Ok(spec) => run_shell(&self.guards, &call, spec, &stop).await,
             Err(outcome) => outcome,
@@ -89,12 +81,7 @@ impl CommandParameters {
         let argv = [shell, "-c", RUN_COMMAND].map(str::to_owned).into();
         let mut env = as_texts(&self.shell.env);
         env.insert("PETREL_CMD".to_owned(), self.cmd);
-        ProcessSpec {
-            argv,
-            env,
-            cwd: self.shell.cwd,
-            ..ProcessSpec::default()
-        }
+        ProcessSpec { argv, env, cwd: self.shell.cwd, ..ProcessSpec::default() }
     }
 }
 
@@ -115,38 +102,19 @@ impl ShellParameters {
         let env = as_texts(&self.env);
         if !self.sudo {
             let argv = vec![shell.to_owned()];
-            return ProcessSpec {
-                argv,
-                env,
-                cwd: self.cwd,
-                stdin: None,
-                script: Some(text.to_owned()),
-            };
+            return ProcessSpec { argv, env, cwd: self.cwd, stdin: None, script: Some(text.to_owned()) };
         }
         let exported = GuardDir::identity(call).into_iter().chain(env);
-        let exports = exported
-            .map(|(name, value)| format!("export {name}={}\n", quote(&value)))
-            .collect::<Vec<_>>()
-            .concat();
+        let exports =
+            exported.map(|(name, value)| format!("export {name}={}\n", quote(&value))).collect::<Vec<_>>().concat();
         // A `sudo` that needs no password leaves it on standard input: not for the command.
         let script = format!("exec </dev/null\n{exports}{text}");
         let (how, stdin) = match self.sudo_password {
             Some(password) => (["-S", "-p", ""].as_slice(), Some(password + "\n")),
             None => (["-n"].as_slice(), None),
         };
-        let argv = ["sudo"]
-            .iter()
-            .chain(how)
-            .chain(&["-H", "--", shell])
-            .map(|&word| word.to_owned())
-            .collect();
-        ProcessSpec {
-            argv,
-            cwd: self.cwd,
-            stdin,
-            script: Some(script),
-            ..ProcessSpec::default()
-        }
+        let argv = ["sudo"].iter().chain(how).chain(&["-H", "--", shell]).map(|&word| word.to_owned()).collect();
+        ProcessSpec { argv, cwd: self.cwd, stdin, script: Some(script), ..ProcessSpec::default() }
     }
 }
 
@@ -154,39 +122,20 @@ impl ShellParameters {
 pub(super) fn shell_parameters() -> BTreeMap<String, ParameterSpec> {
     BTreeMap::from([
         parameter("cwd", "string", "Working directory."),
-        parameter(
-            "env",
-            "object",
-            "Environment variables, on top of a clean environment.",
-        ),
+        parameter("env", "object", "Environment variables, on top of a clean environment."),
         with_default(
-            parameter(
-                "kwarg_op",
-                "string",
-                "Put before the names of a script's named arguments.",
-            ),
+            parameter("kwarg_op", "string", "Put before the names of a script's named arguments."),
             json!("--"),
         ),
         with_default(parameter("sudo", "boolean", "Run as root."), json!(false)),
-        secret(parameter(
-            "sudo_password",
-            "string",
-            "Given to sudo if it needs one.",
-        )),
-        with_default(
-            parameter("timeout", "integer", "Ended after this many seconds."),
-            json!(60),
-        ),
+        secret(parameter("sudo_password", "string", "Given to sudo if it needs one.")),
+        with_default(parameter("timeout", "integer", "Ended after this many seconds."), json!(60)),
     ])
 }
 
 /// `bash` where there is one: StackStorm's packs are written for it.
 pub(super) fn shell_of_this_host() -> &'static str {
-    if Path::new("/bin/bash").exists() {
-        "/bin/bash"
-    } else {
-        "/bin/sh"
-    }
+    if Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" }
 }
 
 /// One word for the shell, whatever is in it.
@@ -195,12 +144,7 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// Runs it and gives what came out StackStorm's shape.
-pub(super) async fn run_shell(
-    guards: &GuardDir,
-    call: &Call,
-    spec: ProcessSpec,
-    stop: &Stop,
-) -> Outcome {
+pub(super) async fn run_shell(guards: &GuardDir, call: &Call, spec: ProcessSpec, stop: &Stop) -> Outcome {
     match guards.run(call, spec, stop).await {
         Ok(end) => outcome(end, call),
         Err(error) => lost(&error),
@@ -210,10 +154,7 @@ pub(super) async fn run_shell(
 fn lost(error: &ProcessError) -> Outcome {
     let first: &dyn std::error::Error = error;
     let chain = std::iter::successors(Some(first), |error| error.source());
-    let reason = chain
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ");
+    let reason = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     let result = json!({ "error": reason, "succeeded": false, "failed": true });
     let status = match error {
         ProcessError::Io(_) => ExecutionStatus::Failed,
@@ -226,26 +167,14 @@ fn outcome(end: ProcessEnd, call: &Call) -> Outcome {
     let (status, return_code, error) = match end.ending {
         Ending::Exited(0) => (ExecutionStatus::Succeeded, 0, None),
         Ending::Exited(code) => (ExecutionStatus::Failed, code, None),
-        Ending::Signaled(signal) => (
-            ExecutionStatus::Failed,
-            -signal,
-            Some(format!("ended by signal {signal}")),
-        ),
-        Ending::NotStarted(reason) => (
-            ExecutionStatus::Failed,
-            NOT_STARTED_RETURN_CODE,
-            Some(reason),
-        ),
+        Ending::Signaled(signal) => (ExecutionStatus::Failed, -signal, Some(format!("ended by signal {signal}"))),
+        Ending::NotStarted(reason) => (ExecutionStatus::Failed, NOT_STARTED_RETURN_CODE, Some(reason)),
         Ending::TimedOut => {
             let seconds = call.timeout.unwrap_or_default().as_secs_f64();
             let error = format!("Action failed to complete in {seconds} seconds");
             (ExecutionStatus::Timeout, TIMED_OUT_RETURN_CODE, Some(error))
         }
-        Ending::Stopped => (
-            ExecutionStatus::Canceled,
-            TIMED_OUT_RETURN_CODE,
-            Some("stopped on request".to_owned()),
-        ),
+        Ending::Stopped => (ExecutionStatus::Canceled, TIMED_OUT_RETURN_CODE, Some("stopped on request".to_owned())),
     };
     let succeeded = status == ExecutionStatus::Succeeded;
     let mut result = json!({
@@ -296,11 +225,7 @@ mod tests {
             ("", json!("")),
         ];
         for (text, value) in cases {
-            assert_eq!(
-                parsed_if_structured(without_last_newline(text.to_owned())),
-                value,
-                "{text}"
-            );
+            assert_eq!(parsed_if_structured(without_last_newline(text.to_owned())), value, "{text}");
         }
     }
 

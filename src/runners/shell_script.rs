@@ -17,8 +17,7 @@ use serde_json::{Map, Value};
 use super::declared::{as_text, as_texts, parameter, read};
 use super::process::{GuardDir, ProcessSpec};
 use super::shell::{
-    MAX_VARIABLE_BYTES, RUN_COMMAND, ShellParameters, quote, run_shell, shell_of_this_host,
-    shell_parameters,
+    MAX_VARIABLE_BYTES, RUN_COMMAND, ShellParameters, quote, run_shell, shell_of_this_host, shell_parameters,
 };
 use super::{Call, Outcome, RunEnd, Runner, Stop};
 use crate::model::action::ParameterSpec;
@@ -44,11 +43,7 @@ impl ShellScript {
     pub fn takes() -> BTreeMap<String, ParameterSpec> {
         let mut parameters = shell_parameters();
         parameters.extend([
-            parameter(
-                "content_version",
-                "string",
-                "Revision of the pack to take the script from.",
-            ),
+            parameter("content_version", "string", "Revision of the pack to take the script from."),
             parameter("debug", "boolean", "Debug output of the runner."),
         ]);
         parameters
@@ -84,30 +79,15 @@ impl ShellScript {
     fn spec(&self, call: &Call) -> Result<ProcessSpec, Outcome> {
         let mut given = read::<ScriptParameters>(&call.parameters)?;
         let script = &call.action.entry_point;
-        let interpreter = Interpreter::of(script).map_err(|error| {
-            Outcome::error(format!(
-                "cannot read the script `{}`: {error}",
-                script.display()
-            ))
-        })?;
-        given.shell.cwd = given
-            .shell
-            .cwd
-            .or_else(|| script.parent().map(Path::to_owned));
+        let interpreter = Interpreter::of(script)
+            .map_err(|error| Outcome::error(format!("cannot read the script `{}`: {error}", script.display())))?;
+        given.shell.cwd = given.shell.cwd.or_else(|| script.parent().map(Path::to_owned));
         let own: BTreeSet<String> = self.parameters().into_keys().collect();
-        let arguments = Arguments {
-            call,
-            own: &own,
-            kwarg_op: given.kwarg_op.as_deref().unwrap_or("--"),
-        };
+        let arguments = Arguments { call, own: &own, kwarg_op: given.kwarg_op.as_deref().unwrap_or("--") };
         Ok(match interpreter {
             Interpreter::Shell { program, options } => {
                 let words: Vec<String> = arguments.all().iter().map(|word| quote(word)).collect();
-                let text = format!(
-                    "set -- {}\n{options}. {}\n",
-                    words.join(" "),
-                    quote(&script.to_string_lossy())
-                );
+                let text = format!("set -- {}\n{options}. {}\n", words.join(" "), quote(&script.to_string_lossy()));
                 sourced(given.shell, call, &program, text)
             }
             Interpreter::Other => {
@@ -126,43 +106,17 @@ fn sourced(shell: ShellParameters, call: &Call, program: &str, text: String) -> 
     let name = call.action.entry_point.to_string_lossy().into_owned();
     let mut env = as_texts(&shell.env);
     env.insert("PETREL_CMD".to_owned(), text);
-    let argv = vec![
-        program.to_owned(),
-        "-c".to_owned(),
-        RUN_COMMAND.to_owned(),
-        name,
-    ];
-    ProcessSpec {
-        argv,
-        env,
-        cwd: shell.cwd,
-        ..ProcessSpec::default()
-    }
+    let argv = vec![program.to_owned(), "-c".to_owned(), RUN_COMMAND.to_owned(), name];
+    ProcessSpec { argv, env, cwd: shell.cwd, ..ProcessSpec::default() }
 }
 
-fn executed(
-    shell: ShellParameters,
-    call: &Call,
-    script: &Path,
-    arguments: Vec<String>,
-) -> ProcessSpec {
-    let argv: Vec<String> = std::iter::once(script.to_string_lossy().into_owned())
-        .chain(arguments)
-        .collect();
+fn executed(shell: ShellParameters, call: &Call, script: &Path, arguments: Vec<String>) -> ProcessSpec {
+    let argv: Vec<String> = std::iter::once(script.to_string_lossy().into_owned()).chain(arguments).collect();
     if shell.sudo {
         let words: Vec<String> = argv.iter().map(|word| quote(word)).collect();
-        return shell.into_scripted_spec(
-            call,
-            shell_of_this_host(),
-            &format!("exec {}\n", words.join(" ")),
-        );
+        return shell.into_scripted_spec(call, shell_of_this_host(), &format!("exec {}\n", words.join(" ")));
     }
-    ProcessSpec {
-        argv,
-        env: as_texts(&shell.env),
-        cwd: shell.cwd,
-        ..ProcessSpec::default()
-    }
+    ProcessSpec { argv, env: as_texts(&shell.env), cwd: shell.cwd, ..ProcessSpec::default() }
 }
 
 /// Who reads a script.
@@ -177,22 +131,14 @@ enum Interpreter {
 impl Interpreter {
     fn of(script: &Path) -> io::Result<Self> {
         let mut start = Vec::new();
-        File::open(script)?
-            .take(MAX_SHEBANG_BYTES)
-            .read_to_end(&mut start)?;
-        let first_line = start
-            .split(|&byte| byte == b'\n')
-            .next()
-            .unwrap_or_default();
+        File::open(script)?.take(MAX_SHEBANG_BYTES).read_to_end(&mut start)?;
+        let first_line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
         Ok(Self::of_line(&String::from_utf8_lossy(first_line)))
     }
 
     fn of_line(line: &str) -> Self {
         let Some(words) = line.strip_prefix("#!") else {
-            return Self::Shell {
-                program: shell_of_this_host().to_owned(),
-                options: String::new(),
-            };
+            return Self::Shell { program: shell_of_this_host().to_owned(), options: String::new() };
         };
         let mut words = words.split_whitespace().peekable();
         words.next_if(|word| word.ends_with("/env"));
@@ -200,15 +146,8 @@ impl Interpreter {
         let is_shell = matches!(program.rsplit('/').next(), Some("sh" | "bash" | "dash"));
         let options: Vec<&str> = words.collect();
         if is_shell && options.iter().all(|option| is_settable(option)) {
-            let options = options
-                .iter()
-                .map(|option| format!("set {option}\n"))
-                .collect::<Vec<_>>()
-                .concat();
-            return Self::Shell {
-                program: program.to_owned(),
-                options,
-            };
+            let options = options.iter().map(|option| format!("set {option}\n")).collect::<Vec<_>>().concat();
+            return Self::Shell { program: program.to_owned(), options };
         }
         Self::Other
     }
@@ -239,15 +178,8 @@ impl Arguments<'_> {
 
     fn secrets_as_variables(&self) -> Map<String, Value> {
         let secrets = self.given().filter(|(_, spec, _)| spec.secret);
-        let variable = |name: &str| {
-            format!(
-                "PETREL_PARAM_{}",
-                name.to_ascii_uppercase().replace(['-', '.'], "_")
-            )
-        };
-        secrets
-            .map(|(name, _, value)| (variable(name), value.clone()))
-            .collect()
+        let variable = |name: &str| format!("PETREL_PARAM_{}", name.to_ascii_uppercase().replace(['-', '.'], "_"));
+        secrets.map(|(name, _, value)| (variable(name), value.clone())).collect()
     }
 
     fn select(&self, wanted: impl Fn(&ParameterSpec) -> bool) -> Vec<String> {
@@ -264,19 +196,8 @@ impl Arguments<'_> {
     }
 
     fn given(&self) -> impl Iterator<Item = (&str, &ParameterSpec, &Value)> {
-        let declared = self
-            .call
-            .action
-            .parameters
-            .iter()
-            .filter(|(name, _)| !self.own.contains(*name));
-        declared.map(|(name, spec)| {
-            (
-                name.as_str(),
-                spec,
-                self.call.parameters.get(name).unwrap_or(&Value::Null),
-            )
-        })
+        let declared = self.call.action.parameters.iter().filter(|(name, _)| !self.own.contains(*name));
+        declared.map(|(name, spec)| (name.as_str(), spec, self.call.parameters.get(name).unwrap_or(&Value::Null)))
     }
 }
 
@@ -330,11 +251,7 @@ mod tests {
             (json!({"a": 1}), Some("--n={\"a\":1}")),
         ];
         for (value, argument) in cases {
-            assert_eq!(
-                named_argument("--", "n", &value).as_deref(),
-                argument,
-                "{value}"
-            );
+            assert_eq!(named_argument("--", "n", &value).as_deref(), argument, "{value}");
         }
     }
 }

@@ -16,10 +16,7 @@ pub fn cast(spec: &ParameterSpec, value: Value) -> Result<Value, String> {
     }
     let wanted = || types.join(" or ");
     let candidates = types.iter().filter_map(|name| cast_to(name, &value));
-    candidates
-        .into_iter()
-        .next()
-        .ok_or_else(|| format!("{value} cannot be read as {}", wanted()))
+    candidates.into_iter().next().ok_or_else(|| format!("{value} cannot be read as {}", wanted()))
 }
 
 /// The `type` of a schema, also where [`crate::schema::parameters`] wrapped it in `anyOf` with null.
@@ -28,11 +25,7 @@ fn declared_types(schema: &Value) -> Vec<&str> {
         Some(Value::String(name)) => vec![name],
         Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
         _ => {
-            let alternatives = schema
-                .get("anyOf")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten();
+            let alternatives = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
             alternatives.flat_map(declared_types).collect()
         }
     };
@@ -54,15 +47,13 @@ fn is_of_type(value: &Value, name: &str) -> bool {
 fn cast_to(name: &str, value: &Value) -> Option<Value> {
     match (name, value) {
         ("integer", Value::String(text)) => whole(text.trim()),
-        ("integer", Value::Number(number)) => number
-            .as_f64()
-            .and_then(|float| whole(&float.trunc().to_string())),
+        ("integer", Value::Number(number)) => number.as_f64().and_then(|float| whole(&float.trunc().to_string())),
         ("number", Value::String(text)) => number(text.trim()),
         ("integer" | "number", Value::Bool(flag)) => Some(Value::from(i64::from(*flag))),
         ("boolean", Value::String(text)) => boolean(text.trim()),
-        ("array" | "object", Value::String(text)) => serde_json::from_str(text)
-            .ok()
-            .filter(|parsed| is_of_type(parsed, name)),
+        ("array" | "object", Value::String(text)) => {
+            serde_json::from_str(text).ok().filter(|parsed| is_of_type(parsed, name))
+        }
         ("string", Value::Bool(true)) => Some(Value::from("True")),
         ("string", Value::Bool(false)) => Some(Value::from("False")),
         ("string", other) => Some(Value::String(other.to_string())),
@@ -73,18 +64,11 @@ fn cast_to(name: &str, value: &Value) -> Option<Value> {
 fn whole(text: &str) -> Option<Value> {
     let text = text.strip_prefix('+').unwrap_or(text);
     let signed = text.parse::<i64>().map(Value::from);
-    signed
-        .or_else(|_| text.parse::<u64>().map(Value::from))
-        .ok()
+    signed.or_else(|_| text.parse::<u64>().map(Value::from)).ok()
 }
 
 fn number(text: &str) -> Option<Value> {
-    whole(text).or_else(|| {
-        text.parse()
-            .ok()
-            .and_then(Number::from_f64)
-            .map(Value::Number)
-    })
+    whole(text).or_else(|| text.parse().ok().and_then(Number::from_f64).map(Value::Number))
 }
 
 fn boolean(text: &str) -> Option<Value> {

@@ -38,11 +38,7 @@ pub struct SchemaError {
 
 impl SchemaError {
     fn place(&self) -> String {
-        if self.path.is_empty() {
-            String::new()
-        } else {
-            format!(", at {}", self.path)
-        }
+        if self.path.is_empty() { String::new() } else { format!(", at {}", self.path) }
     }
 }
 
@@ -58,19 +54,15 @@ pub struct Violation {
 
 impl Violation {
     fn place(&self) -> String {
-        if self.path.is_empty() {
-            String::new()
-        } else {
-            format!("{}: ", self.path)
-        }
+        if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) }
     }
 }
 
 impl Schema {
     /// Compiles a JSON Schema; draft 7 unless it names another with `$schema`. Nothing is ever fetched.
     pub fn compile(schema: &Value) -> Result<Self, SchemaError> {
-        let mut options = jsonschema::options()
-            .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(BACKTRACK_LIMIT));
+        let mut options =
+            jsonschema::options().with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(BACKTRACK_LIMIT));
         if schema.get("$schema").is_none() {
             options = options.with_draft(Draft::Draft7);
         }
@@ -91,8 +83,7 @@ impl Schema {
             message: error.to_string(),
         };
         let mut violations: Vec<_> = self.validator.iter_errors(value).map(violation).collect();
-        violations
-            .sort_by(|left, right| (&left.path, &left.message).cmp(&(&right.path, &right.message)));
+        violations.sort_by(|left, right| (&left.path, &left.message).cmp(&(&right.path, &right.message)));
         Err(violations)
     }
 }

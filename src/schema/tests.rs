@@ -15,16 +15,9 @@ fn every_violation_is_named_with_its_place() {
     let schema = Schema::compile(&schema).unwrap();
     assert_eq!(schema.validate(&json!({"n": 1, "s": "ac"})), Ok(()));
     let violations = schema.validate(&json!({"n": "x", "s": "ab"})).unwrap_err();
-    let places: Vec<_> = violations
-        .iter()
-        .map(|violation| violation.path.as_str())
-        .collect();
+    let places: Vec<_> = violations.iter().map(|violation| violation.path.as_str()).collect();
     assert_eq!(places, ["/n", "/s"]);
-    assert!(
-        violations[0].to_string().starts_with("/n: "),
-        "{}",
-        violations[0]
-    );
+    assert!(violations[0].to_string().starts_with("/n: "), "{}", violations[0]);
 }
 
 #[test]
@@ -40,17 +33,8 @@ fn an_attribute_of_a_parameter_is_not_part_of_its_schema() {
         "immutable": true, "default": "x", "minLength": 1
     });
     let spec = translate_parameter(&raw).unwrap();
-    assert_eq!(
-        spec.schema,
-        json!({"type": "string", "default": "x", "minLength": 1})
-    );
-    let rest = (
-        spec.description.as_str(),
-        spec.required,
-        spec.secret,
-        spec.immutable,
-        spec.position,
-    );
+    assert_eq!(spec.schema, json!({"type": "string", "default": "x", "minLength": 1}));
+    let rest = (spec.description.as_str(), spec.required, spec.secret, spec.immutable, spec.position);
     assert_eq!(rest, ("d", true, true, true, Some(2)));
     assert_eq!(spec.default, Some(json!("x")));
 }
@@ -66,10 +50,7 @@ fn what_is_optional_may_be_null() {
         json!(null),
     ];
     for raw in cases {
-        assert!(
-            accepts(&translate_parameter(&raw).unwrap().schema, &Value::Null),
-            "{raw}"
-        );
+        assert!(accepts(&translate_parameter(&raw).unwrap().schema, &Value::Null), "{raw}");
     }
     let required = translate_parameter(&json!({"type": "integer", "required": true})).unwrap();
     assert!(!accepts(&required.schema, &Value::Null));
@@ -86,19 +67,10 @@ fn required_inside_a_property_is_required_of_the_object() {
     }});
     let spec = translate_parameter(&raw).unwrap();
     assert!(spec.secret, "a secret inside makes the whole a secret");
-    for good in [
-        json!({"host": "a"}),
-        json!({"host": "a", "port": null}),
-        json!({"host": "a", "more": [{"x": 1}]}),
-    ] {
+    for good in [json!({"host": "a"}), json!({"host": "a", "port": null}), json!({"host": "a", "more": [{"x": 1}]})] {
         assert!(accepts(&spec.schema, &good), "{good}");
     }
-    for bad in [
-        json!({}),
-        json!({"host": null}),
-        json!({"host": "a", "port": 0}),
-        json!({"host": "a", "more": [{}]}),
-    ] {
+    for bad in [json!({}), json!({"host": null}), json!({"host": "a", "port": 0}), json!({"host": "a", "more": [{}]})] {
         assert!(!accepts(&spec.schema, &bad), "{bad}");
     }
 }
@@ -109,10 +81,7 @@ fn attributes_that_make_no_sense_are_refused() {
         (json!({"type": "bool"}), "is not a type"),
         (json!({"required": "yes"}), "`required`"),
         (json!({"position": -1}), "`position`"),
-        (
-            json!({"type": "object", "properties": {"a": {"type": "str"}}}),
-            "property `a`",
-        ),
+        (json!({"type": "object", "properties": {"a": {"type": "str"}}}), "property `a`"),
         (json!("string"), "attributes"),
     ];
     for (raw, part) in cases {
@@ -123,10 +92,7 @@ fn attributes_that_make_no_sense_are_refused() {
 
 #[test]
 fn rendered_texts_become_what_is_declared() {
-    let spec = |types: Value| ParameterSpec {
-        schema: json!({ "type": types }),
-        ..ParameterSpec::default()
-    };
+    let spec = |types: Value| ParameterSpec { schema: json!({ "type": types }), ..ParameterSpec::default() };
     let cases = [
         (json!("integer"), json!(" 5 "), Some(json!(5))),
         (json!("integer"), json!(5.7), Some(json!(5))),
@@ -148,11 +114,7 @@ fn rendered_texts_become_what_is_declared() {
         (json!("integer"), json!(null), Some(json!(null))),
     ];
     for (types, value, expected) in cases {
-        assert_eq!(
-            cast(&spec(types.clone()), value.clone()).ok(),
-            expected,
-            "{value} as {types}"
-        );
+        assert_eq!(cast(&spec(types.clone()), value.clone()).ok(), expected, "{value} as {types}");
     }
     let wrapped = translate_parameter(&json!({"type": "integer", "enum": [1, 2]})).unwrap();
     assert_eq!(cast(&wrapped, json!("2")), Ok(json!(2)));

@@ -61,9 +61,7 @@ pub enum KeyringError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// It does not look like something that was sealed here.
-    #[error(
-        "the value was not encrypted by petrel (it does not begin with `petrel1:`, or is cut off)"
-    )]
+    #[error("the value was not encrypted by petrel (it does not begin with `petrel1:`, or is cut off)")]
     NotSealed,
     /// Another key, or it was changed.
     #[error("the value was encrypted with another datastore key, or was changed since")]
@@ -75,10 +73,7 @@ impl Keyring {
     /// time one wins and the others read its key.
     pub fn open_or_create(data_dir: &Path) -> Result<Self, KeyringError> {
         let path = data_dir.join("datastore.key");
-        let failed = |source| KeyringError::Io {
-            path: path.clone(),
-            source,
-        };
+        let failed = |source| KeyringError::Io { path: path.clone(), source };
         if !path.try_exists().map_err(failed)? {
             create_key(&path).map_err(failed)?;
         }
@@ -88,29 +83,17 @@ impl Keyring {
     /// A keyring over a key that is kept elsewhere.
     pub fn from_key(key: &[u8; 32]) -> Self {
         let cipher = ChaCha20Poly1305::new(&derive(key, b"petrel datastore value v1").into());
-        Self {
-            cipher,
-            fingerprint_key: derive(key, b"petrel fingerprint v1"),
-        }
+        Self { cipher, fingerprint_key: derive(key, b"petrel fingerprint v1") }
     }
 
     fn read(path: &Path) -> Result<Self, KeyringError> {
-        let failed = |source| KeyringError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| KeyringError::Io { path: path.to_owned(), source };
         let mode = fs::metadata(path).map_err(failed)?.mode() & 0o777;
         if mode & 0o077 != 0 {
-            return Err(KeyringError::TooOpen {
-                path: path.to_owned(),
-                mode,
-            });
+            return Err(KeyringError::TooOpen { path: path.to_owned(), mode });
         }
         let bytes = fs::read(path).map_err(failed)?;
-        let damaged = |_| KeyringError::Damaged {
-            path: path.to_owned(),
-            length: bytes.len(),
-        };
+        let damaged = |_| KeyringError::Damaged { path: path.to_owned(), length: bytes.len() };
         let key: [u8; 32] = bytes.as_slice().try_into().map_err(damaged)?;
         Ok(Self::from_key(&key))
     }
@@ -118,28 +101,17 @@ impl Keyring {
     /// Encrypts a value. The same value looks different each time.
     pub fn seal(&self, plain: &str) -> String {
         let nonce: [u8; NONCE_BYTES] = random_bytes();
-        let sealed = self
-            .cipher
-            .encrypt(&Nonce::<ChaCha20Poly1305>::from(nonce), plain.as_bytes());
+        let sealed = self.cipher.encrypt(&Nonce::<ChaCha20Poly1305>::from(nonce), plain.as_bytes());
         let sealed = sealed.expect("values are far smaller than the cipher's 256 GiB");
-        format!(
-            "{PREFIX}{}",
-            BASE64_STANDARD_NO_PAD.encode([nonce.as_slice(), &sealed].concat())
-        )
+        format!("{PREFIX}{}", BASE64_STANDARD_NO_PAD.encode([nonce.as_slice(), &sealed].concat()))
     }
 
     /// Decrypts what [`Keyring::seal`] made.
     pub fn open(&self, sealed: &str) -> Result<String, OpenError> {
         let encoded = sealed.strip_prefix(PREFIX).ok_or(OpenError::NotSealed)?;
-        let bytes = BASE64_STANDARD_NO_PAD
-            .decode(encoded)
-            .map_err(|_| OpenError::NotSealed)?;
-        let (nonce, body) = bytes
-            .split_first_chunk::<NONCE_BYTES>()
-            .ok_or(OpenError::NotSealed)?;
-        let plain = self
-            .cipher
-            .decrypt(&Nonce::<ChaCha20Poly1305>::from(*nonce), body);
+        let bytes = BASE64_STANDARD_NO_PAD.decode(encoded).map_err(|_| OpenError::NotSealed)?;
+        let (nonce, body) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or(OpenError::NotSealed)?;
+        let plain = self.cipher.decrypt(&Nonce::<ChaCha20Poly1305>::from(*nonce), body);
         String::from_utf8(plain.map_err(|_| OpenError::WrongKey)?).map_err(|_| OpenError::WrongKey)
     }
 
@@ -157,8 +129,7 @@ impl fmt::Debug for Keyring {
 }
 
 fn derive(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
-    let mut mac =
-        <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(message);
     mac.finalize().into_bytes().into()
 }
@@ -166,26 +137,15 @@ fn derive(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
 /// Writes the key beside its place and links it in, so that a half-written key is never seen and none is overwritten.
 fn create_key(path: &Path) -> io::Result<()> {
     let draft = path.with_extension(format!("key.{}", process::id()));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     let linked = file
         .write_all(&random_bytes::<32>())
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::hard_link(&draft, path))
-        .or_else(|error| {
-            if error.kind() == io::ErrorKind::AlreadyExists {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        });
+        .or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) });
     fs::remove_file(&draft)?;
     linked?;
-    path.parent()
-        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 #[cfg(test)]
@@ -201,21 +161,9 @@ mod tests {
     #[test]
     fn what_was_sealed_opens_again_also_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        let sealed = Keyring::open_or_create(folder.path())
-            .unwrap()
-            .seal("hünter2");
-        assert_eq!(
-            Keyring::open_or_create(folder.path())
-                .unwrap()
-                .open(&sealed)
-                .as_deref(),
-            Ok("hünter2")
-        );
-        assert_eq!(
-            fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "no draft stays behind"
-        );
+        let sealed = Keyring::open_or_create(folder.path()).unwrap().seal("hünter2");
+        assert_eq!(Keyring::open_or_create(folder.path()).unwrap().open(&sealed).as_deref(), Ok("hünter2"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft stays behind");
     }
 
     #[test]
@@ -236,10 +184,7 @@ mod tests {
         let path = folder.path().join("datastore.key");
         fs::write(&path, b"short").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(
-            Keyring::open_or_create(folder.path()),
-            Err(KeyringError::Damaged { length: 5, .. })
-        ));
+        assert!(matches!(Keyring::open_or_create(folder.path()), Err(KeyringError::Damaged { length: 5, .. })));
         assert_eq!(fs::read(&path).unwrap(), b"short");
     }
 
@@ -253,13 +198,8 @@ mod tests {
     #[test]
     fn what_was_changed_or_sealed_elsewhere_does_not_open() {
         let sealed = keyring().seal("hunter2");
-        assert_eq!(
-            Keyring::from_key(&[8; 32]).open(&sealed),
-            Err(OpenError::WrongKey)
-        );
-        let mut bytes = BASE64_STANDARD_NO_PAD
-            .decode(sealed.strip_prefix(PREFIX).unwrap())
-            .unwrap();
+        assert_eq!(Keyring::from_key(&[8; 32]).open(&sealed), Err(OpenError::WrongKey));
+        let mut bytes = BASE64_STANDARD_NO_PAD.decode(sealed.strip_prefix(PREFIX).unwrap()).unwrap();
         bytes[15] ^= 1;
         let changed = format!("{PREFIX}{}", BASE64_STANDARD_NO_PAD.encode(bytes));
         assert_eq!(keyring().open(&changed), Err(OpenError::WrongKey));
@@ -272,10 +212,7 @@ mod tests {
     fn equal_secrets_have_equal_fingerprints_here_and_others_elsewhere() {
         assert_eq!(keyring().keyed_hash(b"a"), keyring().keyed_hash(b"a"));
         assert_ne!(keyring().keyed_hash(b"a"), keyring().keyed_hash(b"b"));
-        assert_ne!(
-            keyring().keyed_hash(b"a"),
-            Keyring::from_key(&[8; 32]).keyed_hash(b"a")
-        );
+        assert_ne!(keyring().keyed_hash(b"a"), Keyring::from_key(&[8; 32]).keyed_hash(b"a"));
         assert_eq!(keyring().keyed_hash(b"a").len(), 64);
     }
 }

@@ -40,12 +40,8 @@ impl Redactor {
             collect_forms(secret.as_ref(), &mut forms);
         }
         let matcher = (!forms.is_empty()).then(|| AhoCorasick::new(forms.keys()));
-        let matcher =
-            matcher.map(|built| built.expect("secrets together are far below the matcher's 2 GiB"));
-        Self {
-            matcher,
-            forms: forms.into_iter().collect(),
-        }
+        let matcher = matcher.map(|built| built.expect("secrets together are far below the matcher's 2 GiB"));
+        Self { matcher, forms: forms.into_iter().collect() }
     }
 
     /// Masks nothing.
@@ -56,11 +52,7 @@ impl Redactor {
     /// The text with every secret masked.
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let spans = self.find_secrets(text);
-        if spans.is_empty() {
-            Cow::Borrowed(text)
-        } else {
-            Cow::Owned(mask(text, &spans))
-        }
+        if spans.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(mask(text, &spans)) }
     }
 
     /// The value with every secret masked in its texts, keys and numbers.
@@ -69,18 +61,13 @@ impl Redactor {
             Value::String(text) => Value::String(self.redact(text).into_owned()),
             Value::Array(items) => items.iter().map(|item| self.redact_value(item)).collect(),
             Value::Object(fields) => Value::Object(self.redact_fields(fields)),
-            Value::Number(number) if !self.find_secrets(&number.to_string()).is_empty() => {
-                MASK.into()
-            }
+            Value::Number(number) if !self.find_secrets(&number.to_string()).is_empty() => MASK.into(),
             Value::Number(_) | Value::Bool(_) | Value::Null => value.clone(),
         }
     }
 
     fn redact_fields(&self, fields: &Map<String, Value>) -> Map<String, Value> {
-        fields
-            .iter()
-            .map(|(key, value)| (self.redact(key).into_owned(), self.redact_value(value)))
-            .collect()
+        fields.iter().map(|(key, value)| (self.redact(key).into_owned(), self.redact_value(value))).collect()
     }
 
     /// Where secrets stand, in order, without overlaps.
@@ -106,21 +93,13 @@ impl Redactor {
 
     /// Could `tail` be the beginning of a secret that goes on after it?
     pub(super) fn begins_secret(&self, tail: &str) -> bool {
-        let at = self
-            .forms
-            .partition_point(|(form, _)| form.as_str() <= tail);
-        self.forms
-            .get(at)
-            .is_some_and(|(form, _)| form.starts_with(tail))
+        let at = self.forms.partition_point(|(form, _)| form.as_str() <= tail);
+        self.forms.get(at).is_some_and(|(form, _)| form.starts_with(tail))
     }
 
     /// The longest form of any secret.
     pub(super) fn longest_form_bytes(&self) -> usize {
-        self.forms
-            .iter()
-            .map(|(form, _)| form.len() + 1)
-            .max()
-            .unwrap_or(0)
+        self.forms.iter().map(|(form, _)| form.len() + 1).max().unwrap_or(0)
     }
 }
 
@@ -144,11 +123,8 @@ pub(super) fn mask(text: &str, spans: &[Range<usize>]) -> String {
 }
 
 fn widen(text: &str, found: Range<usize>, bleed: Bleed) -> Range<usize> {
-    let is_digit = |at: usize| {
-        text.as_bytes()
-            .get(at)
-            .is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte))
-    };
+    let is_digit =
+        |at: usize| text.as_bytes().get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte));
     let left = usize::from(bleed.left > 0 && found.start > 0 && is_digit(found.start - 1));
     let right = usize::from(bleed.right > 0 && is_digit(found.end));
     found.start - left..found.end + right
@@ -167,10 +143,7 @@ fn collect_forms(secret: &str, forms: &mut BTreeMap<String, Bleed>) {
 
 /// The secret, the secret without the white space around it, and its longer lines.
 fn parts(secret: &str) -> Vec<&str> {
-    let lines = secret
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.len() >= SHORTEST_LINE_BYTES);
+    let lines = secret.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE_BYTES);
     let mut parts: Vec<&str> = [secret, secret.trim()].into_iter().chain(lines).collect();
     parts.retain(|part| part.trim().len() >= SHORTEST_SECRET_BYTES);
     parts.sort_unstable();
@@ -198,31 +171,21 @@ fn encodings(secret: &str) -> Vec<String> {
 
 fn json_escaped(text: &str) -> String {
     let quoted = Value::from(text).to_string();
-    quoted
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-        .unwrap_or(&quoted)
-        .to_owned()
+    quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&quoted).to_owned()
 }
 
 fn ascii_escaped(json: &str) -> String {
     let mut units = [0; 2];
     let escape = |c: char| match c {
         c if c.is_ascii() => c.to_string(),
-        c => c
-            .encode_utf16(&mut units)
-            .iter()
-            .map(|unit| format!("\\u{unit:04x}"))
-            .collect(),
+        c => c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
     };
     json.chars().map(escape).collect()
 }
 
 fn percent_encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         byte => format!("%{byte:02X}"),
     };
     text.bytes().map(encode).collect()
@@ -233,11 +196,7 @@ fn lower_hex(encoded: &str) -> String {
     let mut digits_left = 0;
     let lower = |c: char| {
         let is_digit = digits_left > 0;
-        digits_left = if c == '%' {
-            2
-        } else {
-            usize::saturating_sub(digits_left, 1)
-        };
+        digits_left = if c == '%' { 2 } else { usize::saturating_sub(digits_left, 1) };
         if is_digit { c.to_ascii_lowercase() } else { c }
     };
     encoded.chars().map(lower).collect()
@@ -262,19 +221,8 @@ fn base64_core(engine: &GeneralPurpose, secret: &str, offset: usize) -> (String,
     let padded = [&[0_u8; 2].as_slice()[..offset], secret.as_bytes()].concat();
     let whole_digits = padded.len() * 8 / 6;
     let touched = DIGITS_TOUCHED_BY_OFFSET[offset];
-    let core = engine
-        .encode(&padded)
-        .chars()
-        .take(whole_digits)
-        .skip(touched)
-        .collect();
-    (
-        core,
-        Bleed {
-            left: usize::from(offset > 0),
-            right: usize::from(!padded.len().is_multiple_of(3)),
-        },
-    )
+    let core = engine.encode(&padded).chars().take(whole_digits).skip(touched).collect();
+    (core, Bleed { left: usize::from(offset > 0), right: usize::from(!padded.len().is_multiple_of(3)) })
 }
 
 #[cfg(test)]
@@ -312,35 +260,22 @@ mod tests {
     #[test]
     fn a_text_without_secrets_is_not_even_copied() {
         let redactor = Redactor::new(["hunter2"]);
-        assert!(matches!(
-            redactor.redact("nothing here"),
-            Cow::Borrowed("nothing here")
-        ));
-        assert!(matches!(
-            Redactor::nothing().redact("hunter2"),
-            Cow::Borrowed(_)
-        ));
+        assert!(matches!(redactor.redact("nothing here"), Cow::Borrowed("nothing here")));
+        assert!(matches!(Redactor::nothing().redact("hunter2"), Cow::Borrowed(_)));
     }
 
     #[test]
     fn the_rest_of_the_text_stays_as_it_was() {
         let redactor = Redactor::new(["hunter2", "tor2 and"]);
-        assert_eq!(
-            redactor.redact("a hunter2, b hunter2"),
-            "a ********, b ********"
-        );
+        assert_eq!(redactor.redact("a hunter2, b hunter2"), "a ********, b ********");
         let overlapping = Redactor::new(["hunter2", "ter2abc"]);
         assert_eq!(overlapping.redact("<hunter2abc>"), "<********>");
     }
 
     #[test]
     fn short_values_are_not_secrets_and_lines_of_long_ones_are() {
-        assert_eq!(
-            Redactor::new(["abc", "", "   \n  "]).redact("abc    \n  "),
-            "abc    \n  "
-        );
-        let key =
-            Redactor::new(["-----BEGIN KEY-----\nMIIEvQIBADANBgkq\nhkiG\n-----END KEY-----\n"]);
+        assert_eq!(Redactor::new(["abc", "", "   \n  "]).redact("abc    \n  "), "abc    \n  ");
+        let key = Redactor::new(["-----BEGIN KEY-----\nMIIEvQIBADANBgkq\nhkiG\n-----END KEY-----\n"]);
         assert_eq!(key.redact("read MIIEvQIBADANBgkq"), "read ********");
         assert_eq!(Redactor::new(["hunter2\n"]).redact("hunter2!"), "********!");
     }
@@ -348,10 +283,8 @@ mod tests {
     #[test]
     fn values_are_masked_in_texts_keys_and_numbers() {
         let redactor = Redactor::new(["hunter2", "123456"]);
-        let value =
-            json!({ "hunter2": ["x hunter2", 123_456, 12, true, null], "a": { "b": "ok" } });
-        let masked =
-            json!({ MASK: [format!("x {MASK}"), MASK, 12, true, null], "a": { "b": "ok" } });
+        let value = json!({ "hunter2": ["x hunter2", 123_456, 12, true, null], "a": { "b": "ok" } });
+        let masked = json!({ MASK: [format!("x {MASK}"), MASK, 12, true, null], "a": { "b": "ok" } });
         assert_eq!(redactor.redact_value(&value), masked);
     }
 

@@ -15,10 +15,7 @@ pub struct RedactingLines {
 impl RedactingLines {
     /// A stream of which nothing was seen yet.
     pub const fn new(redactor: Arc<Redactor>) -> Self {
-        Self {
-            redactor,
-            held: String::new(),
-        }
+        Self { redactor, held: String::new() }
     }
 
     /// Takes the next piece and gives what can be shown by now.
@@ -26,16 +23,10 @@ impl RedactingLines {
         self.held.push_str(piece);
         let spans = self.redactor.find_secrets(&self.held);
         let mut cut = self.first_possible_beginning();
-        if let Some(open) = spans
-            .iter()
-            .find(|span| span.start < cut && cut <= span.end && cut < self.held.len())
-        {
+        if let Some(open) = spans.iter().find(|span| span.start < cut && cut <= span.end && cut < self.held.len()) {
             cut = open.start;
         }
-        let whole: Vec<_> = spans
-            .into_iter()
-            .take_while(|span| span.end <= cut)
-            .collect();
+        let whole: Vec<_> = spans.into_iter().take_while(|span| span.end <= cut).collect();
         let rest = self.held.split_off(cut);
         mask(&std::mem::replace(&mut self.held, rest), &whole)
     }
@@ -51,11 +42,7 @@ impl RedactingLines {
         let end = self.held.len();
         let earliest = end.saturating_sub(self.redactor.longest_form_bytes());
         let places = (earliest..end).filter(|&at| self.held.is_char_boundary(at));
-        let begins = |&at: &usize| {
-            self.held
-                .get(at..)
-                .is_some_and(|tail| self.redactor.begins_secret(tail))
-        };
+        let begins = |&at: &usize| self.held.get(at..).is_some_and(|tail| self.redactor.begins_secret(tail));
         places.into_iter().find(begins).unwrap_or(end)
     }
 }
@@ -95,13 +82,7 @@ mod tests {
     #[test]
     fn a_secret_that_begins_another_one_waits_for_it() {
         let mut stream = stream(&["hunter2", "hunter2-long"]);
-        let shown = [
-            stream.push("x hunter2"),
-            stream.push("-lo"),
-            stream.push("ng y"),
-            stream.finish(),
-        ]
-        .concat();
+        let shown = [stream.push("x hunter2"), stream.push("-lo"), stream.push("ng y"), stream.finish()].concat();
         assert_eq!(shown, "x ******** y");
     }
 

@@ -97,12 +97,15 @@ impl Hooks {
     pub async fn receive(&self, sensor: &Sensor, request: &WebhookRequest) -> Result<Vec<Receipt>, HookError> {
         let hook = webhook(sensor).ok_or_else(|| HookError::Unknown(request.path.clone()))?;
         let mapper = self.mapper(sensor, hook)?;
-        let emits = mapper.map(request, &config_of(&self.catalogue.borrow(), sensor.reference.pack())).map_err(|problem| match problem {
-            MapError::Rejected { status, reason } => HookError::Rejected { status, reason },
-            MapError::Script(failure) => {
-                HookError::Broken { sensor: sensor.reference.clone(), problem: failure.to_string() }
-            }
-        })?;
+        let emits =
+            mapper.map(request, &config_of(&self.catalogue.borrow(), sensor.reference.pack())).map_err(|problem| {
+                match problem {
+                    MapError::Rejected { status, reason } => HookError::Rejected { status, reason },
+                    MapError::Script(failure) => {
+                        HookError::Broken { sensor: sensor.reference.clone(), problem: failure.to_string() }
+                    }
+                }
+            })?;
         let mut accepted = Vec::new();
         for emit in emits {
             accepted.push(self.accept(emit).await?);
@@ -145,14 +148,14 @@ impl Hooks {
             return Ok(Arc::clone(mapper));
         }
         let compiled = Mapper::compile(&hook.source, &hook.script.display().to_string());
-        let mapper = Arc::new(compiled.map_err(|problem| HookError::Broken {
-            sensor: sensor.reference.clone(),
-            problem: problem.to_string(),
-        })?);
+        let mapper =
+            Arc::new(compiled.map_err(|problem| HookError::Broken {
+                sensor: sensor.reference.clone(),
+                problem: problem.to_string(),
+            })?);
         mappers.insert(Arc::clone(&hook.source), Arc::clone(&mapper));
         Ok(mapper)
     }
-
 }
 
 /// A pack's configuration over the defaults of its schema.

@@ -31,45 +31,23 @@ pub struct RuleLayer {
 impl Contents {
     /// The last good version of every object: uid → file and text.
     pub async fn last_good_read(&self) -> StoreResult<BTreeMap<String, (String, String)>> {
-        let rows = self
-            .driver
-            .query(
-                "SELECT uid, file, content FROM last_good_content",
-                Vec::new(),
-            )
-            .await?;
-        let entries = rows.iter().map(|row| {
-            Ok((
-                row.text(0)?.to_owned(),
-                (row.text(1)?.to_owned(), row.text(2)?.to_owned()),
-            ))
-        });
+        let rows = self.driver.query("SELECT uid, file, content FROM last_good_content", Vec::new()).await?;
+        let entries =
+            rows.iter().map(|row| Ok((row.text(0)?.to_owned(), (row.text(1)?.to_owned(), row.text(2)?.to_owned()))));
         entries.collect()
     }
 
     /// Replaces the last good versions: what is not named any more is forgotten.
-    pub async fn last_good_write(
-        &self,
-        objects: &BTreeMap<String, (String, String)>,
-    ) -> StoreResult<()> {
+    pub async fn last_good_write(&self, objects: &BTreeMap<String, (String, String)>) -> StoreResult<()> {
         let known = self.last_good_read().await?;
         let mut batch = Batch::default();
         for uid in known.keys().filter(|uid| !objects.contains_key(*uid)) {
-            batch.push(
-                "DELETE FROM last_good_content WHERE uid = ?1",
-                cells![uid.as_str()],
-            );
+            batch.push("DELETE FROM last_good_content WHERE uid = ?1", cells![uid.as_str()]);
         }
-        for (uid, version) in objects
-            .iter()
-            .filter(|(uid, version)| known.get(*uid) != Some(version))
-        {
+        for (uid, version) in objects.iter().filter(|(uid, version)| known.get(*uid) != Some(version)) {
             let sql = "INSERT INTO last_good_content (uid, file, content) VALUES (?1, ?2, ?3)
                 ON CONFLICT (uid) DO UPDATE SET file = excluded.file, content = excluded.content";
-            batch.push(
-                sql,
-                cells![uid.as_str(), version.0.as_str(), version.1.as_str()],
-            );
+            batch.push(sql, cells![uid.as_str(), version.0.as_str(), version.1.as_str()]);
         }
         if batch.statements.is_empty() {
             return Ok(());
@@ -96,21 +74,8 @@ impl Contents {
         let sql = "INSERT INTO rule_layer (rule_ref, enabled, definition) VALUES (?1, ?2, ?3)
             ON CONFLICT (rule_ref) DO UPDATE SET enabled = excluded.enabled, definition = excluded.definition";
         let mut batch = Batch::default();
-        batch.push(
-            sql,
-            cells![
-                &layer.rule,
-                layer.enabled.map(i64::from),
-                layer.definition.as_ref()
-            ],
-        );
-        push_announcement(
-            &mut batch,
-            "petrel.rule__update",
-            layer.rule.as_str(),
-            None,
-            now,
-        );
+        batch.push(sql, cells![&layer.rule, layer.enabled.map(i64::from), layer.definition.as_ref()]);
+        push_announcement(&mut batch, "petrel.rule__update", layer.rule.as_str(), None, now);
         self.driver.commit(batch).await.map(drop)
     }
 
@@ -121,20 +86,13 @@ impl Contents {
         if committed(self.driver.commit(batch).await)? {
             return Ok(());
         }
-        Err(StoreError::NotFound(format!(
-            "rule {rule} in the API's layer"
-        )))
+        Err(StoreError::NotFound(format!("rule {rule} in the API's layer")))
     }
 
     /// A setting of the installation.
     pub async fn setting_get(&self, name: &str) -> StoreResult<Option<String>> {
-        let rows = self
-            .driver
-            .query("SELECT value FROM meta WHERE name = ?1", cells![name])
-            .await?;
-        rows.first()
-            .map(|row| row.text(0).map(str::to_owned))
-            .transpose()
+        let rows = self.driver.query("SELECT value FROM meta WHERE name = ?1", cells![name]).await?;
+        rows.first().map(|row| row.text(0).map(str::to_owned)).transpose()
     }
 
     /// Sets a setting of the installation, or forgets it.

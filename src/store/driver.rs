@@ -100,20 +100,12 @@ pub(super) struct Batch {
 impl Batch {
     /// Adds a statement that may change any number of rows.
     pub(super) fn push(&mut self, sql: &'static str, cells: Vec<Cell>) {
-        self.statements.push(Statement {
-            sql,
-            cells,
-            guard: Guard::Any,
-        });
+        self.statements.push(Statement { sql, cells, guard: Guard::Any });
     }
 
     /// Adds a statement that must change at least one row.
     pub(super) fn require(&mut self, sql: &'static str, cells: Vec<Cell>) {
-        self.statements.push(Statement {
-            sql,
-            cells,
-            guard: Guard::Some,
-        });
+        self.statements.push(Statement { sql, cells, guard: Guard::Some });
     }
 }
 
@@ -173,18 +165,12 @@ impl Row {
 
     /// A time that must be there.
     pub(super) fn time(&self, column: usize) -> Result<crate::model::time::Timestamp, StoreError> {
-        self.int(column)
-            .map(crate::model::time::Timestamp::from_micros)
+        self.int(column).map(crate::model::time::Timestamp::from_micros)
     }
 
     /// A time, or nothing.
-    pub(super) fn time_or_null(
-        &self,
-        column: usize,
-    ) -> Result<Option<crate::model::time::Timestamp>, StoreError> {
-        Ok(self
-            .int_or_null(column)?
-            .map(crate::model::time::Timestamp::from_micros))
+    pub(super) fn time_or_null(&self, column: usize) -> Result<Option<crate::model::time::Timestamp>, StoreError> {
+        Ok(self.int_or_null(column)?.map(crate::model::time::Timestamp::from_micros))
     }
 
     /// A text that says what `T` says.
@@ -193,15 +179,11 @@ impl Row {
         T::Err: std::fmt::Display,
     {
         let text = self.text(column)?;
-        text.parse()
-            .map_err(|problem: T::Err| StoreError::Corrupt(format!("column {column}: {problem}")))
+        text.parse().map_err(|problem: T::Err| StoreError::Corrupt(format!("column {column}: {problem}")))
     }
 
     /// A text that says what `T` says, or nothing.
-    pub(super) fn parse_or_null<T: std::str::FromStr>(
-        &self,
-        column: usize,
-    ) -> Result<Option<T>, StoreError>
+    pub(super) fn parse_or_null<T: std::str::FromStr>(&self, column: usize) -> Result<Option<T>, StoreError>
     where
         T::Err: std::fmt::Display,
     {
@@ -214,15 +196,12 @@ impl Row {
     /// JSON that reads as `T`.
     pub(super) fn json<T: serde::de::DeserializeOwned>(&self, column: usize) -> Result<T, StoreError> {
         let text = self.text(column)?;
-        serde_json::from_str(text)
-            .map_err(|problem| StoreError::Corrupt(format!("column {column}: {problem}")))
+        serde_json::from_str(text).map_err(|problem| StoreError::Corrupt(format!("column {column}: {problem}")))
     }
 }
 
 fn unexpected(column: usize, wanted: &str, found: Option<&Cell>) -> StoreError {
-    StoreError::Corrupt(format!(
-        "column {column} should hold a {wanted} but holds {found:?}"
-    ))
+    StoreError::Corrupt(format!("column {column} should hold a {wanted} but holds {found:?}"))
 }
 
 /// A database behind the store. Private to it.

@@ -72,8 +72,7 @@ pub struct InstanceFilter {
 const INSERT_INSTANCE: &str = "INSERT INTO trigger_instances
     (id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending')";
-const REMEMBER_KEY: &str =
-    "INSERT INTO deduplication (trigger_type, dedupe_key, instance_id, expires_at)
+const REMEMBER_KEY: &str = "INSERT INTO deduplication (trigger_type, dedupe_key, instance_id, expires_at)
     VALUES (?1, ?2, ?3, ?4) ON CONFLICT (trigger_type, dedupe_key)
     DO UPDATE SET instance_id = excluded.instance_id, expires_at = excluded.expires_at
     WHERE deduplication.expires_at < ?5";
@@ -82,69 +81,39 @@ const COLUMNS: &str = "id, trigger_identity, trigger_type, payload, occurred_at,
 /// Adds the rows of one new instance to a batch; with a key that is remembered the batch ends in a conflict.
 pub(super) fn push_instance(batch: &mut Batch, new: &NewInstance, now: Timestamp) {
     if let Some((key, expires_at)) = &new.dedupe {
-        batch.require(
-            REMEMBER_KEY,
-            cells![&new.trigger_type, key.as_str(), new.id, *expires_at, now],
-        );
+        batch.require(REMEMBER_KEY, cells![&new.trigger_type, key.as_str(), new.id, *expires_at, now]);
     }
     let payload = new.payload.to_string();
-    let row = cells![
-        new.id,
-        new.trigger.as_str(),
-        &new.trigger_type,
-        payload,
-        new.occurred_at,
-        new.trace_tag.as_str()
-    ];
+    let row = cells![new.id, new.trigger.as_str(), &new.trigger_type, payload, new.occurred_at, new.trace_tag.as_str()];
     batch.push(INSERT_INSTANCE, row);
 }
 
 impl Events {
     /// Makes an instance durable, unless its key is remembered.
-    pub async fn instance_accept(
-        &self,
-        new: &NewInstance,
-        now: Timestamp,
-    ) -> StoreResult<Accepted> {
+    pub async fn instance_accept(&self, new: &NewInstance, now: Timestamp) -> StoreResult<Accepted> {
         let mut batch = Batch::default();
         push_instance(&mut batch, new, now);
         match (self.driver.commit(batch).await, &new.dedupe) {
             (Ok(_), _) => Ok(Accepted::New),
-            (Err(StoreError::Conflict), Some((key, _))) => self
-                .instance_by_key(&new.trigger_type, key)
-                .await
-                .map(Accepted::Duplicate),
+            (Err(StoreError::Conflict), Some((key, _))) => {
+                self.instance_by_key(&new.trigger_type, key).await.map(Accepted::Duplicate)
+            }
             (Err(problem), _) => Err(problem),
         }
     }
 
-    async fn instance_by_key(
-        &self,
-        trigger_type: &TriggerTypeRef,
-        key: &str,
-    ) -> StoreResult<InstanceId> {
-        let sql =
-            "SELECT instance_id FROM deduplication WHERE trigger_type = ?1 AND dedupe_key = ?2";
+    async fn instance_by_key(&self, trigger_type: &TriggerTypeRef, key: &str) -> StoreResult<InstanceId> {
+        let sql = "SELECT instance_id FROM deduplication WHERE trigger_type = ?1 AND dedupe_key = ?2";
         let rows = self.driver.query(sql, cells![trigger_type, key]).await?;
         rows.first().ok_or(StoreError::Conflict)?.parse(0)
     }
 
     /// Instances that wait to be matched, oldest first, after `after`.
-    pub async fn instances_pending(
-        &self,
-        after: Option<InstanceId>,
-        limit: i64,
-    ) -> StoreResult<Vec<TriggerInstance>> {
-        let sql =
-            "SELECT id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status
+    pub async fn instances_pending(&self, after: Option<InstanceId>, limit: i64) -> StoreResult<Vec<TriggerInstance>> {
+        let sql = "SELECT id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status
             FROM trigger_instances WHERE status = 'pending' AND id > ?1 ORDER BY id LIMIT ?2";
         let after = after.map_or_else(String::new, |id| id.to_string());
-        self.driver
-            .query(sql, cells![after, limit])
-            .await?
-            .iter()
-            .map(instance)
-            .collect()
+        self.driver.query(sql, cells![after, limit]).await?.iter().map(instance).collect()
     }
 
     /// How many instances wait to be matched.
@@ -155,57 +124,35 @@ impl Events {
 
     /// One instance.
     pub async fn instance_get(&self, id: InstanceId) -> StoreResult<TriggerInstance> {
-        let sql =
-            "SELECT id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status
+        let sql = "SELECT id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status
             FROM trigger_instances WHERE id = ?1";
         let rows = self.driver.query(sql, cells![id]).await?;
-        instance(
-            rows.first()
-                .ok_or_else(|| StoreError::NotFound(format!("trigger instance {id}")))?,
-        )
+        instance(rows.first().ok_or_else(|| StoreError::NotFound(format!("trigger instance {id}")))?)
     }
 
     /// Instances, newest first, and how many there are in all.
-    pub async fn instance_list(
-        &self,
-        filter: &InstanceFilter,
-        page: Page,
-    ) -> StoreResult<(Vec<TriggerInstance>, i64)> {
+    pub async fn instance_list(&self, filter: &InstanceFilter, page: Page) -> StoreResult<(Vec<TriggerInstance>, i64)> {
         const WHERE: &str = "FROM trigger_instances WHERE (?1 IS NULL OR trigger_type = ?1)
             AND (?2 IS NULL OR status = ?2) AND (?3 IS NULL OR occurred_at > ?3) AND (?4 IS NULL OR occurred_at < ?4)";
-        static LIST: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
-            format!("SELECT {COLUMNS} {WHERE} ORDER BY id DESC LIMIT ?5 OFFSET ?6")
-        });
-        static COUNT: std::sync::LazyLock<String> =
-            std::sync::LazyLock::new(|| format!("SELECT count(*) {WHERE}"));
-        let conditions = cells![
-            filter.trigger_type.as_ref(),
-            filter.status.clone(),
-            filter.after,
-            filter.before
-        ];
+        static LIST: std::sync::LazyLock<String> =
+            std::sync::LazyLock::new(|| format!("SELECT {COLUMNS} {WHERE} ORDER BY id DESC LIMIT ?5 OFFSET ?6"));
+        static COUNT: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| format!("SELECT count(*) {WHERE}"));
+        let conditions = cells![filter.trigger_type.as_ref(), filter.status.clone(), filter.after, filter.before];
         let mut paged = conditions.clone();
         paged.extend(cells![page.limit, page.offset]);
         let rows = self.driver.query(&LIST, paged).await?;
         let count = first_int(&self.driver.query(&COUNT, conditions).await?)?;
-        Ok((
-            rows.iter().map(instance).collect::<StoreResult<_>>()?,
-            count,
-        ))
+        Ok((rows.iter().map(instance).collect::<StoreResult<_>>()?, count))
     }
 
     /// Writes what the rules made of an instance, if it is still pending: enforcements, executions, status, at once.
     /// `false`: somebody was quicker, nothing was written.
     pub async fn match_record(&self, record: &MatchRecord, now: Timestamp) -> StoreResult<bool> {
         let mut batch = Batch::default();
-        let done =
-            "UPDATE trigger_instances SET status = ?2, processed_at = ?3, catalogue_version = ?4
+        let done = "UPDATE trigger_instances SET status = ?2, processed_at = ?3, catalogue_version = ?4
             WHERE id = ?1 AND status = 'pending'";
         let version = i64::try_from(record.catalogue_version).unwrap_or(i64::MAX);
-        batch.require(
-            done,
-            cells![record.instance, record.status.as_str(), now, version],
-        );
+        batch.require(done, cells![record.instance, record.status.as_str(), now, version]);
         for enforcement in &record.enforcements {
             push_enforcement(&mut batch, record.instance, enforcement, now);
         }
@@ -248,19 +195,12 @@ impl Events {
         let sql = "SELECT id, instance_id, rule_ref, execution_id, status, failure_reason, enforced_at
             FROM enforcements WHERE (?1 IS NULL OR rule_ref = ?1) AND (?2 IS NULL OR instance_id = ?2)
             ORDER BY id DESC LIMIT ?3 OFFSET ?4";
-        let rows = self
-            .driver
-            .query(sql, cells![rule, instance, page.limit, page.offset])
-            .await?;
+        let rows = self.driver.query(sql, cells![rule, instance, page.limit, page.offset]).await?;
         rows.iter().map(enforcement).collect()
     }
 
     /// How many enforcements there are of a rule, of an instance, or in all.
-    pub async fn enforcement_count(
-        &self,
-        rule: Option<&RuleRef>,
-        instance: Option<InstanceId>,
-    ) -> StoreResult<i64> {
+    pub async fn enforcement_count(&self, rule: Option<&RuleRef>, instance: Option<InstanceId>) -> StoreResult<i64> {
         let sql = "SELECT count(*) FROM enforcements
             WHERE (?1 IS NULL OR rule_ref = ?1) AND (?2 IS NULL OR instance_id = ?2)";
         first_int(&self.driver.query(sql, cells![rule, instance]).await?)
@@ -268,14 +208,10 @@ impl Events {
 
     /// One enforcement.
     pub async fn enforcement_get(&self, id: EnforcementId) -> StoreResult<EnforcementRow> {
-        let sql =
-            "SELECT id, instance_id, rule_ref, execution_id, status, failure_reason, enforced_at
+        let sql = "SELECT id, instance_id, rule_ref, execution_id, status, failure_reason, enforced_at
             FROM enforcements WHERE id = ?1";
         let rows = self.driver.query(sql, cells![id]).await?;
-        enforcement(
-            rows.first()
-                .ok_or_else(|| StoreError::NotFound(format!("enforcement {id}")))?,
-        )
+        enforcement(rows.first().ok_or_else(|| StoreError::NotFound(format!("enforcement {id}")))?)
     }
 
     /// Keeps an instance back until its time; a held one under the same key is replaced.
@@ -313,10 +249,7 @@ impl Events {
     /// Withdraws a held instance. `false`: there was none.
     pub async fn hold_withdraw(&self, key: &str) -> StoreResult<bool> {
         let mut batch = Batch::default();
-        batch.push(
-            "DELETE FROM held_instances WHERE hold_key = ?1",
-            cells![key],
-        );
+        batch.push("DELETE FROM held_instances WHERE hold_key = ?1", cells![key]);
         let effects = self.driver.commit(batch).await?;
         Ok(effects.first().is_some_and(|effect| effect.changed > 0))
     }
@@ -339,10 +272,7 @@ impl Events {
 
     /// When the next held instance is due.
     pub async fn holds_next(&self) -> StoreResult<Option<Timestamp>> {
-        let rows = self
-            .driver
-            .query("SELECT min(due_at) FROM held_instances", Vec::new())
-            .await?;
+        let rows = self.driver.query("SELECT min(due_at) FROM held_instances", Vec::new()).await?;
         rows.first().map_or(Ok(None), |row| row.time_or_null(0))
     }
 
@@ -351,10 +281,7 @@ impl Events {
         let read = "SELECT anchor_at, last_instant_at FROM timers WHERE trigger_identity = ?1";
         let rows = self.driver.query(read, cells![trigger]).await?;
         if let Some(row) = rows.first() {
-            return Ok(TimerState {
-                anchor: row.time(0)?,
-                last: row.time_or_null(1)?,
-            });
+            return Ok(TimerState { anchor: row.time(0)?, last: row.time_or_null(1)? });
         }
         let begin = "INSERT INTO timers (trigger_identity, anchor_at) VALUES (?1, ?2)
             ON CONFLICT (trigger_identity) DO UPDATE SET trigger_identity = excluded.trigger_identity
@@ -362,14 +289,8 @@ impl Events {
         let mut batch = Batch::default();
         batch.require(begin, cells![trigger, now]);
         let effects = self.driver.commit(batch).await?;
-        let row = effects
-            .first()
-            .and_then(|effect| effect.rows.first())
-            .ok_or(StoreError::Conflict)?;
-        Ok(TimerState {
-            anchor: row.time(0)?,
-            last: row.time_or_null(1)?,
-        })
+        let row = effects.first().and_then(|effect| effect.rows.first()).ok_or(StoreError::Conflict)?;
+        Ok(TimerState { anchor: row.time(0)?, last: row.time_or_null(1)? })
     }
 
     /// Moves a timer on to `instant` and writes the instances of the instants in between, at once. `false`: somebody
@@ -385,10 +306,7 @@ impl Events {
         let advance = "UPDATE timers SET last_instant_at = ?2, dropped = dropped + ?3
             WHERE trigger_identity = ?1 AND (last_instant_at IS NULL OR last_instant_at < ?2)";
         let mut batch = Batch::default();
-        batch.require(
-            advance,
-            cells![trigger, instant, i64::try_from(dropped).unwrap_or(i64::MAX)],
-        );
+        batch.require(advance, cells![trigger, instant, i64::try_from(dropped).unwrap_or(i64::MAX)]);
         for instance in instances {
             push_instance(&mut batch, instance, now);
         }
@@ -400,43 +318,17 @@ impl Events {
     }
 }
 
-fn push_enforcement(
-    batch: &mut Batch,
-    instance: InstanceId,
-    enforcement: &NewEnforcement,
-    now: Timestamp,
-) {
+fn push_enforcement(batch: &mut Batch, instance: InstanceId, enforcement: &NewEnforcement, now: Timestamp) {
     let sql = "INSERT INTO enforcements
         (id, instance_id, rule_ref, execution_id, status, failure_reason, enforced_at)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    let status = if enforcement.failure_reason.is_some() {
-        "failed"
-    } else {
-        "succeeded"
-    };
+    let status = if enforcement.failure_reason.is_some() { "failed" } else { "succeeded" };
     let execution = enforcement.execution.as_ref().map(|execution| execution.id);
     let reason = enforcement.failure_reason.clone();
-    batch.push(
-        sql,
-        cells![
-            enforcement.id,
-            instance,
-            &enforcement.rule,
-            execution,
-            status,
-            reason,
-            now
-        ],
-    );
+    batch.push(sql, cells![enforcement.id, instance, &enforcement.rule, execution, status, reason, now]);
     if let Some(execution) = &enforcement.execution {
         push_new_execution(batch, execution);
-        push_announcement(
-            batch,
-            "st2.execution__create",
-            &execution.id.to_string(),
-            None,
-            now,
-        );
+        push_announcement(batch, "st2.execution__create", &execution.id.to_string(), None, now);
     }
 }
 

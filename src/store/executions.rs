@@ -24,16 +24,14 @@ super::aggregate! {
 /// Results up to this size stay in the row; larger ones go to blobs.
 const INLINE_RESULT_BYTES: usize = 64 * 1024;
 
-const COLUMNS: &str =
-    "id, action_ref, runner, status, parent_id, parent_position, root_id, parameters, context,
+const COLUMNS: &str = "id, action_ref, runner, status, parent_id, parent_position, root_id, parameters, context,
     on_lost, requested_at, started_at, ended_at, fence, result, result_size_bytes, status_log";
 
 const INSERT_EXECUTION: &str = "INSERT INTO executions (id, action_ref, runner, status, parent_id, parent_position,
         root_id, parameters, context, user_name, on_lost, requested_at, started_at, ended_at, fence, result,
         result_size_bytes, status_log)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
-const INSERT_OBLIGATION: &str =
-    "INSERT INTO obligations (execution_id, kind, obligation_key, due_at, owner, detail)
+const INSERT_OBLIGATION: &str = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at, owner, detail)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
 /// Holds if the claim is the last one and the execution has not ended.
@@ -86,35 +84,17 @@ pub enum TopLevel {
 /// Adds the rows of one new execution to a batch.
 pub(super) fn push_new_execution(batch: &mut Batch, new: &NewExecution) {
     let (status, started_at, ended_at, fence, result) = match &new.start {
-        Start::Queued { due_at } if *due_at > new.requested_at => {
-            (ExecutionStatus::Delayed, None, None, 0, None)
-        }
+        Start::Queued { due_at } if *due_at > new.requested_at => (ExecutionStatus::Delayed, None, None, 0, None),
         Start::Queued { .. } => (ExecutionStatus::Requested, None, None, 0, None),
-        Start::Leased(_) => (
-            ExecutionStatus::Running,
-            Some(new.requested_at),
-            None,
-            1,
-            None,
-        ),
-        Start::Failed { result } => (
-            ExecutionStatus::Failed,
-            Some(new.requested_at),
-            Some(new.requested_at),
-            0,
-            Some(result.to_string()),
-        ),
+        Start::Leased(_) => (ExecutionStatus::Running, Some(new.requested_at), None, 1, None),
+        Start::Failed { result } => {
+            (ExecutionStatus::Failed, Some(new.requested_at), Some(new.requested_at), 0, Some(result.to_string()))
+        }
     };
     let (parent, position) = new.parent.clone().unzip();
     let on_lost = on_lost_text(new.on_lost);
-    let size = result
-        .as_ref()
-        .map_or(0, |text| i64::try_from(text.len()).unwrap_or(i64::MAX));
-    let user = new
-        .context
-        .get("user")
-        .and_then(Value::as_str)
-        .unwrap_or(crate::model::SYSTEM_USER);
+    let size = result.as_ref().map_or(0, |text| i64::try_from(text.len()).unwrap_or(i64::MAX));
+    let user = new.context.get("user").and_then(Value::as_str).unwrap_or(crate::model::SYSTEM_USER);
     let log = log_entry(new.requested_at, status);
     batch.push(
         INSERT_EXECUTION,
@@ -145,39 +125,22 @@ pub(super) fn push_new_execution(batch: &mut Batch, new: &NewExecution) {
 fn push_first_obligations(batch: &mut Batch, new: &NewExecution) {
     match &new.start {
         Start::Queued { due_at } => {
-            batch.push(
-                INSERT_OBLIGATION,
-                cells![new.id, "queue", "", *due_at, None::<String>, None::<String>],
-            );
+            batch.push(INSERT_OBLIGATION, cells![new.id, "queue", "", *due_at, None::<String>, None::<String>]);
         }
         Start::Leased(lease) => {
             let owner = lease.owner.as_str();
-            batch.push(
-                INSERT_OBLIGATION,
-                cells![new.id, "lease", "", lease.until, owner, None::<String>],
-            );
+            batch.push(INSERT_OBLIGATION, cells![new.id, "lease", "", lease.until, owner, None::<String>]);
         }
         Start::Failed { .. } => return,
     }
     if let Some(deadline) = new.deadline {
-        batch.push(
-            INSERT_OBLIGATION,
-            cells![
-                new.id,
-                "timeout",
-                "",
-                deadline,
-                None::<String>,
-                None::<String>
-            ],
-        );
+        batch.push(INSERT_OBLIGATION, cells![new.id, "timeout", "", deadline, None::<String>, None::<String>]);
     }
 }
 
 /// Adds to a batch what the end of an execution means: its row, its obligations, its slot, its parent, its triggers.
 pub(super) fn push_completion(batch: &mut Batch, end: &Completion) {
-    let sql =
-        "UPDATE executions SET status = ?3, ended_at = ?4, started_at = COALESCE(started_at, ?4),
+    let sql = "UPDATE executions SET status = ?3, ended_at = ?4, started_at = COALESCE(started_at, ?4),
             result = ?5, result_size_bytes = ?6, status_log = status_log || ?7
         WHERE id = ?1 AND fence = ?2
         AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')";
@@ -189,22 +152,8 @@ pub(super) fn push_completion(batch: &mut Batch, end: &Completion) {
     if inline.is_none() {
         push_blob(batch, &execution.to_string(), text.as_bytes());
     }
-    batch.require(
-        sql,
-        cells![
-            execution,
-            fence,
-            end.status.as_str(),
-            end.ended_at,
-            inline,
-            size,
-            log
-        ],
-    );
-    batch.push(
-        "DELETE FROM obligations WHERE execution_id = ?1",
-        cells![execution],
-    );
+    batch.require(sql, cells![execution, fence, end.status.as_str(), end.ended_at, inline, size, log]);
+    batch.push("DELETE FROM obligations WHERE execution_id = ?1", cells![execution]);
     push_slot_release(batch, execution, end.ended_at);
     match (&end.retry, &end.parent) {
         (Some(retry), _) => push_new_execution(batch, retry),
@@ -217,13 +166,7 @@ pub(super) fn push_completion(batch: &mut Batch, end: &Completion) {
     if let Some(activity) = &end.activity {
         push_activity_end(batch, activity, end.ended_at);
     }
-    push_announcement(
-        batch,
-        "st2.execution__update",
-        &execution.to_string(),
-        None,
-        end.ended_at,
-    );
+    push_announcement(batch, "st2.execution__update", &execution.to_string(), None, end.ended_at);
 }
 
 fn push_outcome(batch: &mut Batch, parent: &ParentOutcome, now: Timestamp) {
@@ -272,13 +215,7 @@ impl Executions {
     pub async fn execution_request(&self, new: &NewExecution) -> StoreResult<()> {
         let mut batch = Batch::default();
         push_new_execution(&mut batch, new);
-        push_announcement(
-            &mut batch,
-            "st2.execution__create",
-            &new.id.to_string(),
-            None,
-            new.requested_at,
-        );
+        push_announcement(&mut batch, "st2.execution__create", &new.id.to_string(), None, new.requested_at);
         self.driver.commit(batch).await.map(drop)
     }
 
@@ -310,18 +247,10 @@ impl Executions {
                 ORDER BY waiting.due_at, waiting.execution_id LIMIT ?5)";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut batch = Batch::default();
-        batch.require(
-            take,
-            cells![lease.owner.as_str(), lease.until, token, now, limit],
-        );
-        batch.push(
-            &CLAIMED,
-            cells![token, now, log_entry(now, ExecutionStatus::Running)],
-        );
+        batch.require(take, cells![lease.owner.as_str(), lease.until, token, now, limit]);
+        batch.push(&CLAIMED, cells![token, now, log_entry(now, ExecutionStatus::Running)]);
         match self.driver.commit(batch).await {
-            Ok(effects) => effects.last().map_or(Ok(Vec::new()), |effect| {
-                effect.rows.iter().map(execution).collect()
-            }),
+            Ok(effects) => effects.last().map_or(Ok(Vec::new()), |effect| effect.rows.iter().map(execution).collect()),
             Err(StoreError::Conflict) => Ok(Vec::new()),
             Err(problem) => Err(problem),
         }
@@ -331,11 +260,7 @@ impl Executions {
     pub async fn queue_next(&self) -> StoreResult<Option<Timestamp>> {
         let sql = "SELECT min(due_at) FROM obligations waiting WHERE kind = 'queue' AND NOT EXISTS (
             SELECT 1 FROM obligations held WHERE held.execution_id = waiting.execution_id AND held.kind = 'lease')";
-        self.driver
-            .query(sql, Vec::new())
-            .await?
-            .first()
-            .map_or(Ok(None), |row| row.time_or_null(0))
+        self.driver.query(sql, Vec::new()).await?.first().map_or(Ok(None), |row| row.time_or_null(0))
     }
 
     /// Writes the end of an execution with all that belongs to it. [`StoreError::Conflict`]: the claim is old, or it
@@ -389,38 +314,16 @@ impl Executions {
             WHERE id = ?1 AND fence = ?2 AND status = 'running'";
         let log = log_entry(now, ExecutionStatus::Pending);
         batch.require(pending, cells![claim.execution, claim.fence, log]);
-        batch.push(
-            "DELETE FROM obligations WHERE execution_id = ?1",
-            cells![claim.execution],
-        );
-        let row = cells![
-            claim.execution,
-            "inquiry",
-            "",
-            due_at,
-            None::<String>,
-            detail
-        ];
+        batch.push("DELETE FROM obligations WHERE execution_id = ?1", cells![claim.execution]);
+        let row = cells![claim.execution, "inquiry", "", due_at, None::<String>, detail];
         batch.push(INSERT_OBLIGATION, row);
-        push_announcement(
-            &mut batch,
-            "st2.execution__update",
-            &claim.execution.to_string(),
-            None,
-            now,
-        );
+        push_announcement(&mut batch, "st2.execution__update", &claim.execution.to_string(), None, now);
         self.driver.commit(batch).await.map(drop)
     }
 
     /// Takes a place in a concurrency policy's semaphore, or a place in the line before it. First come, first served.
     /// [`StoreError::Conflict`]: the claim is old.
-    pub async fn slot_take(
-        &self,
-        claim: Claim,
-        slot: &str,
-        threshold: u32,
-        now: Timestamp,
-    ) -> StoreResult<SlotTaken> {
+    pub async fn slot_take(&self, claim: Claim, slot: &str, threshold: u32, now: Timestamp) -> StoreResult<SlotTaken> {
         let take = "INSERT INTO slots (slot_key, execution_id) SELECT ?1, ?2
             WHERE (SELECT count(*) FROM slots WHERE slot_key = ?1 AND execution_id <> ?2) < ?3
             AND NOT EXISTS (SELECT 1 FROM obligations WHERE kind = 'slot' AND obligation_key = ?1
@@ -447,20 +350,11 @@ impl Executions {
         batch.push(delayed, cells![claim.execution, slot, log]);
         let effects = self.driver.commit(batch).await?;
         let waits = effects.last().is_some_and(|effect| effect.changed > 0);
-        Ok(if waits {
-            SlotTaken::Waiting
-        } else {
-            SlotTaken::Held
-        })
+        Ok(if waits { SlotTaken::Waiting } else { SlotTaken::Held })
     }
 
     /// Slots whose line stands still although a place is free (a release that met nobody in line): wakes the first.
-    pub async fn slots_sweep(
-        &self,
-        slot: &str,
-        threshold: u32,
-        now: Timestamp,
-    ) -> StoreResult<bool> {
+    pub async fn slots_sweep(&self, slot: &str, threshold: u32, now: Timestamp) -> StoreResult<bool> {
         let mut batch = Batch::default();
         push_call(&mut batch, slot, i64::from(threshold), now);
         let effects = self.driver.commit(batch).await?;
@@ -469,53 +363,33 @@ impl Executions {
 
     /// One execution, its result read from blobs if need be.
     pub async fn execution_get(&self, id: ExecutionId) -> StoreResult<ExecutionRow> {
-        static SQL: LazyLock<String> =
-            LazyLock::new(|| format!("SELECT {COLUMNS} FROM executions WHERE id = ?1"));
+        static SQL: LazyLock<String> = LazyLock::new(|| format!("SELECT {COLUMNS} FROM executions WHERE id = ?1"));
         let rows = self.driver.query(&SQL, cells![id]).await?;
-        let mut row = execution(
-            rows.first()
-                .ok_or_else(|| StoreError::NotFound(format!("execution {id}")))?,
-        )?;
+        let mut row = execution(rows.first().ok_or_else(|| StoreError::NotFound(format!("execution {id}")))?)?;
         if row.result.is_none() && row.status.is_completed() && row.result_size_bytes > 0 {
             let bytes = read_blob(&*self.driver, &id.to_string()).await?;
             let text = serde_json::from_slice(&bytes);
-            row.result = Some(
-                text.map_err(|e| StoreError::Corrupt(format!("result of execution {id}: {e}")))?,
-            );
+            row.result = Some(text.map_err(|e| StoreError::Corrupt(format!("result of execution {id}: {e}")))?);
         }
         Ok(row)
     }
 
     /// The steps of a workflow, oldest first.
     pub async fn execution_children(&self, parent: ExecutionId) -> StoreResult<Vec<ExecutionRow>> {
-        static SQL: LazyLock<String> = LazyLock::new(|| {
-            format!("SELECT {COLUMNS} FROM executions WHERE parent_id = ?1 ORDER BY id")
-        });
-        self.driver
-            .query(&SQL, cells![parent])
-            .await?
-            .iter()
-            .map(execution)
-            .collect()
+        static SQL: LazyLock<String> =
+            LazyLock::new(|| format!("SELECT {COLUMNS} FROM executions WHERE parent_id = ?1 ORDER BY id"));
+        self.driver.query(&SQL, cells![parent]).await?.iter().map(execution).collect()
     }
 
     /// The unfinished steps of a workflow, oldest first.
-    pub async fn execution_children_unfinished(
-        &self,
-        parent: ExecutionId,
-    ) -> StoreResult<Vec<ExecutionRow>> {
+    pub async fn execution_children_unfinished(&self, parent: ExecutionId) -> StoreResult<Vec<ExecutionRow>> {
         static SQL: LazyLock<String> = LazyLock::new(|| {
             format!(
                 "SELECT {COLUMNS} FROM executions WHERE parent_id = ?1
                 AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned') ORDER BY id"
             )
         });
-        self.driver
-            .query(&SQL, cells![parent])
-            .await?
-            .iter()
-            .map(execution)
-            .collect()
+        self.driver.query(&SQL, cells![parent]).await?.iter().map(execution).collect()
     }
 
     /// Unfinished executions, oldest first.
@@ -526,29 +400,18 @@ impl Executions {
                 WHERE status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned') ORDER BY id LIMIT ?1"
             )
         });
-        self.driver
-            .query(&SQL, cells![limit])
-            .await?
-            .iter()
-            .map(execution)
-            .collect()
+        self.driver.query(&SQL, cells![limit]).await?.iter().map(execution).collect()
     }
 
     /// Executions, newest first, without results that lie in blobs; and how many there are in all.
-    pub async fn execution_list(
-        &self,
-        filter: &ExecutionFilter,
-        page: Page,
-    ) -> StoreResult<(Vec<ExecutionRow>, i64)> {
-        const WHERE: &str =
-            "FROM executions WHERE (?1 IS NULL OR action_ref = ?1) AND (?2 IS NULL OR status = ?2)
+    pub async fn execution_list(&self, filter: &ExecutionFilter, page: Page) -> StoreResult<(Vec<ExecutionRow>, i64)> {
+        const WHERE: &str = "FROM executions WHERE (?1 IS NULL OR action_ref = ?1) AND (?2 IS NULL OR status = ?2)
             AND (?3 IS NULL OR user_name = ?3) AND (?4 = 0 OR parent_id IS NULL)
             AND (?5 IS NULL OR id IN (SELECT execution_id FROM enforcements WHERE instance_id = ?5))
             AND (?6 IS NULL OR id IN (SELECT execution_id FROM enforcements WHERE rule_ref = ?6))
             AND (?7 IS NULL OR requested_at > ?7) AND (?8 IS NULL OR requested_at < ?8)";
-        static LIST: LazyLock<String> = LazyLock::new(|| {
-            format!("SELECT {COLUMNS} {WHERE} ORDER BY id DESC LIMIT ?9 OFFSET ?10")
-        });
+        static LIST: LazyLock<String> =
+            LazyLock::new(|| format!("SELECT {COLUMNS} {WHERE} ORDER BY id DESC LIMIT ?9 OFFSET ?10"));
         static COUNT: LazyLock<String> = LazyLock::new(|| format!("SELECT count(*) {WHERE}"));
         let conditions = cells![
             filter.action.as_ref(),
@@ -564,10 +427,7 @@ impl Executions {
         paged.extend(cells![page.limit, page.offset]);
         let rows = self.driver.query(&LIST, paged).await?;
         let count = first_int(&self.driver.query(&COUNT, conditions).await?)?;
-        Ok((
-            rows.iter().map(execution).collect::<StoreResult<_>>()?,
-            count,
-        ))
+        Ok((rows.iter().map(execution).collect::<StoreResult<_>>()?, count))
     }
 
     /// How many executions are in each status that occurs.
@@ -576,9 +436,7 @@ impl Executions {
             WHERE status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')
             GROUP BY status ORDER BY status";
         let rows = self.driver.query(sql, Vec::new()).await?;
-        rows.iter()
-            .map(|row| Ok((row.parse(0)?, row.int(1)?)))
-            .collect()
+        rows.iter().map(|row| Ok((row.parse(0)?, row.int(1)?))).collect()
     }
 }
 
@@ -607,10 +465,7 @@ pub(super) fn push_status_change(
 
 /// Turns a lease back into a place in the queue.
 pub(super) fn push_requeue(batch: &mut Batch, execution: ExecutionId, due_at: Timestamp) {
-    batch.push(
-        "DELETE FROM obligations WHERE execution_id = ?1 AND kind = 'lease'",
-        cells![execution],
-    );
+    batch.push("DELETE FROM obligations WHERE execution_id = ?1 AND kind = 'lease'", cells![execution]);
     push_wake(batch, execution, due_at);
 }
 
@@ -638,26 +493,15 @@ fn parse_log(text: &str) -> StoreResult<Vec<(Timestamp, ExecutionStatus)>> {
     let entries = text.split(';').filter(|entry| !entry.is_empty());
     let parsed = entries.map(|entry| {
         let (at, status) = entry.split_once('=')?;
-        Some((
-            Timestamp::from_micros(at.parse().ok()?),
-            status.parse().ok()?,
-        ))
+        Some((Timestamp::from_micros(at.parse().ok()?), status.parse().ok()?))
     });
-    parsed
-        .collect::<Option<_>>()
-        .ok_or_else(|| StoreError::Corrupt(format!("status log `{text}`")))
+    parsed.collect::<Option<_>>().ok_or_else(|| StoreError::Corrupt(format!("status log `{text}`")))
 }
 
 pub(super) fn execution(row: &Row) -> StoreResult<ExecutionRow> {
-    let parent = row
-        .parse_or_null(4)?
-        .zip(row.text_or_null(5)?.map(str::to_owned));
+    let parent = row.parse_or_null(4)?.zip(row.text_or_null(5)?.map(str::to_owned));
     let result = row.text_or_null(14)?.map(|_| row.json(14)).transpose()?;
-    let on_lost = if row.text(9)? == "retry" {
-        OnLost::Retry
-    } else {
-        OnLost::Fail
-    };
+    let on_lost = if row.text(9)? == "retry" { OnLost::Retry } else { OnLost::Fail };
     Ok(ExecutionRow {
         id: row.parse(0)?,
         action: row.parse(1)?,

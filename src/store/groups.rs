@@ -121,8 +121,7 @@ pub struct GroupChange {
     pub at: Timestamp,
 }
 
-const STILL_THAT_VERSION: &str =
-    "UPDATE asg_groups SET version = version + 1 WHERE name = ?1 AND version = ?2";
+const STILL_THAT_VERSION: &str = "UPDATE asg_groups SET version = version + 1 WHERE name = ?1 AND version = ?2";
 
 impl Groups {
     /// Adds a group that was not there.
@@ -138,10 +137,7 @@ impl Groups {
     /// Commits a change. `false`: the group has changed meanwhile, nothing was written.
     pub async fn group_change(&self, change: &GroupChange) -> StoreResult<bool> {
         let mut batch = Batch::default();
-        batch.require(
-            STILL_THAT_VERSION,
-            cells![change.group.as_str(), change.version],
-        );
+        batch.require(STILL_THAT_VERSION, cells![change.group.as_str(), change.version]);
         push_change(&mut batch, change);
         committed(self.driver.commit(batch).await)
     }
@@ -155,42 +151,21 @@ impl Groups {
 
     /// The names of all groups.
     pub async fn group_names(&self) -> StoreResult<Vec<String>> {
-        let rows = self
-            .driver
-            .query("SELECT name FROM asg_groups ORDER BY name", Vec::new())
-            .await?;
-        rows.iter()
-            .map(|row| row.text(0).map(str::to_owned))
-            .collect()
+        let rows = self.driver.query("SELECT name FROM asg_groups ORDER BY name", Vec::new()).await?;
+        rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
     }
 
     /// A group with its rows. They are read one after another; the version guards what is made of them.
     pub async fn group_get(&self, name: &str) -> StoreResult<GroupRow> {
-        let rows = self
-            .driver
-            .query(
-                "SELECT version, state FROM asg_groups WHERE name = ?1",
-                cells![name],
-            )
-            .await?;
-        let row = rows
-            .first()
-            .ok_or_else(|| StoreError::NotFound(format!("group `{name}`")))?;
+        let rows = self.driver.query("SELECT version, state FROM asg_groups WHERE name = ?1", cells![name]).await?;
+        let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("group `{name}`")))?;
         Ok(GroupRow {
             name: name.to_owned(),
             version: row.int(0)?,
             state: row.json(1)?,
-            nodes: self
-                .states(
-                    "SELECT state FROM asg_nodes WHERE group_name = ?1 ORDER BY name",
-                    name,
-                )
-                .await?,
+            nodes: self.states("SELECT state FROM asg_nodes WHERE group_name = ?1 ORDER BY name", name).await?,
             incidents: self
-                .states(
-                    "SELECT state FROM asg_incidents WHERE group_name = ?1 ORDER BY incident_key",
-                    name,
-                )
+                .states("SELECT state FROM asg_incidents WHERE group_name = ?1 ORDER BY incident_key", name)
                 .await?,
             activities: self
                 .states(
@@ -203,45 +178,28 @@ impl Groups {
     }
 
     async fn states(&self, sql: &'static str, group: &str) -> StoreResult<Vec<Value>> {
-        self.driver
-            .query(sql, cells![group])
-            .await?
-            .iter()
-            .map(|row| row.json(0))
-            .collect()
+        self.driver.query(sql, cells![group]).await?.iter().map(|row| row.json(0)).collect()
     }
 
     /// The activity that an execution carries out: group and activity.
-    pub async fn activity_of(
-        &self,
-        execution: ExecutionId,
-    ) -> StoreResult<Option<(String, Value)>> {
+    pub async fn activity_of(&self, execution: ExecutionId) -> StoreResult<Option<(String, Value)>> {
         let sql = "SELECT group_name, state FROM asg_activities WHERE execution_id = ?1";
         let rows = self.driver.query(sql, cells![execution]).await?;
-        rows.first()
-            .map(|row| Ok((row.text(0)?.to_owned(), row.json(1)?)))
-            .transpose()
+        rows.first().map(|row| Ok((row.text(0)?.to_owned(), row.json(1)?))).transpose()
     }
 
     /// A group's activities, newest first.
     pub async fn activity_list(&self, group: &str, page: Page) -> StoreResult<Vec<Value>> {
         let sql = "SELECT state FROM asg_activities WHERE group_name = ?1 ORDER BY id DESC LIMIT ?2 OFFSET ?3";
-        let rows = self
-            .driver
-            .query(sql, cells![group, page.limit, page.offset])
-            .await?;
+        let rows = self.driver.query(sql, cells![group, page.limit, page.offset]).await?;
         rows.iter().map(|row| row.json(0)).collect()
     }
 
     /// A group's decisions, newest first.
     pub async fn decision_list(&self, group: &str, page: Page) -> StoreResult<Vec<DecisionRow>> {
-        let sql =
-            "SELECT first_at, last_at, times, decision FROM asg_decisions WHERE group_name = ?1
+        let sql = "SELECT first_at, last_at, times, decision FROM asg_decisions WHERE group_name = ?1
             ORDER BY sequence DESC LIMIT ?2 OFFSET ?3";
-        let rows = self
-            .driver
-            .query(sql, cells![group, page.limit, page.offset])
-            .await?;
+        let rows = self.driver.query(sql, cells![group, page.limit, page.offset]).await?;
         rows.iter().map(decision).collect()
     }
 }
@@ -253,21 +211,9 @@ fn push_change(batch: &mut Batch, change: &GroupChange) {
     }
     if let Some(execution) = &change.execution {
         push_new_execution(batch, execution);
-        push_announcement(
-            batch,
-            "st2.execution__create",
-            &execution.id.to_string(),
-            None,
-            change.at,
-        );
+        push_announcement(batch, "st2.execution__create", &execution.id.to_string(), None, change.at);
     }
-    push_announcement(
-        batch,
-        "petrel.group__update",
-        &change.group,
-        None,
-        change.at,
-    );
+    push_announcement(batch, "petrel.group__update", &change.group, None, change.at);
 }
 
 /// The end of an activity, within the batch that ends its workflow.
@@ -281,10 +227,7 @@ fn push_writes(batch: &mut Batch, group: &str, writes: &[GroupWrite], at: Timest
     for write in writes {
         match write {
             GroupWrite::Group(state) => {
-                batch.push(
-                    "UPDATE asg_groups SET state = ?2 WHERE name = ?1",
-                    cells![group, state],
-                );
+                batch.push("UPDATE asg_groups SET state = ?2 WHERE name = ?1", cells![group, state]);
             }
             GroupWrite::Node { name, phase, state } => {
                 let sql = "INSERT INTO asg_nodes (group_name, name, phase, state) VALUES (?1, ?2, ?3, ?4)
@@ -304,12 +247,7 @@ fn push_writes(batch: &mut Batch, group: &str, writes: &[GroupWrite], at: Timest
                 let sql = "DELETE FROM asg_incidents WHERE group_name = ?1 AND incident_key = ?2";
                 batch.push(sql, cells![group, key.as_str()]);
             }
-            GroupWrite::Activity {
-                id,
-                status,
-                execution,
-                state,
-            } => {
+            GroupWrite::Activity { id, status, execution, state } => {
                 let sql = "INSERT INTO asg_activities (id, group_name, status, execution_id, state)
                     VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) DO UPDATE SET status = excluded.status,
                     execution_id = excluded.execution_id, state = excluded.state";
@@ -330,24 +268,13 @@ fn push_writes(batch: &mut Batch, group: &str, writes: &[GroupWrite], at: Timest
 fn push_decision(batch: &mut Batch, group: &str, new: &DecisionWrite) {
     let count = "UPDATE asg_decisions SET times = times + 1, last_at = ?3, decision = ?4
         WHERE sequence = (SELECT max(sequence) FROM asg_decisions WHERE group_name = ?1) AND fingerprint = ?2";
-    batch.push(
-        count,
-        cells![group, new.fingerprint.as_str(), new.at, &new.decision],
-    );
+    batch.push(count, cells![group, new.fingerprint.as_str(), new.at, &new.decision]);
     let add = "INSERT INTO asg_decisions (group_name, fingerprint, first_at, last_at, times, decision)
         SELECT ?1, ?2, ?3, ?3, 1, ?4 WHERE NOT EXISTS (SELECT 1 FROM asg_decisions
             WHERE sequence = (SELECT max(sequence) FROM asg_decisions WHERE group_name = ?1) AND fingerprint = ?2)";
-    batch.push(
-        add,
-        cells![group, new.fingerprint.as_str(), new.at, &new.decision],
-    );
+    batch.push(add, cells![group, new.fingerprint.as_str(), new.at, &new.decision]);
 }
 
 fn decision(row: &Row) -> StoreResult<DecisionRow> {
-    Ok(DecisionRow {
-        first_at: row.time(0)?,
-        last_at: row.time(1)?,
-        times: row.int(2)?,
-        decision: row.json(3)?,
-    })
+    Ok(DecisionRow { first_at: row.time(0)?, last_at: row.time(1)?, times: row.int(2)?, decision: row.json(3)? })
 }

@@ -65,23 +65,13 @@ impl Identities {
     /// One user.
     pub async fn user_get(&self, name: &str) -> StoreResult<Option<UserRow>> {
         let sql = "SELECT name, password_hash, role, created_at FROM users WHERE name = ?1";
-        self.driver
-            .query(sql, cells![name])
-            .await?
-            .first()
-            .map(user)
-            .transpose()
+        self.driver.query(sql, cells![name]).await?.first().map(user).transpose()
     }
 
     /// All users, by name.
     pub async fn user_list(&self) -> StoreResult<Vec<UserRow>> {
         let sql = "SELECT name, password_hash, role, created_at FROM users ORDER BY name";
-        self.driver
-            .query(sql, Vec::new())
-            .await?
-            .iter()
-            .map(user)
-            .collect()
+        self.driver.query(sql, Vec::new()).await?.iter().map(user).collect()
     }
 
     /// Adds a user, or changes password and role of one.
@@ -90,10 +80,7 @@ impl Identities {
             ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash, role = excluded.role";
         let mut batch = Batch::default();
         let hash = new.password_hash.clone();
-        batch.push(
-            sql,
-            cells![new.name.as_str(), hash, new.role.as_str(), new.created_at],
-        );
+        batch.push(sql, cells![new.name.as_str(), hash, new.role.as_str(), new.created_at]);
         self.driver.commit(batch).await.map(drop)
     }
 
@@ -107,32 +94,18 @@ impl Identities {
     }
 
     /// Remembers a token by its hash.
-    pub async fn token_put(
-        &self,
-        id: IdentityId,
-        hash: &str,
-        user: &str,
-        expires_at: Timestamp,
-    ) -> StoreResult<()> {
+    pub async fn token_put(&self, id: IdentityId, hash: &str, user: &str, expires_at: Timestamp) -> StoreResult<()> {
         let mut batch = Batch::default();
-        let sql =
-            "INSERT INTO tokens (id, token_hash, user_name, expires_at) VALUES (?1, ?2, ?3, ?4)";
+        let sql = "INSERT INTO tokens (id, token_hash, user_name, expires_at) VALUES (?1, ?2, ?3, ?4)";
         batch.push(sql, cells![id, hash, user, expires_at]);
         self.driver.commit(batch).await.map(drop)
     }
 
     /// The user a token stands for and when it ends, unless it has.
-    pub async fn token_user(
-        &self,
-        hash: &str,
-        now: Timestamp,
-    ) -> StoreResult<Option<(String, Timestamp)>> {
-        let sql =
-            "SELECT user_name, expires_at FROM tokens WHERE token_hash = ?1 AND expires_at > ?2";
+    pub async fn token_user(&self, hash: &str, now: Timestamp) -> StoreResult<Option<(String, Timestamp)>> {
+        let sql = "SELECT user_name, expires_at FROM tokens WHERE token_hash = ?1 AND expires_at > ?2";
         let rows = self.driver.query(sql, cells![hash, now]).await?;
-        rows.first()
-            .map(|row| Ok((row.text(0)?.to_owned(), row.time(1)?)))
-            .transpose()
+        rows.first().map(|row| Ok((row.text(0)?.to_owned(), row.time(1)?))).transpose()
     }
 
     /// Remembers an API key by its hash.
@@ -141,51 +114,26 @@ impl Identities {
         let sql = "INSERT INTO api_keys (id, key_hash, user_name, metadata, enabled, created_at)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let enabled = i64::from(key.enabled);
-        batch.push(
-            sql,
-            cells![
-                key.id,
-                key.hash.as_str(),
-                key.user.as_str(),
-                &key.metadata,
-                enabled,
-                key.created_at
-            ],
-        );
+        batch.push(sql, cells![key.id, key.hash.as_str(), key.user.as_str(), &key.metadata, enabled, key.created_at]);
         self.driver.commit(batch).await.map(drop)
     }
 
     /// The API key with this hash, enabled or not.
     pub async fn api_key_by_hash(&self, hash: &str) -> StoreResult<Option<ApiKeyRow>> {
-        static SQL: std::sync::LazyLock<String> =
-            std::sync::LazyLock::new(|| format!("{API_KEY} WHERE key_hash = ?1"));
-        self.driver
-            .query(&SQL, cells![hash])
-            .await?
-            .first()
-            .map(api_key)
-            .transpose()
+        static SQL: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| format!("{API_KEY} WHERE key_hash = ?1"));
+        self.driver.query(&SQL, cells![hash]).await?.first().map(api_key).transpose()
     }
 
     /// All API keys, oldest first.
     pub async fn api_key_list(&self) -> StoreResult<Vec<ApiKeyRow>> {
-        static SQL: std::sync::LazyLock<String> =
-            std::sync::LazyLock::new(|| format!("{API_KEY} ORDER BY id"));
-        self.driver
-            .query(&SQL, Vec::new())
-            .await?
-            .iter()
-            .map(api_key)
-            .collect()
+        static SQL: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| format!("{API_KEY} ORDER BY id"));
+        self.driver.query(&SQL, Vec::new()).await?.iter().map(api_key).collect()
     }
 
     /// Switches an API key on or off.
     pub async fn api_key_enable(&self, id: IdentityId, enabled: bool) -> StoreResult<()> {
         let mut batch = Batch::default();
-        batch.require(
-            "UPDATE api_keys SET enabled = ?2 WHERE id = ?1",
-            cells![id, i64::from(enabled)],
-        );
+        batch.require("UPDATE api_keys SET enabled = ?2 WHERE id = ?1", cells![id, i64::from(enabled)]);
         found(self.driver.commit(batch).await, || format!("API key {id}"))
     }
 
@@ -199,19 +147,9 @@ impl Identities {
     /// Writes a line of the audit log.
     pub async fn audit_write(&self, line: &AuditRow) -> StoreResult<()> {
         let mut batch = Batch::default();
-        let sql =
-            "INSERT INTO audit (at, user_name, what, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5)";
-        let AuditRow {
-            at,
-            user,
-            what,
-            subject,
-            detail,
-        } = line;
-        batch.push(
-            sql,
-            cells![*at, user.as_str(), what.as_str(), subject.as_str(), detail],
-        );
+        let sql = "INSERT INTO audit (at, user_name, what, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let AuditRow { at, user, what, subject, detail } = line;
+        batch.push(sql, cells![*at, user.as_str(), what.as_str(), subject.as_str(), detail]);
         self.driver.commit(batch).await.map(drop)
     }
 
@@ -219,21 +157,12 @@ impl Identities {
     pub async fn audit_list(&self, page: Page) -> StoreResult<Vec<AuditRow>> {
         let sql = "SELECT at, user_name, what, subject, detail FROM audit
             ORDER BY sequence DESC LIMIT ?1 OFFSET ?2";
-        self.driver
-            .query(sql, cells![page.limit, page.offset])
-            .await?
-            .iter()
-            .map(audit)
-            .collect()
+        self.driver.query(sql, cells![page.limit, page.offset]).await?.iter().map(audit).collect()
     }
 }
 
 fn found<T>(result: StoreResult<T>, what: impl FnOnce() -> String) -> StoreResult<()> {
-    if committed(result)? {
-        Ok(())
-    } else {
-        Err(StoreError::NotFound(what()))
-    }
+    if committed(result)? { Ok(()) } else { Err(StoreError::NotFound(what())) }
 }
 
 fn user(row: &Row) -> StoreResult<UserRow> {

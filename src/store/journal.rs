@@ -174,54 +174,27 @@ impl Turn {
         let mut batch = Batch::default();
         let Claim { execution, fence } = self.claim;
         batch.require(STILL_CLAIMED, cells![execution, fence]);
-        self.completions
-            .iter()
-            .for_each(|end| push_completion(&mut batch, end));
-        self.entries
-            .iter()
-            .for_each(|entry| push_entry(&mut batch, execution, entry));
+        self.completions.iter().for_each(|end| push_completion(&mut batch, end));
+        self.entries.iter().for_each(|entry| push_entry(&mut batch, execution, entry));
         for (position, outcome) in &self.outcomes {
             let sql = "UPDATE journal SET outcome = ?3 WHERE execution_id = ?1 AND position = ?2 AND outcome IS NULL";
             batch.push(sql, cells![execution, position.as_str(), outcome.as_str()]);
         }
-        self.children
-            .iter()
-            .for_each(|child| push_new_execution(&mut batch, child));
+        self.children.iter().for_each(|child| push_new_execution(&mut batch, child));
         for child in &self.children {
-            push_announcement(
-                &mut batch,
-                "st2.execution__create",
-                &child.id.to_string(),
-                None,
-                self.now,
-            );
+            push_announcement(&mut batch, "st2.execution__create", &child.id.to_string(), None, self.now);
         }
-        self.waits
-            .iter()
-            .for_each(|wait| push_wait(&mut batch, execution, wait, self.now));
-        self.key_writes
-            .iter()
-            .for_each(|write| push_key_write(&mut batch, write, self.now));
-        self.instances
-            .iter()
-            .for_each(|instance| push_instance(&mut batch, instance, self.now));
+        self.waits.iter().for_each(|wait| push_wait(&mut batch, execution, wait, self.now));
+        self.key_writes.iter().for_each(|write| push_key_write(&mut batch, write, self.now));
+        self.instances.iter().for_each(|instance| push_instance(&mut batch, instance, self.now));
         for (sequence, line) in &self.lines {
             push_output(&mut batch, execution, *sequence, "other", line, self.now);
         }
         for (name, payload) in &self.announcements {
-            push_announcement(
-                &mut batch,
-                name,
-                &execution.to_string(),
-                Some(payload),
-                self.now,
-            );
+            push_announcement(&mut batch, name, &execution.to_string(), Some(payload), self.now);
         }
         if let Some(state) = &self.state {
-            batch.push(
-                "UPDATE workflows SET state = ?2 WHERE execution_id = ?1",
-                cells![execution, state],
-            );
+            batch.push("UPDATE workflows SET state = ?2 WHERE execution_id = ?1", cells![execution, state]);
         }
         push_then(&mut batch, execution, &self.then, self.now);
         batch
@@ -251,42 +224,17 @@ fn push_wait(batch: &mut Batch, execution: ExecutionId, wait: &Wait, now: Timest
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     match wait {
         Wait::Timer { position, due_at } => {
-            batch.push(
-                sql,
-                cells![
-                    execution,
-                    "timer",
-                    position.as_str(),
-                    *due_at,
-                    None::<String>,
-                    None::<String>
-                ],
-            );
+            batch.push(sql, cells![execution, "timer", position.as_str(), *due_at, None::<String>, None::<String>]);
         }
-        Wait::Signal {
-            position,
-            name,
-            correlation,
-            due_at,
-        } => {
-            let row = cells![
-                execution,
-                "signal",
-                position.as_str(),
-                *due_at,
-                name.as_str(),
-                correlation.as_str()
-            ];
+        Wait::Signal { position, name, correlation, due_at } => {
+            let row = cells![execution, "signal", position.as_str(), *due_at, name.as_str(), correlation.as_str()];
             batch.push(sql, row);
             // A signal that came before its waiter wakes it all the same.
             let waiting = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at)
                 SELECT ?1, 'queue', '', 0 WHERE EXISTS (SELECT 1 FROM signals
                     WHERE name = ?2 AND correlation = ?3 AND taken_by IS NULL AND expires_at > ?4)
                 ON CONFLICT (execution_id, kind, obligation_key) DO UPDATE SET due_at = excluded.due_at";
-            batch.push(
-                waiting,
-                cells![execution, name.as_str(), correlation.as_str(), now],
-            );
+            batch.push(waiting, cells![execution, name.as_str(), correlation.as_str(), now]);
         }
     }
 }
@@ -299,24 +247,17 @@ fn push_then(batch: &mut Batch, execution: ExecutionId, then: &Then, now: Timest
         Then::Pause { due_at, reason } => push_pause(batch, execution, *due_at, reason, now),
         Then::Finish(end) => push_completion(batch, end),
         Then::Restart { parameters } => {
-            batch.push(
-                "DELETE FROM journal WHERE execution_id = ?1",
-                cells![execution],
-            );
+            batch.push("DELETE FROM journal WHERE execution_id = ?1", cells![execution]);
             let waits = "DELETE FROM obligations WHERE execution_id = ?1 AND kind IN ('timer', 'signal', 'lease')";
             batch.push(waits, cells![execution]);
-            batch.push(
-                "UPDATE executions SET parameters = ?2 WHERE id = ?1",
-                cells![execution, parameters],
-            );
+            batch.push("UPDATE executions SET parameters = ?2 WHERE id = ?1", cells![execution, parameters]);
             push_wake(batch, execution, now);
         }
     }
 }
 
 fn push_pause(batch: &mut Batch, execution: ExecutionId, due_at: Timestamp, reason: &str, now: Timestamp) {
-    let from =
-        [ExecutionStatus::Running, ExecutionStatus::Pausing, ExecutionStatus::Resuming, ExecutionStatus::Paused];
+    let from = [ExecutionStatus::Running, ExecutionStatus::Pausing, ExecutionStatus::Resuming, ExecutionStatus::Paused];
     push_status_change(batch, execution, &from, ExecutionStatus::Paused, now);
     batch.push("DELETE FROM obligations WHERE execution_id = ?1 AND kind = 'lease'", cells![execution]);
     let sql = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at, detail)
@@ -330,8 +271,7 @@ impl Journals {
     pub async fn workflow_begin(&self, execution: ExecutionId, begin: &NewWorkflow) -> StoreResult<()> {
         let NewWorkflow { digest, bundle, state, steering } = begin;
         let mut batch = Batch::default();
-        let pin =
-            "INSERT INTO bundles (digest, content) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING";
+        let pin = "INSERT INTO bundles (digest, content) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING";
         batch.push(pin, cells![digest.as_str(), bundle.as_str()]);
         let begin = "INSERT INTO workflows (execution_id, bundle_digest, state, steering) VALUES (?1, ?2, ?3, ?4)
             ON CONFLICT (execution_id) DO NOTHING";
@@ -357,12 +297,7 @@ impl Journals {
 
     /// Tells a workflow something (pause, cancel, time-out, going on), if its steering and status are still what they
     /// were, and wakes it.
-    pub async fn workflow_steer(
-        &self,
-        execution: ExecutionId,
-        steered: &Steered,
-        now: Timestamp,
-    ) -> StoreResult<bool> {
+    pub async fn workflow_steer(&self, execution: ExecutionId, steered: &Steered, now: Timestamp) -> StoreResult<bool> {
         let mut batch = Batch::default();
         let sql = "UPDATE workflows SET steering = ?3 WHERE execution_id = ?1 AND steering = ?2";
         batch.require(sql, cells![execution, &steered.read, &steered.write]);
@@ -374,20 +309,11 @@ impl Journals {
     }
 
     /// Gives a workflow another script to go on with.
-    pub async fn workflow_rebundle(
-        &self,
-        execution: ExecutionId,
-        digest: &str,
-        bundle: &str,
-    ) -> StoreResult<()> {
+    pub async fn workflow_rebundle(&self, execution: ExecutionId, digest: &str, bundle: &str) -> StoreResult<()> {
         let mut batch = Batch::default();
-        let pin =
-            "INSERT INTO bundles (digest, content) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING";
+        let pin = "INSERT INTO bundles (digest, content) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING";
         batch.push(pin, cells![digest, bundle]);
-        batch.push(
-            "UPDATE workflows SET bundle_digest = ?2 WHERE execution_id = ?1",
-            cells![execution, digest],
-        );
+        batch.push("UPDATE workflows SET bundle_digest = ?2 WHERE execution_id = ?1", cells![execution, digest]);
         self.driver.commit(batch).await.map(drop)
     }
 
@@ -395,24 +321,14 @@ impl Journals {
     pub async fn journal_read(&self, execution: ExecutionId) -> StoreResult<Vec<EntryRow>> {
         let sql = "SELECT position, sequence, request, outcome, child_id, recorded_at FROM journal
             WHERE execution_id = ?1 ORDER BY sequence";
-        self.driver
-            .query(sql, cells![execution])
-            .await?
-            .iter()
-            .map(entry)
-            .collect()
+        self.driver.query(sql, cells![execution]).await?.iter().map(entry).collect()
     }
 
     /// Entries without an outcome, in the order they were written: what a workflow waits for.
     pub async fn journal_open(&self, execution: ExecutionId) -> StoreResult<Vec<EntryRow>> {
         let sql = "SELECT position, sequence, request, outcome, child_id, recorded_at FROM journal
             WHERE execution_id = ?1 AND outcome IS NULL ORDER BY sequence";
-        self.driver
-            .query(sql, cells![execution])
-            .await?
-            .iter()
-            .map(entry)
-            .collect()
+        self.driver.query(sql, cells![execution]).await?.iter().map(entry).collect()
     }
 
     /// Writes a turn. [`StoreError::Conflict`]: the claim is old, or a datastore write met another one.
@@ -428,30 +344,13 @@ impl Journals {
     /// Puts a signal into the inbox and wakes who waits for it. `false`: this sender has sent it before.
     pub async fn signal_send(&self, signal: &NewSignal, now: Timestamp) -> StoreResult<bool> {
         let mut batch = Batch::default();
-        let put =
-            "INSERT INTO signals (name, correlation, sender_id, payload, received_at, expires_at)
+        let put = "INSERT INTO signals (name, correlation, sender_id, payload, received_at, expires_at)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name, correlation, sender_id)
             DO UPDATE SET payload = excluded.payload, received_at = excluded.received_at,
                 expires_at = excluded.expires_at, taken_by = NULL
             WHERE signals.expires_at <= excluded.received_at";
-        let NewSignal {
-            name,
-            correlation,
-            sender,
-            payload,
-            expires_at,
-        } = signal;
-        batch.require(
-            put,
-            cells![
-                name.as_str(),
-                correlation.as_str(),
-                sender.as_str(),
-                payload,
-                now,
-                *expires_at
-            ],
-        );
+        let NewSignal { name, correlation, sender, payload, expires_at } = signal;
+        batch.require(put, cells![name.as_str(), correlation.as_str(), sender.as_str(), payload, now, *expires_at]);
         let wake = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at)
             SELECT DISTINCT execution_id, 'queue', '', ?3 FROM obligations
                 WHERE kind = 'signal' AND owner = ?1 AND token = ?2
@@ -461,7 +360,10 @@ impl Journals {
     }
 
     /// Takes the oldest signal that one open wait of a workflow waits for: the entry gets its outcome at once.
-    #[expect(clippy::too_many_arguments, reason = "a wait has three names; together with claim and time they are its proof")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a wait has three names; together with claim and time they are its proof"
+    )]
     pub async fn signal_take(
         &self,
         claim: Claim,
@@ -488,34 +390,18 @@ impl Journals {
     }
 
     /// The signals a workflow waits for: position, name, correlation.
-    pub async fn signals_awaited(
-        &self,
-        execution: ExecutionId,
-    ) -> StoreResult<Vec<(String, String, String)>> {
+    pub async fn signals_awaited(&self, execution: ExecutionId) -> StoreResult<Vec<(String, String, String)>> {
         let sql = "SELECT obligation_key, owner, token FROM obligations
             WHERE execution_id = ?1 AND kind = 'signal' ORDER BY obligation_key";
         let rows = self.driver.query(sql, cells![execution]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok((
-                    row.text(0)?.to_owned(),
-                    row.text(1)?.to_owned(),
-                    row.text(2)?.to_owned(),
-                ))
-            })
-            .collect()
+        rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned(), row.text(2)?.to_owned()))).collect()
     }
 
     /// Unfinished workflows, for a dry replay before an upgrade.
     pub async fn workflows_open(&self) -> StoreResult<Vec<ExecutionId>> {
         let sql = "SELECT id FROM executions JOIN workflows ON workflows.execution_id = executions.id
             WHERE status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned') ORDER BY id";
-        self.driver
-            .query(sql, Vec::new())
-            .await?
-            .iter()
-            .map(|row| row.parse(0))
-            .collect()
+        self.driver.query(sql, Vec::new()).await?.iter().map(|row| row.parse(0)).collect()
     }
 }
 

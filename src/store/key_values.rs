@@ -66,36 +66,19 @@ pub(super) fn push_key_write(batch: &mut Batch, write: &KeyWrite, now: Timestamp
             let sql = "INSERT INTO key_values (scope, name, value, secret, version, expires_at)
                 VALUES (?1, ?2, ?3, ?4, 1, ?5) ON CONFLICT (scope, name) DO UPDATE SET value = excluded.value,
                 secret = excluded.secret, version = key_values.version + 1, expires_at = excluded.expires_at";
-            batch.push(
-                sql,
-                cells![scope, name, value.as_str(), secret, write.expires_at],
-            );
+            batch.push(sql, cells![scope, name, value.as_str(), secret, write.expires_at]);
         }
         (Some(value), Expected::Absent) => {
             let sql = "INSERT INTO key_values (scope, name, value, secret, version, expires_at)
                 VALUES (?1, ?2, ?3, ?4, 1, ?5) ON CONFLICT (scope, name) DO NOTHING";
             let gone = "DELETE FROM key_values WHERE scope = ?1 AND name = ?2 AND expires_at <= ?3";
             batch.push(gone, cells![scope, name, now]);
-            batch.require(
-                sql,
-                cells![scope, name, value.as_str(), secret, write.expires_at],
-            );
+            batch.require(sql, cells![scope, name, value.as_str(), secret, write.expires_at]);
         }
         (Some(value), Expected::Version(version)) => {
             let sql = "UPDATE key_values SET value = ?3, secret = ?4, version = version + 1, expires_at = ?5
                 WHERE scope = ?1 AND name = ?2 AND version = ?6 AND (expires_at IS NULL OR expires_at > ?7)";
-            batch.require(
-                sql,
-                cells![
-                    scope,
-                    name,
-                    value.as_str(),
-                    secret,
-                    write.expires_at,
-                    version,
-                    now
-                ],
-            );
+            batch.require(sql, cells![scope, name, value.as_str(), secret, write.expires_at, version, now]);
         }
         (None, Expected::Version(version)) => {
             let sql = "DELETE FROM key_values WHERE scope = ?1 AND name = ?2 AND version = ?3
@@ -103,10 +86,7 @@ pub(super) fn push_key_write(batch: &mut Batch, write: &KeyWrite, now: Timestamp
             batch.require(sql, cells![scope, name, version, now]);
         }
         (None, Expected::Anything | Expected::Absent) => {
-            batch.push(
-                "DELETE FROM key_values WHERE scope = ?1 AND name = ?2",
-                cells![scope, name],
-            );
+            batch.push("DELETE FROM key_values WHERE scope = ?1 AND name = ?2", cells![scope, name]);
         }
     }
 }
@@ -143,10 +123,7 @@ impl KeyValues {
         let sql = "SELECT scope, name, value, secret, version, expires_at FROM key_values
             WHERE (?1 IS NULL OR scope = ?1) AND substr(name, 1, length(?2)) = ?2
             AND (expires_at IS NULL OR expires_at > ?3) ORDER BY scope, name LIMIT ?4 OFFSET ?5";
-        let rows = self
-            .driver
-            .query(sql, cells![scope, prefix, now, page.limit, page.offset])
-            .await?;
+        let rows = self.driver.query(sql, cells![scope, prefix, now, page.limit, page.offset]).await?;
         rows.iter().map(key).collect()
     }
 
@@ -167,15 +144,10 @@ impl KeyValues {
     /// Deletes one value, or says that there is none.
     pub async fn key_delete(&self, scope: &str, name: &str) -> StoreResult<()> {
         let mut batch = Batch::default();
-        batch.require(
-            "DELETE FROM key_values WHERE scope = ?1 AND name = ?2",
-            cells![scope, name],
-        );
+        batch.require("DELETE FROM key_values WHERE scope = ?1 AND name = ?2", cells![scope, name]);
         match self.driver.commit(batch).await {
             Ok(_) => Ok(()),
-            Err(StoreError::Conflict) => Err(StoreError::NotFound(format!(
-                "key `{name}` in scope {scope}"
-            ))),
+            Err(StoreError::Conflict) => Err(StoreError::NotFound(format!("key `{name}` in scope {scope}"))),
             Err(problem) => Err(problem),
         }
     }

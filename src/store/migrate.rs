@@ -9,21 +9,14 @@ use super::sqlite::explain;
 const STEPS: &[(&str, &str)] = &[("initial", include_str!("migrations/0001_initial.sql"))];
 
 pub(super) fn bring_up_to_date(connection: &mut Connection) -> StoreResult<()> {
-    let version: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(|e| explain(&e))?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| explain(&e))?;
     let known = STEPS.len();
-    let done = usize::try_from(version)
-        .ok()
-        .filter(|done| *done <= known)
-        .ok_or_else(|| newer(version))?;
+    let done = usize::try_from(version).ok().filter(|done| *done <= known).ok_or_else(|| newer(version))?;
     for (number, (name, sql)) in STEPS.iter().enumerate().skip(done) {
         let transaction = connection.transaction().map_err(|e| explain(&e))?;
         let sql = sql.replace("{SEQUENCE}", "INTEGER PRIMARY KEY AUTOINCREMENT");
         transaction.execute_batch(&sql).map_err(|e| explain(&e))?;
-        transaction
-            .execute_batch(&format!("PRAGMA user_version = {}", number + 1))
-            .map_err(|e| explain(&e))?;
+        transaction.execute_batch(&format!("PRAGMA user_version = {}", number + 1)).map_err(|e| explain(&e))?;
         transaction.commit().map_err(|e| explain(&e))?;
         tracing::info!(step = name, "the database schema was brought up to date");
     }

@@ -48,9 +48,7 @@ pub struct Store {
 impl Store {
     /// Opens or creates the embedded database. `max_bytes` limits its size on disk.
     pub fn open_sqlite(path: &Path, max_bytes: Option<u64>) -> StoreResult<Self> {
-        Ok(Self {
-            driver: Arc::new(sqlite::SqliteDriver::open(path, max_bytes)?),
-        })
+        Ok(Self { driver: Arc::new(sqlite::SqliteDriver::open(path, max_bytes)?) })
     }
 
     /// Trigger instances, enforcements, timers.

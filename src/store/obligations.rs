@@ -34,32 +34,16 @@ pub struct ObligationRow {
 impl Obligations {
     /// Everything that one execution waits for.
     pub async fn obligation_list(&self, execution: ExecutionId) -> StoreResult<Vec<ObligationRow>> {
-        let sql =
-            "SELECT execution_id, kind, obligation_key, due_at, owner, detail FROM obligations
+        let sql = "SELECT execution_id, kind, obligation_key, due_at, owner, detail FROM obligations
             WHERE execution_id = ?1 ORDER BY kind, obligation_key";
-        self.driver
-            .query(sql, cells![execution])
-            .await?
-            .iter()
-            .map(obligation)
-            .collect()
+        self.driver.query(sql, cells![execution]).await?.iter().map(obligation).collect()
     }
 
     /// Everything of one kind that anybody waits for, soonest first.
-    pub async fn obligation_list_kind(
-        &self,
-        kind: &str,
-        limit: i64,
-    ) -> StoreResult<Vec<ObligationRow>> {
-        let sql =
-            "SELECT execution_id, kind, obligation_key, due_at, owner, detail FROM obligations
+    pub async fn obligation_list_kind(&self, kind: &str, limit: i64) -> StoreResult<Vec<ObligationRow>> {
+        let sql = "SELECT execution_id, kind, obligation_key, due_at, owner, detail FROM obligations
             WHERE kind = ?1 ORDER BY due_at, execution_id LIMIT ?2";
-        self.driver
-            .query(sql, cells![kind, limit])
-            .await?
-            .iter()
-            .map(obligation)
-            .collect()
+        self.driver.query(sql, cells![kind, limit]).await?.iter().map(obligation).collect()
     }
 
     /// Extends all leases of a worker. Gives back how many it holds.
@@ -67,32 +51,18 @@ impl Obligations {
         let mut batch = Batch::default();
         let sql = "UPDATE obligations SET due_at = ?2 WHERE kind = 'lease' AND owner = ?1";
         batch.push(sql, cells![owner, until]);
-        Ok(self
-            .driver
-            .commit(batch)
-            .await?
-            .first()
-            .map_or(0, |effect| effect.changed))
+        Ok(self.driver.commit(batch).await?.first().map_or(0, |effect| effect.changed))
     }
 
     /// Executions whose lease ran out, or is held by anybody but `survivor`'s daemon if that is given: a daemon that
     /// alone owns its data folder need not wait for the leases of its former life.
-    pub async fn leases_lost(
-        &self,
-        now: Timestamp,
-        survivor: Option<&str>,
-    ) -> StoreResult<Vec<ExecutionRow>> {
+    pub async fn leases_lost(&self, now: Timestamp, survivor: Option<&str>) -> StoreResult<Vec<ExecutionRow>> {
         let sql = "SELECT id, action_ref, runner, status, parent_id, parent_position, root_id, parameters, context,
                 on_lost, requested_at, started_at, ended_at, fence, result, result_size_bytes, status_log
             FROM executions WHERE id IN (SELECT execution_id FROM obligations
                 WHERE kind = 'lease' AND (due_at <= ?1 OR (?2 IS NOT NULL AND owner <> ?2)))
             ORDER BY id";
-        self.driver
-            .query(sql, cells![now, survivor])
-            .await?
-            .iter()
-            .map(execution)
-            .collect()
+        self.driver.query(sql, cells![now, survivor]).await?.iter().map(execution).collect()
     }
 
     /// Puts a lost execution back into the queue, if its claim is still the last one.
@@ -109,12 +79,7 @@ impl Obligations {
     pub async fn leases_canceling(&self, owner: &str) -> StoreResult<Vec<ExecutionId>> {
         let sql = "SELECT id FROM executions WHERE status = 'canceling' AND id IN
             (SELECT execution_id FROM obligations WHERE kind = 'lease' AND owner = ?1) ORDER BY id";
-        self.driver
-            .query(sql, cells![owner])
-            .await?
-            .iter()
-            .map(|row| row.parse(0))
-            .collect()
+        self.driver.query(sql, cells![owner]).await?.iter().map(|row| row.parse(0)).collect()
     }
 
     /// Ends the sleeps that are over and the waits for signals whose time is up: their journal entries get an
@@ -140,34 +105,19 @@ impl Obligations {
         batch.push(due, cells![now]);
         batch.push(wake, cells![now]);
         batch.push(done, cells![now]);
-        Ok(self
-            .driver
-            .commit(batch)
-            .await?
-            .last()
-            .map_or(0, |effect| effect.changed))
+        Ok(self.driver.commit(batch).await?.last().map_or(0, |effect| effect.changed))
     }
 
     async fn any_due(&self, kind: &str, or: &str, now: Timestamp) -> StoreResult<bool> {
         let sql = "SELECT 1 FROM obligations WHERE kind IN (?1, ?2) AND due_at <= ?3 LIMIT 1";
-        Ok(!self
-            .driver
-            .query(sql, cells![kind, or, now])
-            .await?
-            .is_empty())
+        Ok(!self.driver.query(sql, cells![kind, or, now]).await?.is_empty())
     }
 
     /// Executions whose time is up: workflows past their deadline, inquiries without an answer.
     pub async fn timeouts_due(&self, now: Timestamp) -> StoreResult<Vec<ObligationRow>> {
-        let sql =
-            "SELECT execution_id, kind, obligation_key, due_at, owner, detail FROM obligations
+        let sql = "SELECT execution_id, kind, obligation_key, due_at, owner, detail FROM obligations
             WHERE kind IN ('timeout', 'inquiry', 'pause') AND due_at <= ?1 ORDER BY due_at LIMIT 100";
-        self.driver
-            .query(sql, cells![now])
-            .await?
-            .iter()
-            .map(obligation)
-            .collect()
+        self.driver.query(sql, cells![now]).await?.iter().map(obligation).collect()
     }
 
     /// Forgets a timeout or the limit of a pause that has been acted on.
@@ -182,12 +132,9 @@ impl Obligations {
 
     /// The next time at which time alone decides something: a sleep, a deadline, a lease, a delayed start.
     pub async fn due_next(&self) -> StoreResult<Option<Timestamp>> {
-        let sql = "SELECT min(due_at) FROM obligations WHERE kind IN ('timer', 'signal', 'timeout', 'inquiry', 'pause')";
-        self.driver
-            .query(sql, Vec::new())
-            .await?
-            .first()
-            .map_or(Ok(None), |row| row.time_or_null(0))
+        let sql =
+            "SELECT min(due_at) FROM obligations WHERE kind IN ('timer', 'signal', 'timeout', 'inquiry', 'pause')";
+        self.driver.query(sql, Vec::new()).await?.first().map_or(Ok(None), |row| row.time_or_null(0))
     }
 
     /// Slots in which somebody stands in line.
@@ -195,9 +142,7 @@ impl Obligations {
         let sql = "SELECT obligation_key, min(execution_id) FROM obligations WHERE kind = 'slot'
             GROUP BY obligation_key ORDER BY obligation_key";
         let rows = self.driver.query(sql, Vec::new()).await?;
-        rows.iter()
-            .map(|row| Ok((row.text(0)?.to_owned(), row.parse(1)?)))
-            .collect()
+        rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.parse(1)?))).collect()
     }
 
     /// Unfinished executions that wait for nothing: there must be none (G6).
@@ -208,9 +153,7 @@ impl Obligations {
             AND NOT EXISTS (SELECT 1 FROM journal WHERE execution_id = executions.id AND outcome IS NULL)
             ORDER BY id";
         let rows = self.driver.query(sql, Vec::new()).await?;
-        rows.iter()
-            .map(|row| Ok((row.parse(0)?, row.parse(1)?)))
-            .collect()
+        rows.iter().map(|row| Ok((row.parse(0)?, row.parse(1)?))).collect()
     }
 }
 

@@ -60,50 +60,23 @@ pub(super) async fn read_blob(driver: &dyn Driver, owner: &str) -> StoreResult<V
 
 impl Outputs {
     /// Appends pieces of output, numbered by the caller, and tells the event stream.
-    pub async fn output_append(
-        &self,
-        execution: ExecutionId,
-        rows: &[OutputRow],
-    ) -> StoreResult<()> {
+    pub async fn output_append(&self, execution: ExecutionId, rows: &[OutputRow]) -> StoreResult<()> {
         let mut batch = Batch::default();
         for row in rows {
-            push_output(
-                &mut batch,
-                execution,
-                row.sequence,
-                &row.stream,
-                &row.text,
-                row.written_at,
-            );
+            push_output(&mut batch, execution, row.sequence, &row.stream, &row.text, row.written_at);
         }
         if let Some(last) = rows.last() {
             let name = "st2.execution.output__create";
-            push_announcement(
-                &mut batch,
-                name,
-                &execution.to_string(),
-                None,
-                last.written_at,
-            );
+            push_announcement(&mut batch, name, &execution.to_string(), None, last.written_at);
         }
         self.driver.commit(batch).await.map(drop)
     }
 
     /// Output after `after`, in order.
-    pub async fn output_read(
-        &self,
-        execution: ExecutionId,
-        after: i64,
-        limit: i64,
-    ) -> StoreResult<Vec<OutputRow>> {
+    pub async fn output_read(&self, execution: ExecutionId, after: i64, limit: i64) -> StoreResult<Vec<OutputRow>> {
         let sql = "SELECT sequence, stream, text, written_at FROM output
             WHERE execution_id = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";
-        self.driver
-            .query(sql, cells![execution, after, limit])
-            .await?
-            .iter()
-            .map(output)
-            .collect()
+        self.driver.query(sql, cells![execution, after, limit]).await?.iter().map(output).collect()
     }
 
     /// The number of the last piece; a second attempt goes on from there.

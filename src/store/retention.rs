@@ -76,10 +76,7 @@ impl Retention {
                     (SELECT scope, name FROM key_values WHERE expires_at < ?1 LIMIT ?2)",
                 horizon.now,
             ),
-            (
-                "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires_at < ?1 LIMIT ?2)",
-                horizon.now,
-            ),
+            ("DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires_at < ?1 LIMIT ?2)", horizon.now),
             (
                 "DELETE FROM signals WHERE (name, correlation, sender_id) IN
                     (SELECT name, correlation, sender_id FROM signals WHERE expires_at < ?1 LIMIT ?2)",
@@ -90,10 +87,7 @@ impl Retention {
                     (SELECT rule_ref, throttle_key FROM rule_throttles WHERE until_at < ?1 LIMIT ?2)",
                 horizon.now,
             ),
-            (
-                "DELETE FROM audit WHERE sequence IN (SELECT sequence FROM audit WHERE at < ?1 LIMIT ?2)",
-                horizon.audit,
-            ),
+            ("DELETE FROM audit WHERE sequence IN (SELECT sequence FROM audit WHERE at < ?1 LIMIT ?2)", horizon.audit),
         ];
         for (sql, before) in plain {
             batch.push(sql, cells![before, CHUNK]);
@@ -214,7 +208,8 @@ mod tests {
     #[tokio::test]
     async fn throttles_go_when_they_are_over_and_the_audit_when_it_is_old() {
         let desk = Desk::new();
-        let throttle = "INSERT INTO rule_throttles (rule_ref, throttle_key, holder, until_at) VALUES ('r', ?1, 'h', ?2)";
+        let throttle =
+            "INSERT INTO rule_throttles (rule_ref, throttle_key, holder, until_at) VALUES ('r', ?1, 'h', ?2)";
         desk.write(throttle, cells!["over", NOW - 1]).await.unwrap();
         desk.write(throttle, cells!["holds", NOW]).await.unwrap();
         let audit = "INSERT INTO audit (at, user_name, what, subject, detail) VALUES (?1, 'u', 'w', ?2, 'd')";

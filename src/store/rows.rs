@@ -4,9 +4,7 @@ use serde_json::Value;
 
 use crate::model::action::OnLost;
 use crate::model::execution::ExecutionStatus;
-use crate::model::refs::{
-    ActionRef, EnforcementId, ExecutionId, InstanceId, RuleRef, TriggerTypeRef,
-};
+use crate::model::refs::{ActionRef, EnforcementId, ExecutionId, InstanceId, RuleRef, TriggerTypeRef};
 use crate::model::time::Timestamp;
 
 /// A trigger instance about to be made durable.
@@ -130,10 +128,7 @@ pub struct ExecutionRow {
 impl ExecutionRow {
     /// The proof to write for it with, as of this reading.
     pub const fn claim(&self) -> Claim {
-        Claim {
-            execution: self.id,
-            fence: self.fence,
-        }
+        Claim { execution: self.id, fence: self.fence }
     }
 
     /// A text of its context, if it is there.
@@ -143,8 +138,7 @@ impl ExecutionRow {
 
     /// On whose behalf it runs.
     pub fn user(&self) -> &str {
-        self.context_text("user")
-            .unwrap_or(crate::model::SYSTEM_USER)
+        self.context_text("user").unwrap_or(crate::model::SYSTEM_USER)
     }
 }
 

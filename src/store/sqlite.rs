@@ -72,10 +72,7 @@ impl SqliteDriver {
 impl Driver for SqliteDriver {
     async fn query(&self, sql: &'static str, cells: Vec<Cell>) -> StoreResult<Vec<Row>> {
         let (reply, answer) = oneshot::channel();
-        self.readers
-            .send(ReadJob { sql, cells, reply })
-            .await
-            .map_err(|_| stopped())?;
+        self.readers.send(ReadJob { sql, cells, reply }).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 
@@ -87,18 +84,13 @@ impl Driver for SqliteDriver {
 
     async fn commit(&self, batch: Batch) -> StoreResult<Vec<Effect>> {
         let (reply, answer) = oneshot::channel();
-        self.writer
-            .send(WriteJob::Commit(batch, reply))
-            .await
-            .map_err(|_| stopped())?;
+        self.writer.send(WriteJob::Commit(batch, reply)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 
     fn commit_blocking(&self, batch: Batch) -> StoreResult<Vec<Effect>> {
         let (reply, answer) = oneshot::channel();
-        self.writer
-            .blocking_send(WriteJob::Commit(batch, reply))
-            .map_err(|_| stopped())?;
+        self.writer.blocking_send(WriteJob::Commit(batch, reply)).map_err(|_| stopped())?;
         answer.blocking_recv().map_err(|_| stopped())?
     }
 
@@ -111,10 +103,7 @@ impl Driver for SqliteDriver {
 
     async fn backup(&self, target: PathBuf) -> StoreResult<()> {
         let (reply, answer) = oneshot::channel();
-        self.writer
-            .send(WriteJob::Backup(target, reply))
-            .await
-            .map_err(|_| stopped())?;
+        self.writer.send(WriteJob::Backup(target, reply)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 }
@@ -124,12 +113,8 @@ fn stopped() -> StoreError {
 }
 
 fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> StoreResult<()> {
-    let started = std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work);
-    started
-        .map(drop)
-        .map_err(|e| StoreError::Unavailable(format!("starting thread {name}: {e}")))
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    started.map(drop).map_err(|e| StoreError::Unavailable(format!("starting thread {name}: {e}")))
 }
 
 fn prepare(connection: &Connection) -> StoreResult<()> {
@@ -143,13 +128,9 @@ fn limit_size(connection: &Connection, max_bytes: Option<u64>) -> StoreResult<()
     let Some(max_bytes) = max_bytes else {
         return Ok(());
     };
-    let page_bytes: u32 = connection
-        .query_row("PRAGMA page_size", [], |row| row.get(0))
-        .map_err(|e| explain(&e))?;
+    let page_bytes: u32 = connection.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(|e| explain(&e))?;
     let pages = (max_bytes / u64::from(page_bytes.max(1))).max(1);
-    let limit = connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| {
-        row.get::<_, i64>(0)
-    });
+    let limit = connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get::<_, i64>(0));
     limit.map(drop).map_err(|e| explain(&e))
 }
 
@@ -162,11 +143,7 @@ fn write_loop(connection: &mut Connection, mut jobs: mpsc::Receiver<WriteJob>) {
                 WriteJob::Commit(batch, reply) => group.push((batch, reply)),
                 WriteJob::Backup(target, reply) => answer(reply, copy_to(connection, &target)),
             }
-            next = if group.len() < GROUP_SIZE {
-                jobs.try_recv().ok()
-            } else {
-                None
-            };
+            next = if group.len() < GROUP_SIZE { jobs.try_recv().ok() } else { None };
         }
         commit_group(connection, group);
     }
@@ -180,13 +157,8 @@ fn commit_group(connection: &mut Connection, group: Vec<(Batch, Reply<Vec<Effect
     }
     let mut answers = Vec::with_capacity(group.len());
     match commit_batches(connection, &group, &mut answers) {
-        Ok(()) => group
-            .into_iter()
-            .zip(answers)
-            .for_each(|((_, reply), result)| answer(reply, result)),
-        Err(problem) => group
-            .into_iter()
-            .for_each(|(_, reply)| answer(reply, Err(problem.clone()))),
+        Ok(()) => group.into_iter().zip(answers).for_each(|((_, reply), result)| answer(reply, result)),
+        Err(problem) => group.into_iter().for_each(|(_, reply)| answer(reply, Err(problem.clone()))),
     }
 }
 
@@ -230,33 +202,18 @@ fn mark(connection: &Connection, sql: &'static str) -> StoreResult<()> {
 }
 
 fn run_batch(connection: &Connection, batch: &Batch) -> StoreResult<Vec<Effect>> {
-    batch
-        .statements
-        .iter()
-        .map(|statement| run_statement(connection, statement))
-        .collect()
+    batch.statements.iter().map(|statement| run_statement(connection, statement)).collect()
 }
 
 fn run_statement(connection: &Connection, statement: &Statement) -> StoreResult<Effect> {
-    let mut prepared = connection
-        .prepare_cached(statement.sql)
-        .map_err(|e| explain_in(&e, statement.sql))?;
+    let mut prepared = connection.prepare_cached(statement.sql).map_err(|e| explain_in(&e, statement.sql))?;
     let parameters = rusqlite::params_from_iter(&statement.cells);
     let effect = if prepared.column_count() == 0 {
-        let changed = prepared
-            .execute(parameters)
-            .map_err(|e| explain_in(&e, statement.sql))?;
-        Effect {
-            changed,
-            rows: Vec::new(),
-        }
+        let changed = prepared.execute(parameters).map_err(|e| explain_in(&e, statement.sql))?;
+        Effect { changed, rows: Vec::new() }
     } else {
-        let rows = collect_rows(&mut prepared, &statement.cells)
-            .map_err(|e| explain_in(&e, statement.sql))?;
-        Effect {
-            changed: rows.len(),
-            rows,
-        }
+        let rows = collect_rows(&mut prepared, &statement.cells).map_err(|e| explain_in(&e, statement.sql))?;
+        Effect { changed: rows.len(), rows }
     };
     match statement.guard {
         Guard::Some if effect.changed == 0 => Err(StoreError::Conflict),
@@ -273,24 +230,17 @@ fn read_loop(connection: &Connection, queries: &Mutex<mpsc::Receiver<ReadJob>>) 
         let Some(ReadJob { sql, cells, reply }) = job else {
             return;
         };
-        let rows = connection
-            .prepare_cached(sql)
-            .and_then(|mut prepared| collect_rows(&mut prepared, &cells));
+        let rows = connection.prepare_cached(sql).and_then(|mut prepared| collect_rows(&mut prepared, &cells));
         answer(reply, rows.map_err(|e| explain_in(&e, sql)));
     }
 }
 
-fn collect_rows(
-    prepared: &mut rusqlite::Statement<'_>,
-    cells: &[Cell],
-) -> rusqlite::Result<Vec<Row>> {
+fn collect_rows(prepared: &mut rusqlite::Statement<'_>, cells: &[Cell]) -> rusqlite::Result<Vec<Row>> {
     let columns = prepared.column_count();
     let mut rows = prepared.query(rusqlite::params_from_iter(cells))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let cells = (0..columns)
-            .map(|column| row.get_ref(column).map(cell))
-            .collect::<Result<_, _>>()?;
+        let cells = (0..columns).map(|column| row.get_ref(column).map(cell)).collect::<Result<_, _>>()?;
         found.push(Row(cells));
     }
     Ok(found)
@@ -321,9 +271,7 @@ fn copy_to(connection: &Connection, target: &Path) -> StoreResult<()> {
     const PAGES_PER_STEP: std::ffi::c_int = 1024;
     let mut copy = Connection::open(target).map_err(|e| explain(&e))?;
     let backup = rusqlite::backup::Backup::new(connection, &mut copy).map_err(|e| explain(&e))?;
-    backup
-        .run_to_completion(PAGES_PER_STEP, std::time::Duration::ZERO, None)
-        .map_err(|e| explain(&e))
+    backup.run_to_completion(PAGES_PER_STEP, std::time::Duration::ZERO, None).map_err(|e| explain(&e))
 }
 
 /// A caller that went away does not want its answer any more.
@@ -352,9 +300,9 @@ pub(super) fn explain(problem: &rusqlite::Error) -> StoreError {
     };
     match code {
         ErrorCode::ConstraintViolation if is_collision(problem) => StoreError::Conflict,
-        ErrorCode::DiskFull => StoreError::Unavailable(format!(
-            "{problem}; free some space or raise retention.max_database_bytes"
-        )),
+        ErrorCode::DiskFull => {
+            StoreError::Unavailable(format!("{problem}; free some space or raise retention.max_database_bytes"))
+        }
         ErrorCode::DatabaseBusy
         | ErrorCode::DatabaseLocked
         | ErrorCode::SystemIoFailure

@@ -28,46 +28,24 @@ pub struct AnnouncementRow {
     pub announced_at: Timestamp,
 }
 
-pub(super) fn push_announcement(
-    batch: &mut Batch,
-    name: &str,
-    subject: &str,
-    payload: Option<&Value>,
-    now: Timestamp,
-) {
-    let sql =
-        "INSERT INTO announcements (name, subject, payload, announced_at) VALUES (?1, ?2, ?3, ?4)";
+pub(super) fn push_announcement(batch: &mut Batch, name: &str, subject: &str, payload: Option<&Value>, now: Timestamp) {
+    let sql = "INSERT INTO announcements (name, subject, payload, announced_at) VALUES (?1, ?2, ?3, ?4)";
     batch.push(sql, cells![name, subject, payload, now]);
 }
 
 impl Announcements {
     /// Announces something that no other fact carries.
-    pub async fn announce(
-        &self,
-        name: &str,
-        subject: &str,
-        payload: &Value,
-        now: Timestamp,
-    ) -> StoreResult<()> {
+    pub async fn announce(&self, name: &str, subject: &str, payload: &Value, now: Timestamp) -> StoreResult<()> {
         let mut batch = Batch::default();
         push_announcement(&mut batch, name, subject, Some(payload), now);
         self.driver.commit(batch).await.map(drop)
     }
 
     /// Announcements after `after`, in order.
-    pub async fn announcements_read(
-        &self,
-        after: i64,
-        limit: i64,
-    ) -> StoreResult<Vec<AnnouncementRow>> {
+    pub async fn announcements_read(&self, after: i64, limit: i64) -> StoreResult<Vec<AnnouncementRow>> {
         let sql = "SELECT sequence, name, subject, payload, announced_at FROM announcements
             WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
-        self.driver
-            .query(sql, cells![after, limit])
-            .await?
-            .iter()
-            .map(announcement)
-            .collect()
+        self.driver.query(sql, cells![after, limit]).await?.iter().map(announcement).collect()
     }
 
     /// The last id given.

@@ -31,19 +31,11 @@ pub struct ValueError {
 
 impl ValueError {
     fn describe(&self) -> String {
-        if self.path.is_empty() {
-            self.error.to_string()
-        } else {
-            format!("`{}`: {}", self.path, self.error)
-        }
+        if self.path.is_empty() { self.error.to_string() } else { format!("`{}`: {}", self.path, self.error) }
     }
 
     fn below(mut self, step: &str) -> Self {
-        let dot = if self.path.is_empty() || self.path.starts_with('[') {
-            ""
-        } else {
-            "."
-        };
+        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.path = format!("{step}{dot}{}", self.path);
         self
     }
@@ -54,19 +46,12 @@ impl CompiledValue {
     pub fn compile(value: &Value) -> Result<Self, Vec<ValueError>> {
         match value {
             Value::String(text) if is_template(text) => {
-                let at_top = |error| {
-                    vec![ValueError {
-                        path: String::new(),
-                        error,
-                    }]
-                };
+                let at_top = |error| vec![ValueError { path: String::new(), error }];
                 Template::compile(text).map(Self::Template).map_err(at_top)
             }
             Value::Array(items) => compile_list(items),
             Value::Object(members) => compile_map(members),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                Ok(Self::Literal(value.clone()))
-            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(Self::Literal(value.clone())),
         }
     }
 
@@ -74,23 +59,18 @@ impl CompiledValue {
     pub fn render(&self, context: &Context) -> Result<Value, ValueError> {
         match self {
             Self::Literal(value) => Ok(value.clone()),
-            Self::Template(template) => template.render(context).map_err(|error| ValueError {
-                path: String::new(),
-                error,
-            }),
+            Self::Template(template) => {
+                template.render(context).map_err(|error| ValueError { path: String::new(), error })
+            }
             Self::List(items) => {
                 let render = |(index, item): (usize, &Self)| {
-                    item.render(context)
-                        .map_err(|error| error.below(&format!("[{index}]")))
+                    item.render(context).map_err(|error| error.below(&format!("[{index}]")))
                 };
                 items.iter().enumerate().map(render).collect()
             }
             Self::Map(members) => {
                 let render = |(name, member): &(String, Self)| {
-                    member
-                        .render(context)
-                        .map(|value| (name.clone(), value))
-                        .map_err(|error| error.below(name))
+                    member.render(context).map(|value| (name.clone(), value)).map_err(|error| error.below(name))
                 };
                 members.iter().map(render).collect()
             }
@@ -103,10 +83,7 @@ impl CompiledValue {
             Self::Literal(_) => BTreeSet::new(),
             Self::Template(template) => template.references(),
             Self::List(items) => items.iter().flat_map(Self::references).collect(),
-            Self::Map(members) => members
-                .iter()
-                .flat_map(|(_, member)| member.references())
-                .collect(),
+            Self::Map(members) => members.iter().flat_map(|(_, member)| member.references()).collect(),
         }
     }
 
@@ -116,9 +93,12 @@ impl CompiledValue {
 }
 
 fn compile_list(items: &[Value]) -> Result<CompiledValue, Vec<ValueError>> {
-    let compiled = all_or_errors(items.iter().enumerate().map(|(index, item)| {
-        CompiledValue::compile(item).map_err(|errors| below(errors, &format!("[{index}]")))
-    }))?;
+    let compiled = all_or_errors(
+        items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| CompiledValue::compile(item).map_err(|errors| below(errors, &format!("[{index}]")))),
+    )?;
     if compiled.iter().all(CompiledValue::is_literal) {
         return Ok(CompiledValue::Literal(Value::Array(items.to_vec())));
     }
@@ -128,9 +108,7 @@ fn compile_list(items: &[Value]) -> Result<CompiledValue, Vec<ValueError>> {
 fn compile_map(members: &serde_json::Map<String, Value>) -> Result<CompiledValue, Vec<ValueError>> {
     let compiled = all_or_errors(members.iter().map(|(name, member)| {
         let named = |value| (name.clone(), value);
-        CompiledValue::compile(member)
-            .map(named)
-            .map_err(|errors| below(errors, name))
+        CompiledValue::compile(member).map(named).map_err(|errors| below(errors, name))
     }))?;
     if compiled.iter().all(|(_, member)| member.is_literal()) {
         return Ok(CompiledValue::Literal(Value::Object(members.clone())));
@@ -150,9 +128,5 @@ fn all_or_errors<T, E>(results: impl Iterator<Item = Result<T, Vec<E>>>) -> Resu
             Err(more) => errors.extend(more),
         }
     }
-    if errors.is_empty() {
-        Ok(values)
-    } else {
-        Err(errors)
-    }
+    if errors.is_empty() { Ok(values) } else { Err(errors) }
 }

@@ -39,25 +39,15 @@ pub trait Datastore: Send + Sync {
 
 /// What a datastore adds to the names of a context: `st2kv`, and `system` as very old packs write it.
 pub(super) fn names(store: &Arc<dyn Datastore>) -> [(String, Value); 2] {
-    let root = Value::from_object(Root {
-        store: Arc::clone(store),
-    });
-    [
-        ("st2kv".to_owned(), root),
-        (
-            "system".to_owned(),
-            Value::from_object(Node::new(store, Scope::System)),
-        ),
-    ]
+    let root = Value::from_object(Root { store: Arc::clone(store) });
+    [("st2kv".to_owned(), root), ("system".to_owned(), Value::from_object(Node::new(store, Scope::System)))]
 }
 
 /// The filter `decrypt_kv`.
 pub(super) fn decrypt_kv(state: &State<'_, '_>, text: &str) -> Result<String, minijinja::Error> {
     let root = state.lookup("st2kv").unwrap_or_default();
     let Some(root) = root.downcast_object_ref::<Root>() else {
-        return Err(failed(
-            "`decrypt_kv` is not available here: there is no datastore".to_owned(),
-        ));
+        return Err(failed("`decrypt_kv` is not available here: there is no datastore".to_owned()));
     };
     root.store.decrypt(text).map_err(failed)
 }
@@ -77,9 +67,7 @@ impl Object for Root {
     }
 
     fn get_value(self: &Arc<Self>, name: &Value) -> Option<Value> {
-        let scope = [Scope::System, Scope::User]
-            .into_iter()
-            .find(|scope| name.as_str() == Some(scope.as_str()))?;
+        let scope = [Scope::System, Scope::User].into_iter().find(|scope| name.as_str() == Some(scope.as_str()))?;
         Some(Value::from_object(Node::new(&self.store, scope)))
     }
 }
@@ -99,28 +87,16 @@ struct Node {
 
 impl Node {
     fn new(store: &Arc<dyn Datastore>, scope: Scope) -> Self {
-        Self {
-            store: Arc::clone(store),
-            scope,
-            prefix: String::new(),
-        }
+        Self { store: Arc::clone(store), scope, prefix: String::new() }
     }
 
     fn look_up(&self, name: &str) -> Result<Option<Value>, String> {
-        let key = if self.prefix.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.prefix)
-        };
+        let key = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
         if let Some(value) = self.store.get(self.scope, &key)? {
             return Ok(Some(Value::from(value)));
         }
         let is_prefix = self.store.is_prefix(self.scope, &key)?;
-        let node = Self {
-            store: Arc::clone(&self.store),
-            scope: self.scope,
-            prefix: key,
-        };
+        let node = Self { store: Arc::clone(&self.store), scope: self.scope, prefix: key };
         Ok(is_prefix.then(|| Value::from_object(node)))
     }
 }

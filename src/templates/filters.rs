@@ -1,9 +1,6 @@
 //! StackStorm's filters, by the names and with the results that packs expect.
 
-#![expect(
-    clippy::needless_pass_by_value,
-    reason = "the template engine hands named arguments over by value"
-)]
+#![expect(clippy::needless_pass_by_value, reason = "the template engine hands named arguments over by value")]
 
 use std::cmp::Ordering;
 use std::fmt::Write;
@@ -59,33 +56,21 @@ fn register_regex(environment: &mut Environment<'static>) {
 }
 
 fn register_versions(environment: &mut Environment<'static>) {
-    environment.add_filter("version_compare", |left: &str, right: &str| {
-        compare(left, right).map(|order| order as i8)
-    });
-    environment.add_filter("version_more_than", |left: &str, right: &str| {
-        compare(left, right).map(Ordering::is_gt)
-    });
-    environment.add_filter("version_less_than", |left: &str, right: &str| {
-        compare(left, right).map(Ordering::is_lt)
-    });
-    environment.add_filter("version_equal", |left: &str, right: &str| {
-        compare(left, right).map(Ordering::is_eq)
-    });
+    environment.add_filter("version_compare", |left: &str, right: &str| compare(left, right).map(|order| order as i8));
+    environment.add_filter("version_more_than", |left: &str, right: &str| compare(left, right).map(Ordering::is_gt));
+    environment.add_filter("version_less_than", |left: &str, right: &str| compare(left, right).map(Ordering::is_lt));
+    environment.add_filter("version_equal", |left: &str, right: &str| compare(left, right).map(Ordering::is_eq));
     environment.add_filter("version_match", |version: &str, condition: &str| {
         versions::matches(version, condition).map_err(failed)
     });
-    environment.add_filter("version_bump_major", |text: &str| {
-        version(text).map(|v| format!("{}.0.0", v.major + 1))
-    });
-    environment.add_filter("version_bump_minor", |text: &str| {
-        version(text).map(|v| format!("{}.{}.0", v.major, v.minor + 1))
-    });
+    environment.add_filter("version_bump_major", |text: &str| version(text).map(|v| format!("{}.0.0", v.major + 1)));
+    environment
+        .add_filter("version_bump_minor", |text: &str| version(text).map(|v| format!("{}.{}.0", v.major, v.minor + 1)));
     environment.add_filter("version_bump_patch", |text: &str| {
         version(text).map(|v| format!("{}.{}.{}", v.major, v.minor, v.patch + 1))
     });
-    environment.add_filter("version_strip_patch", |text: &str| {
-        version(text).map(|v| format!("{}.{}", v.major, v.minor))
-    });
+    environment
+        .add_filter("version_strip_patch", |text: &str| version(text).map(|v| format!("{}.{}", v.major, v.minor)));
 }
 
 /// Python's methods on texts, lists and dicts, with the spellings of Python 2 that old packs still have.
@@ -110,11 +95,7 @@ fn failed(reason: String) -> Error {
 
 /// What Python's `str(value)` gives; texts as they are.
 fn text_of(value: &Value) -> Result<String, Error> {
-    if value.is_undefined() {
-        Err(ErrorKind::UndefinedError.into())
-    } else {
-        Ok(value.to_string())
-    }
+    if value.is_undefined() { Err(ErrorKind::UndefinedError.into()) } else { Ok(value.to_string()) }
 }
 
 /// An argument that may be given by place or by name.
@@ -129,14 +110,14 @@ where
 }
 
 fn from_json_string(text: &Value) -> Result<Value, Error> {
-    let parsed: serde_json::Value = serde_json::from_str(&text_of(text)?)
-        .map_err(|error| failed(format!("not JSON: {error}")))?;
+    let parsed: serde_json::Value =
+        serde_json::from_str(&text_of(text)?).map_err(|error| failed(format!("not JSON: {error}")))?;
     Ok(Value::from(Serde(parsed)))
 }
 
 fn from_yaml_string(text: &Value) -> Result<Value, Error> {
-    let parsed: serde_json::Value = serde_yaml::from_str(&text_of(text)?)
-        .map_err(|error| failed(format!("not YAML: {error}")))?;
+    let parsed: serde_json::Value =
+        serde_yaml::from_str(&text_of(text)?).map_err(|error| failed(format!("not YAML: {error}")))?;
     Ok(Value::from(Serde(parsed)))
 }
 
@@ -153,10 +134,7 @@ fn to_json_string(value: &Value, indent: Option<usize>, named: Kwargs) -> Result
 }
 
 fn to_yaml_string(value: &Value, indent: Option<usize>, named: Kwargs) -> Result<String, Error> {
-    let _: (Option<usize>, Option<bool>) = (
-        argument(indent, &named, "indent")?,
-        named.get("allow_unicode")?,
-    );
+    let _: (Option<usize>, Option<bool>) = (argument(indent, &named, "indent")?, named.get("allow_unicode")?);
     named.assert_all_used()?;
     text_of(value)?;
     write_yaml(value)
@@ -171,27 +149,14 @@ fn jsonpath_query(value: &Value, query: &str) -> Result<Value, Error> {
     let path = JsonPath::parse(query).map_err(|error| failed(error.to_string()))?;
     let json = to_json(value)?;
     let found = path.find_all(&json);
-    Ok(if found.is_empty() {
-        Value::from(())
-    } else {
-        Value::from(Serde(found))
-    })
+    Ok(if found.is_empty() { Value::from(()) } else { Value::from(Serde(found)) })
 }
 
 fn use_none(value: &Value) -> Value {
-    if value.is_none() {
-        Value::from(NONE_MARK)
-    } else {
-        value.clone()
-    }
+    if value.is_none() { Value::from(NONE_MARK) } else { value.clone() }
 }
 
-fn regex_match(
-    value: &Value,
-    pattern: &str,
-    ignorecase: Option<bool>,
-    named: Kwargs,
-) -> Result<bool, Error> {
+fn regex_match(value: &Value, pattern: &str, ignorecase: Option<bool>, named: Kwargs) -> Result<bool, Error> {
     let matching = match argument(ignorecase, &named, "ignorecase")? {
         Some(true) => Matching::StartIgnoringCase,
         Some(false) | None => Matching::Start,
@@ -199,25 +164,12 @@ fn regex_match(
     matches(value, pattern, matching)
 }
 
-fn regex_search(
-    value: &Value,
-    pattern: &str,
-    ignorecase: Option<bool>,
-    named: Kwargs,
-) -> Result<bool, Error> {
-    matches(
-        value,
-        pattern,
-        searching(argument(ignorecase, &named, "ignorecase")?),
-    )
+fn regex_search(value: &Value, pattern: &str, ignorecase: Option<bool>, named: Kwargs) -> Result<bool, Error> {
+    matches(value, pattern, searching(argument(ignorecase, &named, "ignorecase")?))
 }
 
 fn searching(ignorecase: Option<bool>) -> Matching {
-    if ignorecase.unwrap_or(false) {
-        Matching::SearchIgnoringCase
-    } else {
-        Matching::Search
-    }
+    if ignorecase.unwrap_or(false) { Matching::SearchIgnoringCase } else { Matching::Search }
 }
 
 fn matches(value: &Value, pattern: &str, matching: Matching) -> Result<bool, Error> {
@@ -232,11 +184,8 @@ fn regex_replace(
     ignorecase: Option<bool>,
     named: Kwargs,
 ) -> Result<String, Error> {
-    let regex = python_regex::compile(
-        pattern,
-        searching(argument(ignorecase, &named, "ignorecase")?),
-    )
-    .map_err(failed)?;
+    let regex =
+        python_regex::compile(pattern, searching(argument(ignorecase, &named, "ignorecase")?)).map_err(failed)?;
     let text = text_of(value)?;
     let mut replaced = String::with_capacity(text.len());
     let mut rest = 0;
@@ -246,9 +195,7 @@ fn regex_replace(
             continue;
         };
         replaced.push_str(text.get(rest..whole.start()).unwrap_or_default());
-        push_replacement(&mut replaced, replacement, |group| {
-            captures.get(group).map(|found| found.as_str())
-        });
+        push_replacement(&mut replaced, replacement, |group| captures.get(group).map(|found| found.as_str()));
         rest = whole.end();
     }
     replaced.push_str(text.get(rest..).unwrap_or_default());
@@ -256,17 +203,11 @@ fn regex_replace(
 }
 
 /// Python's replacement text: `\1` and `\g<1>` stand for groups.
-fn push_replacement<'t>(
-    out: &mut String,
-    replacement: &str,
-    group: impl Fn(usize) -> Option<&'t str>,
-) {
+fn push_replacement<'t>(out: &mut String, replacement: &str, group: impl Fn(usize) -> Option<&'t str>) {
     let mut rest = replacement;
     while let Some((before, after)) = rest.split_once('\\') {
         out.push_str(before);
-        let named = after
-            .strip_prefix("g<")
-            .and_then(|inside| inside.split_once('>'));
+        let named = after.strip_prefix("g<").and_then(|inside| inside.split_once('>'));
         let (number, tail) = named.unwrap_or_else(|| split_digit(after));
         match number.parse() {
             Ok(number) => out.push_str(group(number).unwrap_or_default()),
@@ -290,36 +231,18 @@ fn regex_substring(
     named: Kwargs,
 ) -> Result<String, Error> {
     let index = argument(result_index, &named, "result_index")?.unwrap_or(0);
-    let regex = python_regex::compile(
-        pattern,
-        searching(argument(ignorecase, &named, "ignorecase")?),
-    )
-    .map_err(failed)?;
+    let regex =
+        python_regex::compile(pattern, searching(argument(ignorecase, &named, "ignorecase")?)).map_err(failed)?;
     let text = text_of(value)?;
     let mut found = Vec::new();
     for captures in regex.captures_iter(text.as_str()) {
         let captures = captures.map_err(|error| failed(error.to_string()))?;
         let shown = captures.get(1).or_else(|| captures.get(0));
-        found.push(
-            shown
-                .map(|found| found.as_str().to_owned())
-                .unwrap_or_default(),
-        );
+        found.push(shown.map(|found| found.as_str().to_owned()).unwrap_or_default());
     }
-    let place = if index < 0 {
-        i64::try_from(found.len()).unwrap_or(i64::MAX) + index
-    } else {
-        index
-    };
-    let chosen = usize::try_from(place)
-        .ok()
-        .and_then(|place| found.get(place).cloned());
-    chosen.ok_or_else(|| {
-        failed(format!(
-            "`{pattern}` has {} matches, so none has index {index}",
-            found.len()
-        ))
-    })
+    let place = if index < 0 { i64::try_from(found.len()).unwrap_or(i64::MAX) + index } else { index };
+    let chosen = usize::try_from(place).ok().and_then(|place| found.get(place).cloned());
+    chosen.ok_or_else(|| failed(format!("`{pattern}` has {} matches, so none has index {index}", found.len())))
 }
 
 fn version(text: &str) -> Result<Version, Error> {
@@ -339,9 +262,7 @@ fn to_human_time_from_seconds(seconds: f64) -> Result<String, Error> {
         return Ok(format!("{seconds}μs"));
     }
     let rounded = std::time::Duration::try_from_secs_f64(seconds.round());
-    let whole = rounded
-        .map_err(|error| failed(format!("{seconds} seconds: {error}")))?
-        .as_secs();
+    let whole = rounded.map_err(|error| failed(format!("{seconds} seconds: {error}")))?.as_secs();
     let parts = [
         (whole / 31_536_000, "y"),
         (whole / 86_400 % 365, "d"),
@@ -357,9 +278,7 @@ fn to_human_time_from_seconds(seconds: f64) -> Result<String, Error> {
 }
 
 fn basename(path: &str) -> String {
-    path.rsplit_once('/')
-        .map_or(path, |(_, name)| name)
-        .to_owned()
+    path.rsplit_once('/').map_or(path, |(_, name)| name).to_owned()
 }
 
 fn dirname(path: &str) -> String {

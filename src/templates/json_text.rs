@@ -22,10 +22,7 @@ pub(super) fn write_json(value: &Value) -> Result<String, Error> {
 
 /// `json.dumps` with an indent.
 pub(super) fn write_json_indented(value: &Value, indent: usize) -> Result<String, Error> {
-    write_with(
-        value,
-        PrettyFormatter::with_indent(" ".repeat(indent.min(16)).as_bytes()),
-    )
+    write_with(value, PrettyFormatter::with_indent(" ".repeat(indent.min(16)).as_bytes()))
 }
 
 /// `yaml.dump` in block style.
@@ -35,9 +32,7 @@ pub(super) fn write_yaml(value: &Value) -> Result<String, Error> {
 
 fn write_with(value: &Value, formatter: impl Formatter) -> Result<String, Error> {
     let mut bytes = Vec::new();
-    value
-        .serialize(&mut Serializer::with_formatter(&mut bytes, formatter))
-        .map_err(|error| refused(&error))?;
+    value.serialize(&mut Serializer::with_formatter(&mut bytes, formatter)).map_err(|error| refused(&error))?;
     String::from_utf8(bytes).map_err(|error| refused(&error))
 }
 

@@ -26,19 +26,13 @@ pub enum Step {
 
 impl Step {
     fn name(&self) -> Option<&str> {
-        if let Self::Name(name) = self {
-            Some(name)
-        } else {
-            None
-        }
+        if let Self::Name(name) = self { Some(name) } else { None }
     }
 }
 
 /// Why a text is not a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{path}` is not a path: {reason}, at character {at}; write it as trigger.body['X-Name'][0].name"
-)]
+#[error("`{path}` is not a path: {reason}, at character {at}; write it as trigger.body['X-Name'][0].name")]
 pub struct BadPath {
     /// What was given.
     pub path: String,
@@ -75,9 +69,7 @@ impl JsonPath {
     /// The path without its first step.
     #[must_use]
     pub fn below_root(&self) -> Self {
-        Self {
-            steps: self.steps.iter().skip(1).cloned().collect(),
-        }
+        Self { steps: self.steps.iter().skip(1).cloned().collect() }
     }
 
     /// The first value it finds, in document order.
@@ -125,12 +117,8 @@ fn walk<'v, B>(
         return found(value);
     };
     match step {
-        Step::Name(name) => value
-            .get(name)
-            .map_or(ControlFlow::Continue(()), |child| walk(rest, child, found)),
-        Step::Index(index) => {
-            item(value, *index).map_or(ControlFlow::Continue(()), |child| walk(rest, child, found))
-        }
+        Step::Name(name) => value.get(name).map_or(ControlFlow::Continue(()), |child| walk(rest, child, found)),
+        Step::Index(index) => item(value, *index).map_or(ControlFlow::Continue(()), |child| walk(rest, child, found)),
         Step::Every => children(value).try_for_each(|child| walk(rest, child, found)),
         Step::Descend => {
             walk(rest, value, found)?;
@@ -141,29 +129,17 @@ fn walk<'v, B>(
 
 fn item(value: &Value, index: i64) -> Option<&Value> {
     let items = value.as_array()?;
-    let place = if index < 0 {
-        i64::try_from(items.len()).ok()? + index
-    } else {
-        index
-    };
+    let place = if index < 0 { i64::try_from(items.len()).ok()? + index } else { index };
     items.get(usize::try_from(place).ok()?)
 }
 
 fn children(value: &Value) -> impl Iterator<Item = &Value> {
     let items = value.as_array().into_iter().flatten();
-    items.chain(
-        value
-            .as_object()
-            .into_iter()
-            .flat_map(serde_json::Map::values),
-    )
+    items.chain(value.as_object().into_iter().flat_map(serde_json::Map::values))
 }
 
 fn ends_name(c: char) -> bool {
-    matches!(
-        c,
-        '.' | '[' | ']' | '\'' | '"' | '#' | '*' | '(' | ')' | ','
-    ) || c.is_whitespace()
+    matches!(c, '.' | '[' | ']' | '\'' | '"' | '#' | '*' | '(' | ')' | ',') || c.is_whitespace()
 }
 
 const BAD_BRACKET: &str = "between brackets stands a quoted name, a whole number or `*` \
@@ -208,11 +184,7 @@ impl<'t> Parser<'t> {
         if self.rest().starts_with('[') {
             return self.bracket(steps);
         }
-        let step = if self.take("*") {
-            Step::Every
-        } else {
-            Step::Name(self.name()?)
-        };
+        let step = if self.take("*") { Step::Every } else { Step::Name(self.name()?) };
         steps.push(step);
         Ok(())
     }
@@ -231,12 +203,7 @@ impl<'t> Parser<'t> {
     }
 
     fn quoted(&mut self) -> Result<Option<String>, BadPath> {
-        let Some(quote) = self
-            .rest()
-            .chars()
-            .next()
-            .filter(|c| matches!(c, '\'' | '"'))
-        else {
+        let Some(quote) = self.rest().chars().next().filter(|c| matches!(c, '\'' | '"')) else {
             return Ok(None);
         };
         let inside = self.rest().strip_prefix(quote).unwrap_or_default();
@@ -255,11 +222,7 @@ impl<'t> Parser<'t> {
             Step::Name(name)
         } else {
             let inside = self.rest().split(']').next().unwrap_or_default();
-            let index = inside
-                .trim()
-                .parse()
-                .ok()
-                .ok_or_else(|| self.bad(BAD_BRACKET))?;
+            let index = inside.trim().parse().ok().ok_or_else(|| self.bad(BAD_BRACKET))?;
             self.at += inside.len();
             Step::Index(index)
         };
@@ -287,10 +250,6 @@ impl<'t> Parser<'t> {
     }
 
     fn bad(&self, reason: &str) -> BadPath {
-        BadPath {
-            path: self.text.to_owned(),
-            reason: reason.to_owned(),
-            at: self.at + 1,
-        }
+        BadPath { path: self.text.to_owned(), reason: reason.to_owned(), at: self.at + 1 }
     }
 }

@@ -49,9 +49,7 @@ pub enum TemplateError {
         reason: String,
     },
     /// It uses a name that the context does not have.
-    #[error(
-        "template, line {line}: {names} is undefined; check the spelling or give it a `default(...)`"
-    )]
+    #[error("template, line {line}: {names} is undefined; check the spelling or give it a `default(...)`")]
     Undefined {
         /// Where.
         line: usize,
@@ -97,16 +95,10 @@ impl Context {
         Self::from_members(std::iter::once((name, value)), kv)
     }
 
-    fn from_members<'v>(
-        members: impl Iterator<Item = (&'v str, &'v Value)>,
-        kv: Option<&Arc<dyn Datastore>>,
-    ) -> Self {
-        let data =
-            members.map(|(name, value)| (name.to_owned(), minijinja::Value::from(Serde(value))));
+    fn from_members<'v>(members: impl Iterator<Item = (&'v str, &'v Value)>, kv: Option<&Arc<dyn Datastore>>) -> Self {
+        let data = members.map(|(name, value)| (name.to_owned(), minijinja::Value::from(Serde(value))));
         let stored = kv.into_iter().flat_map(datastore::names);
-        Self {
-            root: minijinja::Value::from_pairs(stored.chain(data)),
-        }
+        Self { root: minijinja::Value::from_pairs(stored.chain(data)) }
     }
 
     fn has(&self, dotted: &str) -> bool {
@@ -149,17 +141,8 @@ impl Template {
             Some(compiled) => compiled,
             None => compile_text(source)?,
         };
-        let names = names
-            .into_iter()
-            .filter(|name| !is_built_in(name))
-            .collect();
-        Ok(Self {
-            compiled: Arc::new(Compiled {
-                source: source.to_owned(),
-                program,
-                names,
-            }),
-        })
+        let names = names.into_iter().filter(|name| !is_built_in(name)).collect();
+        Ok(Self { compiled: Arc::new(Compiled { source: source.to_owned(), program, names }) })
     }
 
     /// As it was written.
@@ -169,19 +152,13 @@ impl Template {
 
     /// The top-level names it uses, such as `trigger`.
     pub fn references(&self) -> BTreeSet<String> {
-        self.compiled
-            .names
-            .iter()
-            .map(|name| first_name(name).to_owned())
-            .collect()
+        self.compiled.names.iter().map(|name| first_name(name).to_owned()).collect()
     }
 
     /// Its value in this context.
     pub fn render(&self, context: &Context) -> Result<Value, TemplateError> {
         let rendered = match &self.compiled.program {
-            Program::Expression(expression) => expression
-                .eval(context.root.clone())
-                .and_then(|value| to_json(&value)),
+            Program::Expression(expression) => expression.eval(context.root.clone()).and_then(|value| to_json(&value)),
             Program::Text(environment) => environment
                 .get_template(SELF)
                 .and_then(|template| template.render(context.root.clone()))
@@ -194,47 +171,27 @@ impl Template {
         }
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the engine's kinds of error grow"
-    )]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the engine's kinds of error grow")]
     fn explain(&self, error: &minijinja::Error, context: &Context) -> TemplateError {
         let line = error.line().unwrap_or(1);
         match error.kind() {
-            ErrorKind::UndefinedError => TemplateError::Undefined {
-                line,
-                names: self.missing_names(context),
-            },
+            ErrorKind::UndefinedError => TemplateError::Undefined { line, names: self.missing_names(context) },
             ErrorKind::OutOfFuel => TemplateError::TooExpensive { line },
-            _ => TemplateError::Failed {
-                line,
-                reason: reason_of(error),
-            },
+            _ => TemplateError::Failed { line, reason: reason_of(error) },
         }
     }
 
     /// The engine does not say which name it missed, so every name used is looked up again.
     fn missing_names(&self, context: &Context) -> String {
-        let missing: Vec<String> = self
-            .compiled
-            .names
-            .iter()
-            .filter(|name| !context.has(name))
-            .map(|name| format!("`{name}`"))
-            .collect();
-        if missing.is_empty() {
-            format!("something in `{}`", self.compiled.source)
-        } else {
-            missing.join(" or ")
-        }
+        let missing: Vec<String> =
+            self.compiled.names.iter().filter(|name| !context.has(name)).map(|name| format!("`{name}`")).collect();
+        if missing.is_empty() { format!("something in `{}`", self.compiled.source) } else { missing.join(" or ") }
     }
 }
 
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Template")
-            .field(&self.compiled.source)
-            .finish()
+        f.debug_tuple("Template").field(&self.compiled.source).finish()
     }
 }
 
@@ -245,30 +202,21 @@ fn compile_expression(source: &str) -> Option<CompiledProgram> {
     let inside = source.trim().strip_prefix("{{")?.strip_suffix("}}")?;
     let inside = inside.strip_prefix(['-', '+']).unwrap_or(inside);
     let inside = inside.strip_suffix(['-', '+']).unwrap_or(inside);
-    let expression = ENVIRONMENT
-        .compile_expression_owned(inside.to_owned())
-        .ok()?;
+    let expression = ENVIRONMENT.compile_expression_owned(inside.to_owned()).ok()?;
     let names = expression.undeclared_variables(true).into_iter().collect();
     Some((Program::Expression(expression), names))
 }
 
 fn compile_text(source: &str) -> Result<CompiledProgram, TemplateError> {
     let mut environment = Box::new(ENVIRONMENT.clone());
-    environment
-        .add_template_owned(SELF, source.to_owned())
-        .map_err(|error| syntax_error(&error))?;
-    let template = environment
-        .get_template(SELF)
-        .map_err(|error| syntax_error(&error))?;
+    environment.add_template_owned(SELF, source.to_owned()).map_err(|error| syntax_error(&error))?;
+    let template = environment.get_template(SELF).map_err(|error| syntax_error(&error))?;
     let names = template.undeclared_variables(true).into_iter().collect();
     Ok((Program::Text(environment), names))
 }
 
 fn syntax_error(error: &minijinja::Error) -> TemplateError {
-    TemplateError::Syntax {
-        line: error.line().unwrap_or(1),
-        reason: reason_of(error),
-    }
+    TemplateError::Syntax { line: error.line().unwrap_or(1), reason: reason_of(error) }
 }
 
 fn reason_of(error: &minijinja::Error) -> String {
@@ -283,9 +231,7 @@ fn first_name(dotted: &str) -> &str {
 }
 
 fn is_built_in(dotted: &str) -> bool {
-    ENVIRONMENT
-        .globals()
-        .any(|(global, _)| global == first_name(dotted))
+    ENVIRONMENT.globals().any(|(global, _)| global == first_name(dotted))
 }
 
 fn environment() -> Environment<'static> {
@@ -299,10 +245,7 @@ fn environment() -> Environment<'static> {
         check_printable(value)?;
         minijinja::escape_formatter(out, state, value)
     });
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.expect("the default delimiters are valid"));
     // it would print everything a template can see, secrets too; and `debug` is a common parameter name
     environment.remove_global("debug");
@@ -320,20 +263,14 @@ fn check_printable(value: &minijinja::Value) -> Result<(), minijinja::Error> {
 }
 
 /// The JSON of a template's value; undefined parts are errors, also deep inside.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the engine's kinds of value grow"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the engine's kinds of value grow")]
 pub(crate) fn to_json(value: &minijinja::Value) -> Result<Value, minijinja::Error> {
     check_printable(value)?;
     match value.kind() {
         ValueKind::Undefined => Err(ErrorKind::UndefinedError.into()),
-        ValueKind::Seq | ValueKind::Iterable => value
-            .try_iter()?
-            .checked()
-            .map(|item| to_json(&item?))
-            .collect::<Result<Vec<_>, _>>()
-            .map(Value::Array),
+        ValueKind::Seq | ValueKind::Iterable => {
+            value.try_iter()?.checked().map(|item| to_json(&item?)).collect::<Result<Vec<_>, _>>().map(Value::Array)
+        }
         ValueKind::Map => value
             .try_iter()?
             .checked()

@@ -30,10 +30,7 @@ pub fn compile(pattern: &str, matching: Matching) -> Result<Regex, String> {
         }
     };
     RegexBuilder::new(&anchored)
-        .case_insensitive(matches!(
-            matching,
-            Matching::SearchIgnoringCase | Matching::StartIgnoringCase
-        ))
+        .case_insensitive(matches!(matching, Matching::SearchIgnoringCase | Matching::StartIgnoringCase))
         .dot_matches_new_line(matching == Matching::StartDotAll)
         .backtrack_limit(BACKTRACK_LIMIT)
         .build()
@@ -42,12 +39,7 @@ pub fn compile(pattern: &str, matching: Matching) -> Result<Regex, String> {
 
 /// Whether `text` matches.
 pub fn is_match(regex: &Regex, text: &str) -> Result<bool, String> {
-    regex.is_match(text).map_err(|error| {
-        format!(
-            "the regular expression `{}` gave up: {error}",
-            regex.as_str()
-        )
-    })
+    regex.is_match(text).map_err(|error| format!("the regular expression `{}` gave up: {error}", regex.as_str()))
 }
 
 /// Two things mean something else in Python: `$` also matches before a line end that ends the text,

@@ -52,15 +52,10 @@ struct TemplateCase {
 fn templates_render_as_the_table_says() {
     for case in table::<Vec<TemplateCase>>("templates.yaml") {
         let context = Context::new(&case.context, Some(&store()));
-        let rendered =
-            Template::compile(&case.template).and_then(|template| template.render(&context));
+        let rendered = Template::compile(&case.template).and_then(|template| template.render(&context));
         match (rendered, case.error) {
             (Ok(value), None) => assert_eq!(value, case.expected, "{}", case.template),
-            (Err(error), Some(part)) => assert!(
-                error.to_string().contains(&part),
-                "{}: {error}",
-                case.template
-            ),
+            (Err(error), Some(part)) => assert!(error.to_string().contains(&part), "{}: {error}", case.template),
             (other, _) => panic!("{}: {other:?}", case.template),
         }
     }
@@ -82,17 +77,8 @@ fn paths_find_what_the_table_says() {
             (Ok(path), None) => {
                 let expected: Vec<&Value> = case.expected.iter().collect();
                 assert_eq!(path.find_all(&case.value), expected, "{}", case.path);
-                assert_eq!(
-                    path.find_first(&case.value),
-                    case.expected.first(),
-                    "{}",
-                    case.path
-                );
-                assert_eq!(
-                    JsonPath::parse(&path.to_string()).as_ref(),
-                    Ok(&path),
-                    "{path}"
-                );
+                assert_eq!(path.find_first(&case.value), case.expected.first(), "{}", case.path);
+                assert_eq!(JsonPath::parse(&path.to_string()).as_ref(), Ok(&path), "{path}");
             }
             (Err(error), Some(part)) => assert!(error.to_string().contains(&part), "{error}"),
             (other, _) => panic!("{}: {other:?}", case.path),
@@ -109,69 +95,36 @@ fn a_text_without_braces_is_no_template() {
 #[test]
 fn without_a_datastore_its_names_are_undefined_and_decryption_is_refused() {
     let context = Context::new(&json!({}), None);
-    let render = |text| {
-        Template::compile(text)
-            .unwrap()
-            .render(&context)
-            .unwrap_err()
-            .to_string()
-    };
+    let render = |text| Template::compile(text).unwrap().render(&context).unwrap_err().to_string();
     assert!(render("{{ st2kv.system.color }}").contains("`st2kv.system.color` is undefined"));
     assert!(render("{{ 'x' | decrypt_kv }}").contains("no datastore"));
 }
 
 #[test]
 fn a_value_renders_every_template_in_it_and_keeps_the_rest() {
-    let value = json!({"cmd": "ls {{ trigger.dir }}", "env": {"N": "{{ trigger.n }}"}, "list": [1, "{{ a }}"], "x": null});
+    let value =
+        json!({"cmd": "ls {{ trigger.dir }}", "env": {"N": "{{ trigger.n }}"}, "list": [1, "{{ a }}"], "x": null});
     let compiled = CompiledValue::compile(&value).unwrap();
-    assert_eq!(
-        compiled.references().into_iter().collect::<Vec<_>>(),
-        ["a", "trigger"]
-    );
+    assert_eq!(compiled.references().into_iter().collect::<Vec<_>>(), ["a", "trigger"]);
     let context = Context::new(&json!({"trigger": {"dir": "/", "n": 3}, "a": [2]}), None);
     let rendered = compiled.render(&context).unwrap();
-    assert_eq!(
-        rendered,
-        json!({"cmd": "ls /", "env": {"N": 3}, "list": [1, [2]], "x": null})
-    );
+    assert_eq!(rendered, json!({"cmd": "ls /", "env": {"N": 3}, "list": [1, [2]], "x": null}));
 }
 
 #[test]
 fn a_value_says_where_each_of_its_bad_templates_is() {
     let value = json!({"a": [{"b": "{{ x"}], "c": "{% y %}"});
-    let places: Vec<_> = CompiledValue::compile(&value)
-        .unwrap_err()
-        .into_iter()
-        .map(|error| error.path)
-        .collect();
+    let places: Vec<_> = CompiledValue::compile(&value).unwrap_err().into_iter().map(|error| error.path).collect();
     assert_eq!(places, ["a[0].b", "c"]);
     let missing = CompiledValue::compile(&json!({"a": ["{{ x }}"]})).unwrap();
     let error = missing.render(&Context::new(&json!({}), None)).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .starts_with("`a[0]`: template, line 1: `x` is undefined"),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("`a[0]`: template, line 1: `x` is undefined"), "{error}");
 }
 
 #[test]
 fn references_are_the_names_a_template_takes_from_outside() {
-    let names = |text| {
-        Template::compile(text)
-            .unwrap()
-            .references()
-            .into_iter()
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        names("{% set y = x.z %}{{ y }}{% for i in range(3) %}{{ i }}{% endfor %}"),
-        ["x"]
-    );
+    let names = |text| Template::compile(text).unwrap().references().into_iter().collect::<Vec<_>>();
+    assert_eq!(names("{% set y = x.z %}{{ y }}{% for i in range(3) %}{{ i }}{% endfor %}"), ["x"]);
     assert_eq!(names("{{ b.c | default(a) }}"), ["a", "b"]);
-    assert_eq!(
-        names("{{ debug }}"),
-        ["debug"],
-        "a parameter that StackStorm's runners have"
-    );
+    assert_eq!(names("{{ debug }}"), ["debug"], "a parameter that StackStorm's runners have");
 }

@@ -19,32 +19,20 @@ impl Version {
             Some((numbers, prerelease)) => (numbers, Some(prerelease.to_owned())),
             None => (without_build, None),
         };
-        let numbers: Vec<u64> = numbers
-            .split('.')
-            .map(str::parse)
-            .collect::<Result<_, _>>()
-            .ok()
-            .ok_or_else(bad)?;
+        let numbers: Vec<u64> = numbers.split('.').map(str::parse).collect::<Result<_, _>>().ok().ok_or_else(bad)?;
         match *numbers {
-            [major, minor, patch] => Ok(Self {
-                major,
-                minor,
-                patch,
-                prerelease,
-            }),
+            [major, minor, patch] => Ok(Self { major, minor, patch, prerelease }),
             _ => Err(bad()),
         }
     }
 
     pub(super) fn compare(&self, other: &Self) -> Ordering {
         let numbers = |version: &Self| (version.major, version.minor, version.patch);
-        numbers(self).cmp(&numbers(other)).then_with(|| {
-            match (&self.prerelease, &other.prerelease) {
-                (None, None) => Ordering::Equal,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(_), None) => Ordering::Less,
-                (Some(left), Some(right)) => compare_prereleases(left, right),
-            }
+        numbers(self).cmp(&numbers(other)).then_with(|| match (&self.prerelease, &other.prerelease) {
+            (None, None) => Ordering::Equal,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) => Ordering::Less,
+            (Some(left), Some(right)) => compare_prereleases(left, right),
         })
     }
 }
@@ -52,10 +40,7 @@ impl Version {
 /// Numbers before words, numbers as numbers, and what is longer comes later.
 fn compare_prereleases(left: &str, right: &str) -> Ordering {
     let rank = |part: &str| {
-        part.parse::<u64>().map_or_else(
-            |_word| (1, 0, part.to_owned()),
-            |number| (0, number, String::new()),
-        )
+        part.parse::<u64>().map_or_else(|_word| (1, 0, part.to_owned()), |number| (0, number, String::new()))
     };
     left.split('.').map(rank).cmp(right.split('.').map(rank))
 }
@@ -78,7 +63,5 @@ pub(super) fn matches(version: &str, condition: &str) -> Result<bool, String> {
             return Ok(accepts(version.compare(&Version::parse(wanted)?)));
         }
     }
-    Err(format!(
-        "`{condition}` does not start with one of >= <= == != > <"
-    ))
+    Err(format!("`{condition}` does not start with one of >= <= == != > <"))
 }

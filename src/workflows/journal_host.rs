@@ -262,8 +262,7 @@ impl JournalHost {
             other => return Err(format!("parameters of `{action}` must be a map, not {other}")),
         };
         let parameters = if request.kind == StepKind::Ask { ask_parameters(parameters) } else { parameters };
-        let parent =
-            Parent { execution: self.row.id, position: at.to_string(), root: self.row.root };
+        let parent = Parent { execution: self.row.id, position: at.to_string(), root: self.row.root };
         let mut context = self.row.context.as_object().cloned().unwrap_or_default();
         for own in ["policies", "activity"] {
             context.remove(own);
@@ -306,7 +305,8 @@ impl JournalHost {
             if self.is_dirty() && self.write(Then::Continue).is_err() {
                 return Answer::Suspend;
             }
-            let (entry, row) = self.lock().entry(at, request.clone(), Some(&step.outcome), None, self.tools.clock.now());
+            let (entry, row) =
+                self.lock().entry(at, request.clone(), Some(&step.outcome), None, self.tools.clock.now());
             let mut turn = Turn::new(self.row.claim(), self.tools.clock.now(), Then::Continue);
             turn.entries.push(row);
             turn.key_writes.push(write);
@@ -369,7 +369,8 @@ impl JournalHost {
 
     fn emit(&self, at: &Position, request: &Request, now: Timestamp) -> Result<Value, String> {
         let name = request.params.get("trigger").and_then(Value::as_str).unwrap_or_default();
-        let trigger_type: TriggerTypeRef = name.parse().map_err(|problem: crate::model::refs::BadRef| problem.to_string())?;
+        let trigger_type: TriggerTypeRef =
+            name.parse().map_err(|problem: crate::model::refs::BadRef| problem.to_string())?;
         let id = InstanceId::from_bytes(self.tools.ids.next());
         let key = format!("{}/{at}", self.row.id);
         let instance = NewInstance {
@@ -536,8 +537,21 @@ impl Inner {
     }
 
     fn is_dirty(&self) -> bool {
-        let Turn { claim: _, now: _, then: _, entries, outcomes, children, completions, waits, key_writes, instances,
-            lines, announcements, state } = &self.turn;
+        let Turn {
+            claim: _,
+            now: _,
+            then: _,
+            entries,
+            outcomes,
+            children,
+            completions,
+            waits,
+            key_writes,
+            instances,
+            lines,
+            announcements,
+            state,
+        } = &self.turn;
         let empty = entries.is_empty()
             && outcomes.is_empty()
             && children.is_empty()

@@ -19,12 +19,7 @@ pub(super) struct KeyStep {
 }
 
 impl KeyStep {
-    pub(super) fn of(
-        request: &Request,
-        datastore: &Datastore,
-        user: &str,
-        now: Timestamp,
-    ) -> Result<Self, String> {
+    pub(super) fn of(request: &Request, datastore: &Datastore, user: &str, now: Timestamp) -> Result<Self, String> {
         let asked = request.params.get("key").and_then(Value::as_str).ok_or("a key must be a text")?;
         let (scope, key) = scope_of(asked, user);
         let row = datastore.get_blocking(&scope, &key).map_err(|problem| problem.to_string())?;

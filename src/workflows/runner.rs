@@ -251,9 +251,7 @@ impl WorkflowRunner {
             Interrupt::Cancel => {
                 self.undo(host, ExecutionStatus::Canceled, &StepError::new("canceled on request")).await
             }
-            Interrupt::Timeout => {
-                self.undo(host, ExecutionStatus::Timeout, &StepError::new("its time was up")).await
-            }
+            Interrupt::Timeout => self.undo(host, ExecutionStatus::Timeout, &StepError::new("its time was up")).await,
         }
     }
 
@@ -293,20 +291,14 @@ impl WorkflowRunner {
         self.roll_back(host, rollback).await
     }
 
-    async fn roll_back(
-        &self,
-        host: &Arc<JournalHost>,
-        rollback: Rollback,
-    ) -> StoreResult<TurnResult> {
+    async fn roll_back(&self, host: &Arc<JournalHost>, rollback: Rollback) -> StoreResult<TurnResult> {
         let unfinished = self.executions.execution_children_unfinished(host.row.id).await?;
         let in_flight = rolling_back::in_flight(&unfinished, host);
         for child in &in_flight {
             self.cancels.request_cancel(*child).await?;
         }
         let still = in_flight.len();
-        let end = self
-            .blocking(host, move |host| rolling_back::go_on(host, rollback, still))
-            .await?;
+        let end = self.blocking(host, move |host| rolling_back::go_on(host, rollback, still)).await?;
         match end {
             rolling_back::End::Done(outcome) => Ok(TurnResult::Over(outcome)),
             rolling_back::End::Waits => self.suspend(host).await,

@@ -93,7 +93,8 @@ fn site() -> Site {
 #[tokio::test]
 async fn g07_every_kind_of_bad_content_names_its_place_and_the_rest_works() {
     let criterion = "criteria:\n  trigger.body.x:\n    type: equels\n    pattern: 1\n";
-    let template = hook_rule("template", "t", "").replace("core.noop\n", "core.local\n  parameters:\n    cmd: '{{ trigger.body.'\n");
+    let template = hook_rule("template", "t", "")
+        .replace("core.noop\n", "core.local\n  parameters:\n    cmd: '{{ trigger.body.'\n");
     let site = site()
         .file("rules/yaml.yaml", "name: yaml\nenabled: [true\n")
         .file("rules/operator.yaml", &hook_rule("operator", "o", criterion))
@@ -104,8 +105,14 @@ async fn g07_every_kind_of_bad_content_names_its_place_and_the_rest_works() {
     let (good, text) = output(&site, &["validate"]);
     assert!(!good, "{text}");
     for part in [
-        "rules/yaml.yaml:", "rules/operator.yaml:8", "`equels`", "rules/action.yaml:8", "core.noop", "rules/template.yaml:",
-        "script.rhai:2:14", "workflows/step.rhai:1:1",
+        "rules/yaml.yaml:",
+        "rules/operator.yaml:8",
+        "`equels`",
+        "rules/action.yaml:8",
+        "core.noop",
+        "rules/template.yaml:",
+        "script.rhai:2:14",
+        "workflows/step.rhai:1:1",
     ] {
         assert!(text.contains(part), "`{part}` is missing in:\n{text}");
     }

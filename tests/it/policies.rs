@@ -17,7 +17,9 @@ use crate::support::{eventually, is_dead};
 fn shop(over: &str) -> Site {
     let site = with_pack(Site::new());
     let folder = site.path().display().to_string();
-    let command = format!("echo {{{{ name }}}} >> {folder}/log; until [ -e {folder}/go ]; do sleep 0.02; done; echo end >> {folder}/log");
+    let command = format!(
+        "echo {{{{ name }}}} >> {folder}/log; until [ -e {folder}/go ]; do sleep 0.02; done; echo end >> {folder}/log"
+    );
     let turn = format!(
         "name: turn\nrunner_type: local-shell-cmd\nenabled: true\nparameters:\n  name: {{type: string}}\n  \
          cmd: {{immutable: true, default: '{command}'}}\n"
@@ -139,10 +141,8 @@ async fn a_delayed_execution_starts_when_its_time_has_come() {
     let site = Site::new();
     let running = site.start().await;
     let not_before = running.engine.world.clock.now().plus(Duration::from_millis(400));
-    let wanted = Wanted {
-        not_before: Some(not_before),
-        ..Wanted::new("core.noop".parse().unwrap(), serde_json::Map::new())
-    };
+    let wanted =
+        Wanted { not_before: Some(not_before), ..Wanted::new("core.noop".parse().unwrap(), serde_json::Map::new()) };
     let plan = running.engine.dispatcher.plan(wanted).unwrap();
     running.engine.store.executions().execution_request(plan.execution()).await.unwrap();
     let id = plan.execution().id;
@@ -175,10 +175,10 @@ async fn a_cancel_reaches_grandchildren() {
     for park in ["5s", "0"] {
         let site = Site::new();
         let pid = site.path().join("pid").display().to_string();
-        let site = site
-            .setting("workers.park", park)
-            .workflow("outer", r#"run("default.inner");"#)
-            .workflow("inner", &format!(r#"run("core.local", #{{ cmd: "echo $$ > {pid}; exec sleep 600", timeout: 900 }});"#));
+        let site = site.setting("workers.park", park).workflow("outer", r#"run("default.inner");"#).workflow(
+            "inner",
+            &format!(r#"run("core.local", #{{ cmd: "echo $$ > {pid}; exec sleep 600", timeout: 900 }});"#),
+        );
         let running = site.start().await;
         let outer = running.request("default.outer", json!({})).await;
         let sleeper = eventually("the grandchild runs", async || read(&site, "pid").first()?.parse::<i32>().ok()).await;

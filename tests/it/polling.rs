@@ -7,7 +7,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use petrel::clock;
-use petrel::store::events::{InstanceFilter, Page};
+use petrel::store::events::InstanceFilter;
+use petrel::store::rows::Page;
 use tokio::net::TcpListener;
 
 use crate::support::site::{PATIENCE, Running, Site};

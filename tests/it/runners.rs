@@ -30,15 +30,9 @@ impl Host {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = format!("{}:/usr/bin:/bin", dir.path().display());
-        let guards =
-            GuardDir::new(dir.path().join("guards"), env!("CARGO_BIN_EXE_petrel")).unwrap();
-        let guards = guards
-            .with_grace(GRACE)
-            .with_environment([("PATH".to_owned(), path)]);
-        Self {
-            dir,
-            guards: Arc::new(guards),
-        }
+        let guards = GuardDir::new(dir.path().join("guards"), env!("CARGO_BIN_EXE_petrel")).unwrap();
+        let guards = guards.with_grace(GRACE).with_environment([("PATH".to_owned(), path)]);
+        Self { dir, guards: Arc::new(guards) }
     }
 
     fn file(&self, name: &str, text: &str) -> PathBuf {
@@ -49,46 +43,25 @@ impl Host {
     }
 
     async fn command(&self, parameters: Value) -> Outcome {
-        finished(
-            ShellCommand::new(Arc::clone(&self.guards))
-                .run(call(&parameters), Stop::default())
-                .await,
-        )
+        finished(ShellCommand::new(Arc::clone(&self.guards)).run(call(&parameters), Stop::default()).await)
     }
 
     async fn script(&self, script: PathBuf, declared: Value, parameters: Value) -> Outcome {
         let mut call = call(&parameters);
         let action = Arc::make_mut(&mut call.action);
         action.entry_point = script;
-        action.parameters = declared
-            .as_object()
-            .unwrap()
-            .iter()
-            .map(|(name, how)| (name.clone(), spec(how)))
-            .collect();
-        finished(
-            ShellScript::new(Arc::clone(&self.guards))
-                .run(call, Stop::default())
-                .await,
-        )
+        action.parameters = declared.as_object().unwrap().iter().map(|(name, how)| (name.clone(), spec(how))).collect();
+        finished(ShellScript::new(Arc::clone(&self.guards)).run(call, Stop::default()).await)
     }
 
     fn left_files(&self) -> usize {
-        fs::read_dir(self.dir.path().join("guards"))
-            .unwrap()
-            .count()
+        fs::read_dir(self.dir.path().join("guards")).unwrap().count()
     }
 }
 
 fn spec(how: &Value) -> ParameterSpec {
-    let position = how["position"]
-        .as_u64()
-        .map(|position| u32::try_from(position).unwrap());
-    ParameterSpec {
-        position,
-        secret: how["secret"] == true,
-        ..ParameterSpec::default()
-    }
+    let position = how["position"].as_u64().map(|position| u32::try_from(position).unwrap());
+    ParameterSpec { position, secret: how["secret"] == true, ..ParameterSpec::default() }
 }
 
 fn call(parameters: &Value) -> Call {
@@ -124,17 +97,10 @@ fn finished(end: RunEnd) -> Outcome {
 }
 
 /// Starts a command that announces itself with a line; gives back that line while it runs on.
-async fn running(
-    host: &Host,
-    cmd: &str,
-    stop: &Stop,
-) -> (tokio::task::JoinHandle<Outcome>, String, Reader) {
+async fn running(host: &Host, cmd: &str, stop: &Stop) -> (tokio::task::JoinHandle<Outcome>, String, Reader) {
     let (output, mut reader) = OutputSink::channel(100);
     let runner = ShellCommand::new(Arc::clone(&host.guards));
-    let call = Call {
-        output,
-        ..call(&json!({ "cmd": cmd }))
-    };
+    let call = Call { output, ..call(&json!({ "cmd": cmd })) };
     let stop = stop.clone();
     #[expect(clippy::disallowed_methods, reason = "the test has no supervisor")]
     let task = tokio::spawn(async move { finished(runner.run(call, stop).await) });
@@ -147,19 +113,12 @@ type Reader = mpsc::Receiver<OutputChunk>;
 /// Not there, or only not yet picked up by its parent.
 fn is_dead(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_none_or(|(_, state)| state.starts_with('Z'))
+    stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'))
 }
 
 fn parent_of(pid: &str) -> String {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit_once(") ")
-        .unwrap()
-        .1
-        .split(' ')
-        .nth(1)
-        .unwrap()
-        .to_owned()
+    stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().to_owned()
 }
 
 fn kill(pid: &str) {
@@ -179,24 +138,12 @@ async fn a_command_gives_its_output_and_its_return_code() {
     ];
     for (cmd, stdout, stderr, code) in cases {
         let outcome = host.command(json!({ "cmd": cmd })).await;
-        let status = if code == 0 {
-            ExecutionStatus::Succeeded
-        } else {
-            ExecutionStatus::Failed
-        };
+        let status = if code == 0 { ExecutionStatus::Succeeded } else { ExecutionStatus::Failed };
         assert_eq!(outcome.status, status, "{cmd}: {outcome:?}");
         let result = &outcome.result;
-        assert_eq!(
-            (&result["stdout"], &result["stderr"]),
-            (&stdout, &json!(stderr)),
-            "{cmd}"
-        );
+        assert_eq!((&result["stdout"], &result["stderr"]), (&stdout, &json!(stderr)), "{cmd}");
         assert_eq!(result["return_code"], code, "{cmd}");
-        assert_eq!(
-            (&result["succeeded"], &result["failed"]),
-            (&json!(code == 0), &json!(code != 0)),
-            "{cmd}"
-        );
+        assert_eq!((&result["succeeded"], &result["failed"]), (&json!(code == 0), &json!(code != 0)), "{cmd}");
     }
     assert_eq!(host.left_files(), 0);
 }
@@ -204,47 +151,24 @@ async fn a_command_gives_its_output_and_its_return_code() {
 #[tokio::test]
 async fn what_cannot_be_started_says_why() {
     let host = Host::new();
-    let outcome = host
-        .command(json!({"cmd": "true", "cwd": "/does/not/exist"}))
-        .await;
+    let outcome = host.command(json!({"cmd": "true", "cwd": "/does/not/exist"})).await;
     assert_eq!(outcome.status, ExecutionStatus::Failed);
-    assert!(
-        outcome.result["error"]
-            .as_str()
-            .unwrap()
-            .contains("`/does/not/exist` does not exist"),
-        "{outcome:?}"
-    );
+    assert!(outcome.result["error"].as_str().unwrap().contains("`/does/not/exist` does not exist"), "{outcome:?}");
 }
 
 #[tokio::test]
 async fn a_child_finds_a_clean_environment_and_its_own_identity() {
     let host = Host::new();
-    let outcome = host
-        .command(json!({"cmd": "env; pwd", "cwd": "/usr", "env": {"MINE": "a b", "N": 1}}))
-        .await;
+    let outcome = host.command(json!({"cmd": "env; pwd", "cwd": "/usr", "env": {"MINE": "a b", "N": 1}})).await;
     let stdout = outcome.result["stdout"].as_str().unwrap();
-    let mut names: Vec<&str> = stdout
-        .lines()
-        .filter_map(|line| Some(line.split_once('=')?.0))
-        .collect();
+    let mut names: Vec<&str> = stdout.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     names.sort_unstable();
     let shells_own = ["OLDPWD", "PWD", "SHLVL", "_"];
     names.retain(|name| !shells_own.contains(name));
-    let expected = [
-        "LANG",
-        "MINE",
-        "N",
-        "PATH",
-        "PETREL_EXECUTION_ID",
-        "ST2_ACTION_EXECUTION_ID",
-        "ST2_ACTION_PACK_NAME",
-    ];
+    let expected =
+        ["LANG", "MINE", "N", "PATH", "PETREL_EXECUTION_ID", "ST2_ACTION_EXECUTION_ID", "ST2_ACTION_PACK_NAME"];
     assert_eq!(names, expected);
-    assert!(
-        stdout.contains("MINE=a b\n")
-            && stdout.contains(&format!("PETREL_EXECUTION_ID={EXECUTION}\n"))
-    );
+    assert!(stdout.contains("MINE=a b\n") && stdout.contains(&format!("PETREL_EXECUTION_ID={EXECUTION}\n")));
     assert!(stdout.ends_with("\n/usr"));
 }
 
@@ -252,20 +176,10 @@ async fn a_child_finds_a_clean_environment_and_its_own_identity() {
 async fn a_timeout_ends_grandchildren_that_ignore_the_polite_signal() {
     let host = Host::new();
     let cmd = "set -m; (trap '' TERM; while :; do sleep 1; done) & echo $!; trap '' TERM; while :; do sleep 1; done";
-    let call = Call {
-        timeout: Some(Duration::from_millis(400)),
-        ..call(&json!({ "cmd": cmd }))
-    };
-    let outcome = finished(
-        ShellCommand::new(Arc::clone(&host.guards))
-            .run(call, Stop::default())
-            .await,
-    );
+    let call = Call { timeout: Some(Duration::from_millis(400)), ..call(&json!({ "cmd": cmd })) };
+    let outcome = finished(ShellCommand::new(Arc::clone(&host.guards)).run(call, Stop::default()).await);
     assert_eq!(outcome.status, ExecutionStatus::Timeout);
-    assert_eq!(
-        outcome.result["error"],
-        "Action failed to complete in 0.4 seconds"
-    );
+    assert_eq!(outcome.result["error"], "Action failed to complete in 0.4 seconds");
     assert_eq!(outcome.result["return_code"], -9);
     assert!(is_dead(outcome.result["stdout"].as_str().unwrap()));
 }
@@ -274,12 +188,7 @@ async fn a_timeout_ends_grandchildren_that_ignore_the_polite_signal() {
 async fn a_stop_ends_a_command_politely() {
     let host = Host::new();
     let stop = Stop::default();
-    let (task, pid, _reader) = running(
-        &host,
-        "trap 'echo bye; exit 0' TERM; echo $$; sleep 100 & wait",
-        &stop,
-    )
-    .await;
+    let (task, pid, _reader) = running(&host, "trap 'echo bye; exit 0' TERM; echo $$; sleep 100 & wait", &stop).await;
     stop.raise();
     let outcome = task.await.unwrap();
     assert_eq!(outcome.status, ExecutionStatus::Canceled);
@@ -293,11 +202,7 @@ async fn whoever_is_left_behind_ends_with_the_action_unless_in_a_session_of_his_
     let outcome = host
         .command(json!({"cmd": "sleep 100 & echo $!; mkfifo leaves; setsid sh -c 'echo $$ > leaves; exec sleep 100' & cat leaves", "cwd": host.dir.path()}))
         .await;
-    assert_eq!(
-        outcome.status,
-        ExecutionStatus::Succeeded,
-        "an inherited pipe does not keep the action open"
-    );
+    assert_eq!(outcome.status, ExecutionStatus::Succeeded, "an inherited pipe does not keep the action open");
     let stdout = outcome.result["stdout"].as_str().unwrap();
     let (stays, leaves) = stdout.split_once('\n').unwrap();
     assert!(is_dead(stays));
@@ -309,10 +214,7 @@ async fn whoever_is_left_behind_ends_with_the_action_unless_in_a_session_of_his_
 async fn a_flood_of_output_is_bounded() {
     let host = Host::new();
     let (output, mut reader) = OutputSink::channel(4);
-    let call = Call {
-        output,
-        ..call(&json!({"cmd": "echo first; yes | head -c 20000000; echo last"}))
-    };
+    let call = Call { output, ..call(&json!({"cmd": "echo first; yes | head -c 20000000; echo last"})) };
     let count = async {
         let mut streamed = 0;
         while let Some(chunk) = reader.recv().await {
@@ -332,36 +234,20 @@ async fn a_flood_of_output_is_bounded() {
 #[tokio::test]
 async fn a_guard_that_cannot_run_is_an_error_with_its_cause() {
     let dir = tempfile::tempdir().unwrap();
-    let guards =
-        Arc::new(GuardDir::new(dir.path().join("guards"), dir.path().join("nothing")).unwrap());
-    let outcome = finished(
-        ShellCommand::new(guards)
-            .run(call(&json!({"cmd": "true"})), Stop::default())
-            .await,
-    );
+    let guards = Arc::new(GuardDir::new(dir.path().join("guards"), dir.path().join("nothing")).unwrap());
+    let outcome = finished(ShellCommand::new(guards).run(call(&json!({"cmd": "true"})), Stop::default()).await);
     assert_eq!(outcome.status, ExecutionStatus::Failed);
     let error = outcome.result["error"].as_str().unwrap();
-    assert!(
-        error.starts_with("cannot run a child process under guard: No such file"),
-        "{error}"
-    );
+    assert!(error.starts_with("cannot run a child process under guard: No such file"), "{error}");
 }
 
 #[tokio::test]
 async fn a_guard_ends_everything_when_its_daemon_is_gone() {
     let host = Host::new();
-    let (task, pid, mut reader) = running(
-        &host,
-        "trap '' TERM; echo $$; while :; do sleep 1; done",
-        &Stop::default(),
-    )
-    .await;
+    let (task, pid, mut reader) =
+        running(&host, "trap '' TERM; echo $$; while :; do sleep 1; done", &Stop::default()).await;
     task.abort();
-    assert_eq!(
-        reader.recv().await,
-        None,
-        "the dropped call closed its pipes"
-    );
+    assert_eq!(reader.recv().await, None, "the dropped call closed its pipes");
     host.guards.prove_dead(EXECUTION).await.unwrap();
     assert!(is_dead(&pid));
     assert_eq!(host.left_files(), 0);
@@ -370,12 +256,8 @@ async fn a_guard_ends_everything_when_its_daemon_is_gone() {
 #[tokio::test]
 async fn what_a_killed_guard_guarded_is_ended_by_the_daemon() {
     let host = Host::new();
-    let (task, pid, _reader) = running(
-        &host,
-        "trap '' TERM; echo $$; while :; do sleep 1; done",
-        &Stop::default(),
-    )
-    .await;
+    let (task, pid, _reader) =
+        running(&host, "trap '' TERM; echo $$; while :; do sleep 1; done", &Stop::default()).await;
     kill(&parent_of(&pid));
     let outcome = task.await.unwrap();
     assert_eq!(outcome.status, ExecutionStatus::Abandoned, "{outcome:?}");
@@ -386,12 +268,8 @@ async fn what_a_killed_guard_guarded_is_ended_by_the_daemon() {
 #[tokio::test]
 async fn g03_a_second_attempt_starts_only_after_the_first_ones_processes_are_dead() {
     let host = Host::new();
-    let (task, pid, _reader) = running(
-        &host,
-        "trap '' TERM; echo $$; while :; do sleep 1; done",
-        &Stop::default(),
-    )
-    .await;
+    let (task, pid, _reader) =
+        running(&host, "trap '' TERM; echo $$; while :; do sleep 1; done", &Stop::default()).await;
     let guard = parent_of(&pid);
     // Daemon and guard die together: nobody is left who could end the child but the next attempt.
     stop_process(&guard);
@@ -400,15 +278,10 @@ async fn g03_a_second_attempt_starts_only_after_the_first_ones_processes_are_dea
     kill(&guard);
     assert!(!is_dead(&pid));
     assert_eq!(host.guards.left_behind().unwrap(), [EXECUTION]);
-    let second = host
-        .command(json!({"cmd": format!("test -d /proc/{pid} && cat /proc/{pid}/stat || true")}))
-        .await;
+    let second = host.command(json!({"cmd": format!("test -d /proc/{pid} && cat /proc/{pid}/stat || true")})).await;
     assert_eq!(second.status, ExecutionStatus::Succeeded, "{second:?}");
     let seen = second.result["stdout"].as_str().unwrap();
-    assert!(
-        seen.is_empty() || seen.contains(") Z "),
-        "alive beside the second attempt: {seen}"
-    );
+    assert!(seen.is_empty() || seen.contains(") Z "), "alive beside the second attempt: {seen}");
     assert!(is_dead(&pid));
 }
 
@@ -432,33 +305,26 @@ async fn g09_no_command_line_shows_a_secret() {
 }
 
 fn command_lines_with(text: &str) -> Vec<String> {
-    let processes = fs::read_dir("/proc")
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("cmdline"));
-    let lines = processes
-        .filter_map(|path| fs::read(path).ok())
-        .map(|line| String::from_utf8_lossy(&line).into_owned());
+    let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path().join("cmdline"));
+    let lines =
+        processes.filter_map(|path| fs::read(path).ok()).map(|line| String::from_utf8_lossy(&line).into_owned());
     lines.filter(|line| line.contains(text)).collect()
 }
 
 #[tokio::test]
 async fn a_script_gets_named_arguments_then_positional_ones() {
     let host = Host::new();
-    let script = host.file("args.sh", "#!/bin/bash -e\nfor word in \"$@\"; do echo \"<$word>\"; done; echo $0; pwd; false; echo on\n");
+    let script = host.file(
+        "args.sh",
+        "#!/bin/bash -e\nfor word in \"$@\"; do echo \"<$word>\"; done; echo $0; pwd; false; echo on\n",
+    );
     let declared = json!({"name": {}, "flag": {}, "off": {}, "second": {"position": 1}, "first": {"position": 0}});
     let given = json!({"name": "it's $HOME", "flag": true, "off": false, "second": [1, 2], "first": true, "cwd": null});
     let outcome = host.script(script.clone(), declared, given).await;
     let dir = host.dir.path().canonicalize().unwrap();
-    let expected = format!(
-        "<--flag>\n<--name=it's $HOME>\n<1>\n<1,2>\n{}\n{}",
-        script.display(),
-        dir.display()
-    );
+    let expected = format!("<--flag>\n<--name=it's $HOME>\n<1>\n<1,2>\n{}\n{}", script.display(), dir.display());
     assert_eq!(outcome.result["stdout"], expected, "{outcome:?}");
-    assert_eq!(
-        outcome.result["return_code"], 1,
-        "the interpreter line's -e holds"
-    );
+    assert_eq!(outcome.result["return_code"], 1, "the interpreter line's -e holds");
 }
 
 #[tokio::test]
@@ -472,15 +338,9 @@ async fn secret_arguments_of_scripts_are_on_no_command_line() {
     let stdout = outcome.result["stdout"].as_str().unwrap();
     let (arguments, command_line) = stdout.split_once('\n').unwrap();
     assert_eq!(arguments, "hunter3 joe");
-    assert!(
-        command_line.contains("shell.sh") && !command_line.contains("hunter3"),
-        "{command_line}"
-    );
+    assert!(command_line.contains("shell.sh") && !command_line.contains("hunter3"), "{command_line}");
 
-    let other = host.file(
-        "other.awk",
-        "#!/usr/bin/env -S sh\necho \"$1 $PETREL_PARAM_PASSWORD\"\n",
-    );
+    let other = host.file("other.awk", "#!/usr/bin/env -S sh\necho \"$1 $PETREL_PARAM_PASSWORD\"\n");
     let outcome = host.script(other, declared, given).await;
     assert_eq!(outcome.result["stdout"], "joe hunter3", "{outcome:?}");
 }
@@ -498,10 +358,7 @@ async fn sudo_gets_its_password_and_the_command_its_environment_unseen() {
     let stdout = outcome.result["stdout"].as_str().unwrap();
     let lines: Vec<&str> = stdout.lines().collect();
     let script = host.dir.path().join(format!("guards/{EXECUTION}.script"));
-    assert_eq!(
-        lines[0],
-        format!("-S -p  -H -- /bin/bash {}|hunter4", script.display())
-    );
+    assert_eq!(lines[0], format!("-S -p  -H -- /bin/bash {}|hunter4", script.display()));
     assert_eq!(lines[1], "it's mine core");
     assert!(lines[2].starts_with("-rw------- "), "{stdout}");
     assert_eq!(host.left_files(), 0, "the private script is gone");
@@ -511,8 +368,5 @@ async fn sudo_gets_its_password_and_the_command_its_environment_unseen() {
 async fn a_very_long_command_runs() {
     let host = Host::new();
     let cmd = format!(": {}\necho done", "x".repeat(300_000));
-    assert_eq!(
-        host.command(json!({ "cmd": cmd })).await.result["stdout"],
-        "done"
-    );
+    assert_eq!(host.command(json!({ "cmd": cmd })).await.result["stdout"], "done");
 }

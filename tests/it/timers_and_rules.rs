@@ -115,7 +115,8 @@ async fn a_webhook_becomes_one_enforcement_and_one_action_per_rule() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn groups_of_criteria_hold_as_they_read_and_the_backstop_catches_the_rest() {
     let criterion = |word: &str| format!("{{trigger.body.word: {{type: eq, pattern: {word}}}}}");
-    let site = with_rule(Site::new(), "any", "u", &format!("criteria:\n  any: [{}, {}]", criterion("a"), criterion("b")));
+    let site =
+        with_rule(Site::new(), "any", "u", &format!("criteria:\n  any: [{}, {}]", criterion("a"), criterion("b")));
     let site = with_rule(
         site,
         "all",
@@ -168,7 +169,10 @@ async fn g07_a_saved_file_takes_effect_and_a_broken_one_leaves_the_last_good_one
     let id = send(&running, "second", json!({ "word": "x" })).await;
     assert_eq!(fired(&running, id).await, ["hot"]);
 
-    site.write("rules/hot.yaml", &rule(&site, "hot", "third", "criteria: {trigger.body.word: {type: equels, pattern: x}}"));
+    site.write(
+        "rules/hot.yaml",
+        &rule(&site, "hot", "third", "criteria: {trigger.body.word: {type: equels, pattern: x}}"),
+    );
     eventually("it is refused", async || refused(&running)).await;
     assert!(knows(&running, "second") && !knows(&running, "third"));
     let id = send(&running, "second", json!({ "word": "x" })).await;

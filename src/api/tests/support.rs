@@ -54,14 +54,7 @@ pub(super) struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        let limits = Limits {
-            body_bytes: 4096,
-            json_depth: 16,
-            rate_per_second: 50_000,
-            intake_queue: 64,
-            stream_queue: 64,
-            output_queue: 64,
-        };
+        let limits = Limits { body_bytes: 4096, json_depth: 16, rate_per_second: 50_000, intake_queue: 64 };
         Self { limits, webhooks: Webhooks::default(), max_database_bytes: None }
     }
 }

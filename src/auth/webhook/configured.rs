@@ -94,30 +94,21 @@ impl WebhookAuth {
     }
 
     /// The check with its secret at hand; `lookup` gives the decrypted value of a system key.
-    pub fn resolve(
-        &self,
-        lookup: impl FnOnce(&str) -> Option<String>,
-    ) -> Result<Verifier, MissingSecret> {
+    pub fn resolve(&self, lookup: impl FnOnce(&str) -> Option<String>) -> Result<Verifier, MissingSecret> {
         Ok(match self {
             Self::ApiKey => Verifier::ApiKey,
             Self::Open => Verifier::Open,
-            Self::Hmac(HmacAuth {
-                scheme,
-                secret,
-                replay_window,
-            }) => Verifier::Hmac(Signature {
+            Self::Hmac(HmacAuth { scheme, secret, replay_window }) => Verifier::Hmac(Signature {
                 scheme: scheme.clone(),
                 secret: secret.resolve(lookup)?,
                 replay_window: *replay_window,
             }),
-            Self::SharedToken { place, token } => Verifier::SharedToken {
-                place: place.clone(),
-                token: token.resolve(lookup)?,
-            },
-            Self::Basic { user, password } => Verifier::Basic {
-                user: user.clone(),
-                password: password.resolve(lookup)?,
-            },
+            Self::SharedToken { place, token } => {
+                Verifier::SharedToken { place: place.clone(), token: token.resolve(lookup)? }
+            }
+            Self::Basic { user, password } => {
+                Verifier::Basic { user: user.clone(), password: password.resolve(lookup)? }
+            }
         })
     }
 
@@ -138,10 +129,7 @@ impl WebhookAuth {
 
 impl SecretSource {
     /// An empty secret in the datastore is as good as none: it would let in whoever leaves theirs empty.
-    fn resolve(
-        &self,
-        lookup: impl FnOnce(&str) -> Option<String>,
-    ) -> Result<SecretText, MissingSecret> {
+    fn resolve(&self, lookup: impl FnOnce(&str) -> Option<String>) -> Result<SecretText, MissingSecret> {
         match self {
             Self::Inline(text) => Ok(text.clone()),
             Self::Datastore(key) => match lookup(key).filter(|value| !value.is_empty()) {
@@ -205,39 +193,15 @@ impl Written {
         Ok(match self {
             Self::ApiKey {} => WebhookAuth::ApiKey,
             Self::Open {} => WebhookAuth::Open,
-            Self::SharedToken {
-                header,
-                query,
-                token,
-                token_key,
-            } => WebhookAuth::SharedToken {
+            Self::SharedToken { header, query, token, token_key } => WebhookAuth::SharedToken {
                 place: one_place(header, query)?,
                 token: one_source("token", token, token_key)?,
             },
-            Self::Basic {
-                user,
-                password,
-                password_key,
-            } => WebhookAuth::Basic {
-                user,
-                password: one_source("password", password, password_key)?,
-            },
-            Self::Hmac {
-                scheme,
-                secret,
-                secret_key,
-                replay_window,
-                header,
-                prefix,
-                algorithm,
-                encoding,
-            } => {
-                let generic = GenericKeys {
-                    header,
-                    prefix,
-                    algorithm,
-                    encoding,
-                };
+            Self::Basic { user, password, password_key } => {
+                WebhookAuth::Basic { user, password: one_source("password", password, password_key)? }
+            }
+            Self::Hmac { scheme, secret, secret_key, replay_window, header, prefix, algorithm, encoding } => {
+                let generic = GenericKeys { header, prefix, algorithm, encoding };
                 WebhookAuth::Hmac(HmacAuth {
                     scheme: generic.scheme(scheme)?,
                     secret: one_source("secret", secret, secret_key)?,
@@ -258,10 +222,8 @@ struct GenericKeys {
 
 impl GenericKeys {
     fn scheme(self, scheme: WrittenScheme) -> Result<Scheme, String> {
-        let is_empty = self.header.is_none()
-            && self.prefix.is_none()
-            && self.algorithm.is_none()
-            && self.encoding.is_none();
+        let is_empty =
+            self.header.is_none() && self.prefix.is_none() && self.algorithm.is_none() && self.encoding.is_none();
         match scheme {
             WrittenScheme::Generic => Ok(Scheme::Generic {
                 header: legal_header(self.header.ok_or("the generic scheme needs `header`, as \"X-Signature\"")?)?,
@@ -303,17 +265,11 @@ fn legal_header(name: String) -> Result<String, String> {
     }
 }
 
-fn one_source(
-    key: &str,
-    inline: Option<SecretText>,
-    datastore: Option<String>,
-) -> Result<SecretSource, String> {
+fn one_source(key: &str, inline: Option<SecretText>, datastore: Option<String>) -> Result<SecretSource, String> {
     match (inline, datastore) {
         (Some(text), None) if text.expose().is_empty() => Err(format!("`{key}` is empty")),
         (Some(text), None) => Ok(SecretSource::Inline(text)),
         (None, Some(name)) => Ok(SecretSource::Datastore(name)),
-        _ => Err(format!(
-            "write either `{key}`, or `{key}_key` with the name of a datastore key"
-        )),
+        _ => Err(format!("write either `{key}`, or `{key}_key` with the name of a datastore key")),
     }
 }

@@ -117,70 +117,38 @@ fn check_principal(principal: Option<&Principal>) -> Result<(), Refusal> {
     if principal.may(Permission::WebhookSend) {
         return Ok(());
     }
-    Err(Refusal::NotAllowed {
-        name: principal.name.clone(),
-    })
+    Err(Refusal::NotAllowed { name: principal.name.clone() })
 }
 
-fn check_basic(
-    request: &HookRequest<'_>,
-    user: &str,
-    password: &SecretText,
-) -> Result<(), Refusal> {
+fn check_basic(request: &HookRequest<'_>, user: &str, password: &SecretText) -> Result<(), Refusal> {
     let place = Place::Header(AUTHORIZATION.as_str().to_owned());
     let given = find_text(request, &place)?;
-    let pair = given
-        .split_once(' ')
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
+    let pair = given.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
     let pair = pair.and_then(|(_, encoded)| basic_pair(encoded.trim()));
     let Some((given_user, given_password)) = pair else {
-        return Err(Refusal::Malformed {
-            place,
-            expected: "write `Basic BASE64(USER:PASSWORD)`".to_owned(),
-        });
+        return Err(Refusal::Malformed { place, expected: "write `Basic BASE64(USER:PASSWORD)`".to_owned() });
     };
     let user_fits = given_user.as_bytes().ct_eq(user.as_bytes());
-    let password_fits = given_password
-        .expose()
-        .as_bytes()
-        .ct_eq(password.expose().as_bytes());
-    if (user_fits & password_fits).into() {
-        Ok(())
-    } else {
-        Err(Refusal::Mismatch { place })
-    }
+    let password_fits = given_password.expose().as_bytes().ct_eq(password.expose().as_bytes());
+    if (user_fits & password_fits).into() { Ok(()) } else { Err(Refusal::Mismatch { place }) }
 }
 
 fn check_equal(given: &[u8], expected: &[u8], place: &Place) -> Result<(), Refusal> {
-    if given.ct_eq(expected).into() {
-        Ok(())
-    } else {
-        Err(Refusal::Mismatch {
-            place: place.clone(),
-        })
-    }
+    if given.ct_eq(expected).into() { Ok(()) } else { Err(Refusal::Mismatch { place: place.clone() }) }
 }
 
 /// The text at `place`.
 fn find_text(request: &HookRequest<'_>, place: &Place) -> Result<String, Refusal> {
-    let missing = || Refusal::Missing {
-        place: place.clone(),
-    };
+    let missing = || Refusal::Missing { place: place.clone() };
     match place {
         Place::Header(name) => {
             let value = request.headers.get(name).ok_or_else(missing)?;
-            let not_text = |_| Refusal::Malformed {
-                place: place.clone(),
-                expected: "write visible ASCII".to_owned(),
-            };
+            let not_text = |_| Refusal::Malformed { place: place.clone(), expected: "write visible ASCII".to_owned() };
             Ok(value.to_str().map_err(not_text)?.to_owned())
         }
         Place::Query(name) => {
             let mut pairs = form_urlencoded::parse(request.query.as_bytes());
-            pairs
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.into_owned())
-                .ok_or_else(missing)
+            pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).ok_or_else(missing)
         }
     }
 }

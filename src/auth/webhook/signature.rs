@@ -70,19 +70,9 @@ impl Signature {
         match &self.scheme {
             Scheme::GitHub => self.verify_github(request),
             Scheme::Slack => self.verify_slack(request),
-            Scheme::Generic {
-                header,
-                algorithm,
-                encoding,
-                prefix,
-            } => {
+            Scheme::Generic { header, algorithm, encoding, prefix } => {
                 let place = Place::Header(header.clone());
-                let given = Written {
-                    place,
-                    prefix,
-                    encoding: *encoding,
-                }
-                .decode(request)?;
+                let given = Written { place, prefix, encoding: *encoding }.decode(request)?;
                 self.compare(*algorithm, &[request.body], &given)
             }
         }
@@ -91,17 +81,12 @@ impl Signature {
     fn verify_github(&self, request: &HookRequest<'_>) -> Result<(), Refusal> {
         const NEWER: &str = "x-hub-signature-256";
         const OLDER: &str = "x-hub-signature";
-        let only_older =
-            !request.headers.contains_key(NEWER) && request.headers.contains_key(OLDER);
+        let only_older = !request.headers.contains_key(NEWER) && request.headers.contains_key(OLDER);
         let (name, prefix, algorithm) = match only_older {
             true => (OLDER, "sha1=", Algorithm::Sha1),
             false => (NEWER, "sha256=", Algorithm::Sha256),
         };
-        let written = Written {
-            place: Place::Header(name.to_owned()),
-            prefix,
-            encoding: Encoding::Hex,
-        };
+        let written = Written { place: Place::Header(name.to_owned()), prefix, encoding: Encoding::Hex };
         self.compare(algorithm, &[request.body], &written.decode(request)?)
     }
 
@@ -109,41 +94,20 @@ impl Signature {
         let timestamp_place = Place::Header("x-slack-request-timestamp".to_owned());
         let timestamp = find_text(request, &timestamp_place)?;
         let place = Place::Header("x-slack-signature".to_owned());
-        let given = Written {
-            place,
-            prefix: "v0=",
-            encoding: Encoding::Hex,
-        }
-        .decode(request)?;
-        self.compare(
-            Algorithm::Sha256,
-            &[b"v0:", timestamp.as_bytes(), b":", request.body],
-            &given,
-        )?;
+        let given = Written { place, prefix: "v0=", encoding: Encoding::Hex }.decode(request)?;
+        self.compare(Algorithm::Sha256, &[b"v0:", timestamp.as_bytes(), b":", request.body], &given)?;
         let Ok(seconds) = timestamp.parse::<i64>() else {
-            return Err(Refusal::Malformed {
-                place: timestamp_place,
-                expected: "write seconds since 1970".to_owned(),
-            });
+            return Err(Refusal::Malformed { place: timestamp_place, expected: "write seconds since 1970".to_owned() });
         };
         self.check_age(seconds, request.now)
     }
 
     fn check_age(&self, signed_seconds: i64, now: Timestamp) -> Result<(), Refusal> {
         let seconds_off = now.as_seconds().abs_diff(signed_seconds);
-        if seconds_off <= self.replay_window.as_secs() {
-            Ok(())
-        } else {
-            Err(Refusal::Replayed { seconds_off })
-        }
+        if seconds_off <= self.replay_window.as_secs() { Ok(()) } else { Err(Refusal::Replayed { seconds_off }) }
     }
 
-    fn compare(
-        &self,
-        algorithm: Algorithm,
-        message: &[&[u8]],
-        given: &Given,
-    ) -> Result<(), Refusal> {
+    fn compare(&self, algorithm: Algorithm, message: &[&[u8]], given: &Given) -> Result<(), Refusal> {
         let key = self.secret.expose().as_bytes();
         let expected = match algorithm {
             Algorithm::Sha256 => mac::<Hmac<Sha256>>(key, message),
@@ -180,10 +144,7 @@ impl Written<'_> {
             Encoding::Base64 => BASE64_STANDARD.decode(digits).ok(),
         });
         match bytes {
-            Some(bytes) => Ok(Given {
-                place: self.place,
-                bytes,
-            }),
+            Some(bytes) => Ok(Given { place: self.place, bytes }),
             None => Err(self.malformed()),
         }
     }
@@ -193,10 +154,7 @@ impl Written<'_> {
             Encoding::Hex => "hexadecimal digits",
             Encoding::Base64 => "base64",
         };
-        Refusal::Malformed {
-            place: self.place,
-            expected: format!("write `{}` and {digits}", self.prefix),
-        }
+        Refusal::Malformed { place: self.place, expected: format!("write `{}` and {digits}", self.prefix) }
     }
 }
 

@@ -18,40 +18,16 @@ use crate::model::reason::{Gate, Reason};
 use crate::model::time::Timestamp;
 
 /// What is to be done about `request` in a group, and why. `now` is the store's clock.
-pub fn decide(
-    state: &GroupState,
-    request: &Request,
-    now: Timestamp,
-    freeze: Option<&Freeze>,
-) -> Decision {
+pub fn decide(state: &GroupState, request: &Request, now: Timestamp, freeze: Option<&Freeze>) -> Decision {
     let rebase = ledger::clock_jump(state, now);
     let rebased = rebase.map(|rebase| ledger::rebased(state, rebase));
     let situation = Situation::of(rebased.as_ref().unwrap_or(state), now);
-    let ruling = if *request == Request::Tick {
-        table::look(&situation, rebase)
-    } else {
-        requests::answer(&situation, request)
-    };
+    let ruling =
+        if *request == Request::Tick { table::look(&situation, rebase) } else { requests::answer(&situation, request) };
     let freeze = freeze.filter(|freeze| freeze.is_active(now));
-    let Ruling {
-        verdict,
-        row,
-        reason,
-        next_at,
-        notices,
-    } = ruling.gated(&situation, request, freeze);
+    let Ruling { verdict, row, reason, next_at, notices } = ruling.gated(&situation, request, freeze);
     let inputs = situation.inputs();
-    Decision {
-        at: now,
-        request: request.clone(),
-        verdict,
-        row,
-        reason,
-        next_at,
-        notices,
-        rebase,
-        inputs,
-    }
+    Decision { at: now, request: request.clone(), verdict, row, reason, next_at, notices, rebase, inputs }
 }
 
 /// What one row of the table says.
@@ -65,13 +41,7 @@ struct Ruling {
 
 impl Ruling {
     fn act(row: Row, verdict: Verdict, reason: Reason) -> Self {
-        Self {
-            verdict,
-            row,
-            reason,
-            next_at: None,
-            notices: Vec::new(),
-        }
+        Self { verdict, row, reason, next_at: None, notices: Vec::new() }
     }
 
     fn hold(row: Row, reason: Reason) -> Self {
@@ -79,29 +49,16 @@ impl Ruling {
     }
 
     fn suspended(row: Row, suspension: &Suspension) -> Self {
-        let reason = Reason::Gated {
-            gate: gate_of(suspension),
-            would: None,
-        };
-        Self {
-            next_at: suspension.until,
-            ..Self::hold(row, reason)
-        }
+        let reason = Reason::Gated { gate: gate_of(suspension), would: None };
+        Self { next_at: suspension.until, ..Self::hold(row, reason) }
     }
 
     fn until(self, next_at: Timestamp) -> Self {
-        Self {
-            next_at: Some(next_at),
-            ..self
-        }
+        Self { next_at: Some(next_at), ..self }
     }
 
     fn refused(self) -> Self {
-        Self {
-            verdict: Verdict::Refuse,
-            notices: Vec::new(),
-            ..self
-        }
+        Self { verdict: Verdict::Refuse, notices: Vec::new(), ..self }
     }
 
     /// Freeze, suspension of everything and mode hold back the effect of every row.
@@ -115,41 +72,16 @@ impl Ruling {
             return Self { notices, ..self };
         }
         let records = *request == Request::Tick || gate == Gate::Observe;
-        let verdict = if records {
-            Verdict::Record {
-                would: Box::new(self.verdict),
-            }
-        } else {
-            Verdict::Refuse
-        };
+        let verdict = if records { Verdict::Record { would: Box::new(self.verdict) } } else { Verdict::Refuse };
         let next_at = until_of(&gate);
-        let reason = Reason::Gated {
-            gate,
-            would: Some(Box::new(self.reason)),
-        };
-        Self {
-            verdict,
-            reason,
-            next_at,
-            notices,
-            row: self.row,
-        }
+        let reason = Reason::Gated { gate, would: Some(Box::new(self.reason)) };
+        Self { verdict, reason, next_at, notices, row: self.row }
     }
 }
 
 fn gate(situation: &Situation<'_>, freeze: Option<&Freeze>) -> Option<Gate> {
-    if let Some(Freeze {
-        author,
-        until,
-        reason,
-        ..
-    }) = freeze
-    {
-        return Some(Gate::Frozen {
-            author: author.clone(),
-            until: *until,
-            why: reason.clone(),
-        });
+    if let Some(Freeze { author, until, reason, .. }) = freeze {
+        return Some(Gate::Frozen { author: author.clone(), until: *until, why: reason.clone() });
     }
     if let Some(suspension) = situation.suspended(Part::All) {
         return Some(gate_of(suspension));
@@ -162,18 +94,8 @@ fn gate(situation: &Situation<'_>, freeze: Option<&Freeze>) -> Option<Gate> {
 }
 
 fn gate_of(suspension: &Suspension) -> Gate {
-    let Suspension {
-        part,
-        until,
-        author,
-        reason,
-    } = suspension.clone();
-    Gate::Suspended {
-        part,
-        author,
-        until,
-        why: reason,
-    }
+    let Suspension { part, until, author, reason } = suspension.clone();
+    Gate::Suspended { part, author, until, why: reason }
 }
 
 const fn until_of(gate: &Gate) -> Option<Timestamp> {

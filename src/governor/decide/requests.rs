@@ -35,11 +35,7 @@ fn grant(situation: &Situation<'_>, request: &Request) -> Result<Ruling, Obstacl
         Request::Expand { by, delays, origin } => expand(situation, *by, *delays, origin),
         Request::Deflate { by, delays, origin } => deflate(situation, *by, *delays, origin),
         Request::AddNode { delays, origin } => add_node(situation, *delays, origin),
-        Request::DeleteNode {
-            name,
-            delays,
-            origin,
-        } => delete_node(situation, name, *delays, origin),
+        Request::DeleteNode { name, delays, origin } => delete_node(situation, name, *delays, origin),
         Request::Delete { origin } => delete(situation, origin),
     }
 }
@@ -52,11 +48,7 @@ fn create(situation: &Situation<'_>, origin: &Origin) -> Result<Ruling, Obstacle
     let asked = situation.config().min_nodes.above(situation.live);
     let granted = asked.min(situation.state.headroom());
     let nodes = next_names(situation.state, granted);
-    Ok(Ruling::act(
-        Row::Asked,
-        Verdict::CreateGroup { nodes },
-        reason(origin, asked, granted),
-    ))
+    Ok(Ruling::act(Row::Asked, Verdict::CreateGroup { nodes }, reason(origin, asked, granted)))
 }
 
 fn expand(
@@ -72,11 +64,7 @@ fn expand(
     let granted = asked.min(situation.state.headroom());
     nothing_asked(asked, origin)?;
     let nodes = next_names(situation.state, granted);
-    Ok(Ruling::act(
-        Row::Expand,
-        Verdict::Expand { nodes },
-        reason(origin, asked, granted),
-    ))
+    Ok(Ruling::act(Row::Expand, Verdict::Expand { nodes }, reason(origin, asked, granted)))
 }
 
 fn deflate(
@@ -95,40 +83,17 @@ fn deflate(
     let asked = by.unwrap_or_else(|| situation.config().deflate_by);
     nothing_asked(asked, origin)?;
     let granted = asked.min(scaling::spare(situation));
-    Ok(scaling::take_away(
-        situation,
-        Row::Deflate,
-        granted,
-        |granted| reason(origin, asked, granted),
-    ))
+    Ok(scaling::take_away(situation, Row::Deflate, granted, |granted| reason(origin, asked, granted)))
 }
 
-fn add_node(
-    situation: &Situation<'_>,
-    delays: Delays,
-    origin: &Origin,
-) -> Result<Ruling, Obstacle> {
+fn add_node(situation: &Situation<'_>, delays: Delays, origin: &Origin) -> Result<Ruling, Obstacle> {
     unless(never_created(situation))?;
     unless(rest(situation, delays))?;
     unless(scaling::keeps_from_expanding(situation, Delays::Skip))?;
     let one = NodeCount::new(1);
-    let full = || {
-        Ruling::hold(
-            Row::AtMax,
-            Reason::AtMax {
-                max: situation.config().max_nodes,
-                critical: 0,
-            },
-        )
-    };
-    let node = next_names(situation.state, one)
-        .pop()
-        .ok_or_else(|| Box::new(full()))?;
-    Ok(Ruling::act(
-        Row::Asked,
-        Verdict::AddNode { node },
-        reason(origin, one, one),
-    ))
+    let full = || Ruling::hold(Row::AtMax, Reason::AtMax { max: situation.config().max_nodes, critical: 0 });
+    let node = next_names(situation.state, one).pop().ok_or_else(|| Box::new(full()))?;
+    Ok(Ruling::act(Row::Asked, Verdict::AddNode { node }, reason(origin, one, one)))
 }
 
 fn delete_node(
@@ -137,18 +102,11 @@ fn delete_node(
     delays: Delays,
     origin: &Origin,
 ) -> Result<Ruling, Obstacle> {
-    let found = situation
-        .state
-        .nodes
-        .iter()
-        .find(|node| node.name == *name && node.phase.counts());
+    let found = situation.state.nodes.iter().find(|node| node.name == *name && node.phase.counts());
     let missing = || Ruling::hold(Row::Asked, Reason::NoSuchNode { name: name.clone() });
     let node = found.ok_or_else(|| Box::new(missing()))?;
     if node.protected {
-        return Err(Box::new(Ruling::hold(
-            Row::NoVictim,
-            Reason::Protected { name: name.clone() },
-        )));
+        return Err(Box::new(Ruling::hold(Row::NoVictim, Reason::Protected { name: name.clone() })));
     }
     unless(suspended(situation, Part::Deflate, Row::DeflateSuspended))?;
     if node.phase.is_live() {
@@ -156,11 +114,7 @@ fn delete_node(
         unless(incident_open(situation).filter(|_| delays == Delays::Respect))?;
     }
     let one = NodeCount::new(1);
-    Ok(Ruling::act(
-        Row::Asked,
-        Verdict::DeleteNode { node: name.clone() },
-        reason(origin, one, one),
-    ))
+    Ok(Ruling::act(Row::Asked, Verdict::DeleteNode { node: name.clone() }, reason(origin, one, one)))
 }
 
 /// The minimum needs this live node.
@@ -173,25 +127,12 @@ fn needed(situation: &Situation<'_>, node: &Node) -> Option<Ruling> {
 
 fn delete(situation: &Situation<'_>, origin: &Origin) -> Result<Ruling, Obstacle> {
     unless(suspended(situation, Part::Deflate, Row::DeflateSuspended))?;
-    let protected = situation
-        .state
-        .nodes
-        .iter()
-        .find(|node| node.protected && node.phase.counts());
+    let protected = situation.state.nodes.iter().find(|node| node.protected && node.phase.counts());
     if let Some(node) = protected {
-        return Err(Box::new(Ruling::hold(
-            Row::NoVictim,
-            Reason::Protected {
-                name: node.name.clone(),
-            },
-        )));
+        return Err(Box::new(Ruling::hold(Row::NoVictim, Reason::Protected { name: node.name.clone() })));
     }
     let all = situation.state.total();
-    Ok(Ruling::act(
-        Row::Asked,
-        table::delete_group(situation),
-        reason(origin, all, all),
-    ))
+    Ok(Ruling::act(Row::Asked, table::delete_group(situation), reason(origin, all, all)))
 }
 
 fn never_created(situation: &Situation<'_>) -> Option<Ruling> {
@@ -208,27 +149,17 @@ fn rest(situation: &Situation<'_>, delays: Delays) -> Option<Ruling> {
 
 fn incident_open(situation: &Situation<'_>) -> Option<Ruling> {
     let incident = situation.open_incident()?.to_owned();
-    let row = if situation.critical.is_empty() {
-        Row::Warned
-    } else {
-        Row::Asked
-    };
+    let row = if situation.critical.is_empty() { Row::Warned } else { Row::Asked };
     Some(Ruling::hold(row, Reason::IncidentOpen { incident }))
 }
 
 fn suspended(situation: &Situation<'_>, part: Part, row: Row) -> Option<Ruling> {
-    situation
-        .suspended(part)
-        .map(|suspension| Ruling::suspended(row, suspension))
+    situation.suspended(part).map(|suspension| Ruling::suspended(row, suspension))
 }
 
 fn nothing_asked(asked: NodeCount, origin: &Origin) -> Result<(), Obstacle> {
     let refusal = || Ruling::hold(Row::Asked, reason(origin, asked, asked));
-    if asked == NodeCount::ZERO {
-        Err(Box::new(refusal()))
-    } else {
-        Ok(())
-    }
+    if asked == NodeCount::ZERO { Err(Box::new(refusal())) } else { Ok(()) }
 }
 
 fn unless(obstacle: Option<Ruling>) -> Result<(), Obstacle> {
@@ -236,9 +167,5 @@ fn unless(obstacle: Option<Ruling>) -> Result<(), Obstacle> {
 }
 
 fn reason(origin: &Origin, asked: NodeCount, granted: NodeCount) -> Reason {
-    Reason::Asked {
-        origin: origin.clone(),
-        asked,
-        granted,
-    }
+    Reason::Asked { origin: origin.clone(), asked, granted }
 }

@@ -18,13 +18,7 @@ pub(super) fn keeps_from_expanding(situation: &Situation<'_>, delays: Delays) ->
     }
     if situation.state.headroom() == NodeCount::ZERO {
         let critical = NodeCount::of(situation.critical.iter()).get();
-        return Some(Ruling::hold(
-            Row::AtMax,
-            Reason::AtMax {
-                max: situation.config().max_nodes,
-                critical,
-            },
-        ));
+        return Some(Ruling::hold(Row::AtMax, Reason::AtMax { max: situation.config().max_nodes, critical }));
     }
     match delays {
         Delays::Respect => expand_delay(situation).or_else(|| warmup(situation)),
@@ -33,33 +27,19 @@ pub(super) fn keeps_from_expanding(situation: &Situation<'_>, delays: Delays) ->
 }
 
 fn expand_delay(situation: &Situation<'_>) -> Option<Ruling> {
-    let (ended, delay) = (
-        situation.state.memory.last_expand_end?,
-        situation.config().expand_delay,
-    );
+    let (ended, delay) = (situation.state.memory.last_expand_end?, situation.config().expand_delay);
     let until = situation.rests_until(Some(ended), delay)?;
-    let reason = Reason::ExpandDelay {
-        ago: gone_by(ended, situation.now),
-        delay,
-    };
+    let reason = Reason::ExpandDelay { ago: gone_by(ended, situation.now), delay };
     Some(Ruling::hold(Row::ExpandDelay, reason).until(until))
 }
 
 fn warmup(situation: &Situation<'_>) -> Option<Ruling> {
     let warmup = situation.config().warmup;
-    let serving = situation
-        .state
-        .nodes
-        .iter()
-        .filter(|node| node.phase == NodePhase::InService);
-    let ends: Vec<Timestamp> = serving
-        .filter_map(|node| situation.rests_until(Some(node.phase_since), warmup))
-        .collect();
+    let serving = situation.state.nodes.iter().filter(|node| node.phase == NodePhase::InService);
+    let ends: Vec<Timestamp> =
+        serving.filter_map(|node| situation.rests_until(Some(node.phase_since), warmup)).collect();
     let until = *ends.iter().max()?;
-    let reason = Reason::Warmup {
-        nodes: NodeCount::of(ends.iter()),
-        warmup,
-    };
+    let reason = Reason::Warmup { nodes: NodeCount::of(ends.iter()), warmup };
     Some(Ruling::hold(Row::Warmup, reason).until(until))
 }
 
@@ -67,10 +47,7 @@ fn warmup(situation: &Situation<'_>) -> Option<Ruling> {
 pub(super) fn recovery_hold(situation: &Situation<'_>) -> Option<Ruling> {
     let (since, hold) = (situation.quiet_since()?, situation.config().recovery_hold);
     let until = situation.rests_until(Some(since), hold)?;
-    let reason = Reason::RecoveryHold {
-        quiet: gone_by(since, situation.now),
-        hold,
-    };
+    let reason = Reason::RecoveryHold { quiet: gone_by(since, situation.now), hold };
     Some(Ruling::hold(Row::RecoveryHold, reason).until(until))
 }
 
@@ -80,12 +57,7 @@ pub(super) fn keeps_from_deflating(situation: &Situation<'_>, delays: Delays) ->
         return Some(Ruling::suspended(Row::DeflateSuspended, suspension));
     }
     if spare(situation) == NodeCount::ZERO {
-        return Some(Ruling::hold(
-            Row::AtMin,
-            Reason::AtMin {
-                min: situation.config().min_nodes,
-            },
-        ));
+        return Some(Ruling::hold(Row::AtMin, Reason::AtMin { min: situation.config().min_nodes }));
     }
     match delays {
         Delays::Respect => deflate_delay(situation).or_else(|| flapping(situation)),
@@ -96,37 +68,24 @@ pub(super) fn keeps_from_deflating(situation: &Situation<'_>, delays: Delays) ->
 /// Nodes that the minimum leaves over, counted both live and in service.
 pub(super) fn spare(situation: &Situation<'_>) -> NodeCount {
     let min = situation.config().min_nodes;
-    situation
-        .live
-        .above(min)
-        .min(situation.in_service.above(min))
+    situation.live.above(min).min(situation.in_service.above(min))
 }
 
 fn deflate_delay(situation: &Situation<'_>) -> Option<Ruling> {
     let memory = &situation.state.memory;
     let expansion = memory.last_expand_end.map(|end| (end, Last::Expansion));
     let deflation = memory.last_deflate_end.map(|end| (end, Last::Deflation));
-    let (ended, last) = [expansion, deflation]
-        .into_iter()
-        .flatten()
-        .max_by_key(|(end, _)| *end)?;
+    let (ended, last) = [expansion, deflation].into_iter().flatten().max_by_key(|(end, _)| *end)?;
     let (delay, flips) = (stretched_delay(situation), situation.flips);
     let until = situation.rests_until(Some(ended), delay)?;
-    let reason = Reason::DeflateDelay {
-        last,
-        ago: gone_by(ended, situation.now),
-        delay,
-        flips,
-    };
+    let reason = Reason::DeflateDelay { last, ago: gone_by(ended, situation.now), delay, flips };
     Some(Ruling::hold(Row::DeflateDelay, reason).until(until))
 }
 
 /// Each reversal doubles the delay, up to the window in which reversals are counted.
 fn stretched_delay(situation: &Situation<'_>) -> Duration {
     let config = situation.config();
-    let stretched = config
-        .deflate_delay
-        .saturating_mul(1 << situation.flips.min(16));
+    let stretched = config.deflate_delay.saturating_mul(1 << situation.flips.min(16));
     stretched.min(config.flap_window.max(config.deflate_delay))
 }
 
@@ -137,10 +96,7 @@ fn flapping(situation: &Situation<'_>) -> Option<Ruling> {
     }
     let last_flip = situation.state.memory.flips.iter().max().copied();
     let until = situation.rests_until(last_flip, config.flap_window)?;
-    let reason = Reason::Flapping {
-        flips: situation.flips,
-        window: config.flap_window,
-    };
+    let reason = Reason::Flapping { flips: situation.flips, window: config.flap_window };
     Some(Ruling::hold(Row::Flapping, reason).until(until))
 }
 

@@ -14,14 +14,7 @@ use crate::model::scaling::ActivityStatus;
 type RowOf = fn(&Situation<'_>) -> Option<Ruling>;
 
 /// What stands above delays and incidents, after the clock.
-const UPPER_ROWS: [RowOf; 6] = [
-    in_flight,
-    switched_off,
-    above_max,
-    below_min,
-    failed_nodes,
-    backoff,
-];
+const UPPER_ROWS: [RowOf; 6] = [in_flight, switched_off, above_max, below_min, failed_nodes, backoff];
 
 /// The governor's own look at a group.
 pub(super) fn look(situation: &Situation<'_>, rebase: Option<Rebase>) -> Ruling {
@@ -47,23 +40,13 @@ pub(super) fn deleting(situation: &Situation<'_>) -> Option<Ruling> {
     if let Some(until) = situation.backs_off_until() {
         return Some(hold().until(until));
     }
-    Some(Ruling::act(
-        Row::Deleting,
-        delete_group(situation),
-        Reason::Deleting,
-    ))
+    Some(Ruling::act(Row::Deleting, delete_group(situation), Reason::Deleting))
 }
 
 /// Everything that is left of the group goes.
 pub(super) fn delete_group(situation: &Situation<'_>) -> Verdict {
-    let left = situation
-        .state
-        .nodes
-        .iter()
-        .filter(|node| node.phase.counts());
-    Verdict::DeleteGroup {
-        nodes: left.map(|node| node.name.clone()).collect(),
-    }
+    let left = situation.state.nodes.iter().filter(|node| node.phase.counts());
+    Verdict::DeleteGroup { nodes: left.map(|node| node.name.clone()).collect() }
 }
 
 fn clock(situation: &Situation<'_>, rebase: Option<Rebase>) -> Option<Ruling> {
@@ -72,11 +55,7 @@ fn clock(situation: &Situation<'_>, rebase: Option<Rebase>) -> Option<Ruling> {
         None if situation.state.memory.clock_seen.is_none() => Reason::FirstTick,
         None => return None,
         Some(Rebase { shift_micros, .. }) => {
-            let jump = if shift_micros < 0 {
-                Jump::Backward
-            } else {
-                Jump::Forward
-            };
+            let jump = if shift_micros < 0 { Jump::Backward } else { Jump::Forward };
             let by = std::time::Duration::from_millis(shift_micros.unsigned_abs() / 1_000);
             Reason::ClockJump { jump, by, tick }
         }
@@ -89,44 +68,21 @@ pub(super) fn in_flight(situation: &Situation<'_>) -> Option<Ruling> {
     let activity = situation.state.activity.as_ref()?;
     let (id, kind) = (activity.id, activity.kind);
     if activity.status == ActivityStatus::Compensating {
-        return Some(Ruling::hold(
-            Row::InFlight,
-            Reason::Compensating { id, kind },
-        ));
+        return Some(Ruling::hold(Row::InFlight, Reason::Compensating { id, kind }));
     }
     if situation.now < activity.deadline {
-        let reason = Reason::InFlight {
-            id,
-            kind,
-            remaining: left(activity.deadline, situation.now),
-        };
+        let reason = Reason::InFlight { id, kind, remaining: left(activity.deadline, situation.now) };
         return Some(Ruling::hold(Row::InFlight, reason).until(activity.deadline));
     }
-    let reason = Reason::Stuck {
-        id,
-        kind,
-        overdue: gone_by(activity.deadline, situation.now),
-    };
-    Some(Ruling::act(
-        Row::Stuck,
-        Verdict::FailActivity { id },
-        reason,
-    ))
+    let reason = Reason::Stuck { id, kind, overdue: gone_by(activity.deadline, situation.now) };
+    Some(Ruling::act(Row::Stuck, Verdict::FailActivity { id }, reason))
 }
 
 pub(super) fn switched_off(situation: &Situation<'_>) -> Option<Ruling> {
     if let Some(suspension) = situation.suspended(Part::All) {
         return Some(Ruling::suspended(Row::SwitchedOff, suspension));
     }
-    let off = || {
-        Ruling::hold(
-            Row::SwitchedOff,
-            Reason::Gated {
-                gate: Gate::Off,
-                would: None,
-            },
-        )
-    };
+    let off = || Ruling::hold(Row::SwitchedOff, Reason::Gated { gate: Gate::Off, would: None });
     (situation.config().mode == Mode::Off).then(off)
 }
 
@@ -140,9 +96,7 @@ fn above_max(situation: &Situation<'_>) -> Option<Ruling> {
     if let Some(suspension) = situation.suspended(Part::Deflate) {
         return Some(Ruling::suspended(Row::AboveMax, suspension));
     }
-    let ruling = scaling::take_away(situation, Row::AboveMax, surplus, |removing| {
-        Reason::AboveMax { removing, max }
-    });
+    let ruling = scaling::take_away(situation, Row::AboveMax, surplus, |removing| Reason::AboveMax { removing, max });
     Some(ruling)
 }
 
@@ -166,17 +120,9 @@ fn below_min(situation: &Situation<'_>) -> Option<Ruling> {
     }
     let nodes = next_names(state, adding);
     Some(if created {
-        Ruling::act(
-            Row::BelowMin,
-            Verdict::Expand { nodes },
-            Reason::BelowMin { adding, min },
-        )
+        Ruling::act(Row::BelowMin, Verdict::Expand { nodes }, Reason::BelowMin { adding, min })
     } else {
-        Ruling::act(
-            Row::BelowMin,
-            Verdict::CreateGroup { nodes },
-            Reason::NotCreated,
-        )
+        Ruling::act(Row::BelowMin, Verdict::CreateGroup { nodes }, Reason::NotCreated)
     })
 }
 
@@ -184,34 +130,20 @@ fn below_min(situation: &Situation<'_>) -> Option<Ruling> {
 fn failed_nodes(situation: &Situation<'_>) -> Option<Ruling> {
     let room = situation.state.headroom() > NodeCount::ZERO;
     let busy = room && !situation.critical.is_empty();
-    if busy || situation.backs_off_until().is_some() || situation.suspended(Part::Replace).is_some()
-    {
+    if busy || situation.backs_off_until().is_some() || situation.suspended(Part::Replace).is_some() {
         return None;
     }
-    let failed = situation
-        .state
-        .nodes
-        .iter()
-        .filter(|node| node.phase == NodePhase::Failed && !node.protected);
+    let failed = situation.state.nodes.iter().filter(|node| node.phase == NodePhase::Failed && !node.protected);
     let nodes: Vec<_> = failed.map(|node| node.name.clone()).collect();
     let count = NodeCount::of(nodes.iter());
-    let clear = || {
-        Ruling::act(
-            Row::FailedNodes,
-            Verdict::Deflate { nodes },
-            Reason::FailedNodes { count },
-        )
-    };
+    let clear = || Ruling::act(Row::FailedNodes, Verdict::Deflate { nodes }, Reason::FailedNodes { count });
     (count > NodeCount::ZERO).then(clear)
 }
 
 pub(super) fn backoff(situation: &Situation<'_>) -> Option<Ruling> {
     let until = situation.backs_off_until()?;
     let failures = situation.state.memory.failures_in_row;
-    let reason = Reason::Backoff {
-        failures,
-        remaining: left(until, situation.now),
-    };
+    let reason = Reason::Backoff { failures, remaining: left(until, situation.now) };
     Some(Ruling::hold(Row::Backoff, reason).until(until))
 }
 
@@ -221,16 +153,8 @@ fn incidents(situation: &Situation<'_>) -> Ruling {
     }
     if let Some(incident) = situation.warnings.first() {
         let open = NodeCount::of(situation.warnings.iter()).get();
-        let ruling = Ruling::hold(
-            Row::Warned,
-            Reason::Warned {
-                incident: incident.key.clone(),
-                open,
-            },
-        );
-        let notices = untold(situation, &situation.warnings, |incident| Notice::Warning {
-            incident,
-        });
+        let ruling = Ruling::hold(Row::Warned, Reason::Warned { incident: incident.key.clone(), open });
+        let notices = untold(situation, &situation.warnings, |incident| Notice::Warning { incident });
         return Ruling { notices, ..ruling };
     }
     scaling::recovery_hold(situation)
@@ -241,49 +165,26 @@ fn incidents(situation: &Situation<'_>) -> Ruling {
 fn critical(situation: &Situation<'_>, incident: &Incident) -> Ruling {
     if let Some(mut ruling) = scaling::keeps_from_expanding(situation, Delays::Respect) {
         if ruling.row == Row::AtMax {
-            ruling.notices = untold(situation, &situation.critical, |incident| {
-                Notice::Escalate { incident }
-            });
+            ruling.notices = untold(situation, &situation.critical, |incident| Notice::Escalate { incident });
         }
         return ruling;
     }
     let step = situation.config().expand_by;
     let adding = step.min(situation.state.headroom());
     let open = NodeCount::of(situation.critical.iter()).get();
-    let reason = Reason::CriticalIncident {
-        incident: incident.key.clone(),
-        open,
-        adding,
-        step,
-    };
-    Ruling::act(
-        Row::Expand,
-        Verdict::Expand {
-            nodes: next_names(situation.state, adding),
-        },
-        reason,
-    )
+    let reason = Reason::CriticalIncident { incident: incident.key.clone(), open, adding, step };
+    Ruling::act(Row::Expand, Verdict::Expand { nodes: next_names(situation.state, adding) }, reason)
 }
 
 fn quiet(situation: &Situation<'_>) -> Ruling {
     let step = situation.config().deflate_by;
-    scaling::take_away(
-        situation,
-        Row::Deflate,
-        step.min(scaling::spare(situation)),
-        |removing| Reason::Quiet { removing, step },
-    )
+    scaling::take_away(situation, Row::Deflate, step.min(scaling::spare(situation)), |removing| Reason::Quiet {
+        removing,
+        step,
+    })
 }
 
-fn untold(
-    situation: &Situation<'_>,
-    incidents: &[&Incident],
-    notice: fn(String) -> Notice,
-) -> Vec<Notice> {
-    let notices = incidents
-        .iter()
-        .map(|incident| notice(incident.key.clone()));
-    notices
-        .filter(|notice| !situation.state.memory.told.contains(notice))
-        .collect()
+fn untold(situation: &Situation<'_>, incidents: &[&Incident], notice: fn(String) -> Notice) -> Vec<Notice> {
+    let notices = incidents.iter().map(|incident| notice(incident.key.clone()));
+    notices.filter(|notice| !situation.state.memory.told.contains(notice)).collect()
 }

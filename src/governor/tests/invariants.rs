@@ -17,76 +17,44 @@ use crate::model::node::NodePhase;
 use crate::model::scaling::Origin;
 
 fn config() -> impl Strategy<Value = GroupConfig> {
-    (0..3_u32, 1..5_u32, 1..4_u32, 1..4_u32).prop_map(|(min, spread, expand_by, deflate_by)| {
-        GroupConfig {
-            min_nodes: nodes(min),
-            max_nodes: nodes(min + spread),
-            expand_by: nodes(expand_by),
-            deflate_by: nodes(deflate_by),
-            expand_delay: minutes(2),
-            deflate_delay: minutes(5),
-            recovery_hold: minutes(1),
-            activity_timeout: minutes(3),
-            warmup: MINUTE / 2,
-            flap_window: minutes(20),
-            ..GroupConfig::default()
-        }
+    (0..3_u32, 1..5_u32, 1..4_u32, 1..4_u32).prop_map(|(min, spread, expand_by, deflate_by)| GroupConfig {
+        min_nodes: nodes(min),
+        max_nodes: nodes(min + spread),
+        expand_by: nodes(expand_by),
+        deflate_by: nodes(deflate_by),
+        expand_delay: minutes(2),
+        deflate_delay: minutes(5),
+        recovery_hold: minutes(1),
+        activity_timeout: minutes(3),
+        warmup: MINUTE / 2,
+        flap_window: minutes(20),
+        ..GroupConfig::default()
     })
 }
 
 fn request() -> impl Strategy<Value = Request> {
     let delays = prop_oneof![Just(Delays::Respect), Just(Delays::Skip)];
-    let origin = prop_oneof![
-        Just(Origin::Rule),
-        Just(Origin::Human { user: "ann".into() })
-    ];
-    (
-        0..7_u8,
-        delays,
-        origin,
-        prop::option::of(1..6_u32),
-        1..12_u32,
-    )
-        .prop_map(|(kind, delays, origin, by, number)| {
-            let by = by.map(nodes);
-            match kind {
-                0 => Request::Create { origin },
-                1 => Request::AddNode { delays, origin },
-                2 => delete_node(&format!("web-{number:03}"), delays),
-                3 | 4 => Request::Expand { by, delays, origin },
-                _ => Request::Deflate { by, delays, origin },
-            }
-        })
+    let origin = prop_oneof![Just(Origin::Rule), Just(Origin::Human { user: "ann".into() })];
+    (0..7_u8, delays, origin, prop::option::of(1..6_u32), 1..12_u32).prop_map(|(kind, delays, origin, by, number)| {
+        let by = by.map(nodes);
+        match kind {
+            0 => Request::Create { origin },
+            1 => Request::AddNode { delays, origin },
+            2 => delete_node(&format!("web-{number:03}"), delays),
+            3 | 4 => Request::Expand { by, delays, origin },
+            _ => Request::Deflate { by, delays, origin },
+        }
+    })
 }
 
 fn event() -> impl Strategy<Value = Event> {
     let severity = || prop_oneof![1 => Just(Severity::Warning), 3 => Just(Severity::Critical)];
-    let state = || {
-        prop_oneof![
-            Just(IncidentState::Open),
-            Just(IncidentState::Acknowledged),
-            Just(IncidentState::Closed)
-        ]
-    };
-    let end = prop_oneof![
-        Just(WorkflowEnd::Succeeded),
-        Just(WorkflowEnd::Failed),
-        Just(WorkflowEnd::Canceled)
-    ];
+    let state =
+        || prop_oneof![Just(IncidentState::Open), Just(IncidentState::Acknowledged), Just(IncidentState::Closed)];
+    let end = prop_oneof![Just(WorkflowEnd::Succeeded), Just(WorkflowEnd::Failed), Just(WorkflowEnd::Canceled)];
     let mode = prop_oneof![1 => Just(Mode::Off), 1 => Just(Mode::Observe), 4 => Just(Mode::Auto)];
-    let part = prop_oneof![
-        Just(Part::Expand),
-        Just(Part::Deflate),
-        Just(Part::Replace),
-        Just(Part::All)
-    ];
-    let seconds = prop_oneof![
-        Just(86_400_i64),
-        Just(-86_400),
-        Just(-1),
-        Just(3_600),
-        Just(-120)
-    ];
+    let part = prop_oneof![Just(Part::Expand), Just(Part::Deflate), Just(Part::Replace), Just(Part::All)];
+    let seconds = prop_oneof![Just(86_400_i64), Just(-86_400), Just(-1), Just(3_600), Just(-120)];
     prop_oneof![
         8 => (1..20_u32).prop_map(Event::Ticks),
         6 => (0..3_u8, severity(), state()).prop_map(|(key, severity, state)| Event::Incident { key, severity, state }),
@@ -108,17 +76,8 @@ fn event() -> impl Strategy<Value = Event> {
 
 fn few_cases() -> ProptestConfig {
     let asked = ProptestConfig::default();
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() {
-        asked.cases
-    } else {
-        64
-    };
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        rng_seed: RngSeed::Fixed(20_261_121),
-        ..asked
-    }
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { 64 };
+    ProptestConfig { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(20_261_121), ..asked }
 }
 
 proptest! {
@@ -195,11 +154,7 @@ proptest! {
 
 #[test]
 fn a_verdict_that_only_records_reserves_nothing() {
-    let recorded = Verdict::Record {
-        would: Box::new(Verdict::Expand {
-            nodes: vec!["web-001".parse().unwrap()],
-        }),
-    };
+    let recorded = Verdict::Record { would: Box::new(Verdict::Expand { nodes: vec!["web-001".parse().unwrap()] }) };
     assert!(recorded.reserved().is_empty() && !recorded.acts());
 }
 
@@ -209,16 +164,8 @@ fn forgetting_leaves_what_still_matters() {
     world.open("cpu");
     world.state.nodes[0].phase = NodePhase::Gone;
     ledger::forget(&mut world.state, world.now.plus(minutes(11 * 60)));
-    let keys = |incidents: &[Incident]| {
-        incidents
-            .iter()
-            .map(|it| it.key.clone())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        (keys(&world.state.incidents), world.state.nodes.len()),
-        (vec!["cpu".to_owned()], 1)
-    );
+    let keys = |incidents: &[Incident]| incidents.iter().map(|it| it.key.clone()).collect::<Vec<_>>();
+    assert_eq!((keys(&world.state.incidents), world.state.nodes.len()), (vec!["cpu".to_owned()], 1));
     ledger::forget(&mut world.state, world.now.plus(minutes(12 * 60)));
     assert!(world.state.incidents.is_empty());
 }

@@ -10,13 +10,7 @@ use crate::model::scaling::{ActivityStatus, Origin};
 
 fn config(min: u32, max: u32, step: u32) -> GroupConfig {
     let (expand_by, deflate_by) = (nodes(step), nodes(step));
-    GroupConfig {
-        min_nodes: nodes(min),
-        max_nodes: nodes(max),
-        expand_by,
-        deflate_by,
-        ..GroupConfig::default()
-    }
+    GroupConfig { min_nodes: nodes(min), max_nodes: nodes(max), expand_by, deflate_by, ..GroupConfig::default() }
 }
 
 #[test]
@@ -25,12 +19,7 @@ fn fault_01_a_step_is_clipped_at_the_maximum_and_at_the_minimum() {
     world.open("cpu");
     let decision = world.tick();
     assert_eq!(decision.verdict.reserved().len(), 1);
-    assert!(
-        decision
-            .to_string()
-            .ends_with("adding 1 node (expand_by is 5; the limits leave 1)"),
-        "{decision}"
-    );
+    assert!(decision.to_string().ends_with("adding 1 node (expand_by is 5; the limits leave 1)"), "{decision}");
 
     let mut world = World::serving(4, config(3, 20, 2));
     assert_eq!(world.tick().verdict.removed().len(), 1);
@@ -42,10 +31,7 @@ fn fault_02_the_number_of_nodes_is_counted_and_never_kept_beside_them() {
     world.ask(&expand(None, Delays::Respect));
     assert_eq!(world.state.total(), nodes(5));
     world.succeed();
-    assert_eq!(
-        (world.state.total(), world.state.in_service()),
-        (nodes(5), nodes(5))
-    );
+    assert_eq!((world.state.total(), world.state.in_service()), (nodes(5), nodes(5)));
 }
 
 #[test]
@@ -54,11 +40,7 @@ fn fault_03_a_node_that_did_not_come_up_is_no_capacity() {
     world.ask(&expand(None, Delays::Respect));
     let kept = world.activity().nodes[0].clone();
     world.end(&[kept], WorkflowEnd::Succeeded);
-    assert_eq!(
-        (world.state.live(), world.state.total()),
-        (nodes(2), nodes(3)),
-        "it counts only against the maximum"
-    );
+    assert_eq!((world.state.live(), world.state.total()), (nodes(2), nodes(3)), "it counts only against the maximum");
     assert_eq!(world.tick().row, Row::FailedNodes, "and is cleared away");
 }
 
@@ -68,10 +50,7 @@ fn fault_04_success_claimed_by_a_workflow_makes_no_node_serve() {
     world.ask(&expand(None, Delays::Respect));
     world.end(&[], WorkflowEnd::Succeeded);
     assert_eq!(world.last_status(), ActivityStatus::Failed);
-    assert_eq!(
-        world.state.memory.last_expand_end, None,
-        "a failure starts no cooldown but a rest"
-    );
+    assert_eq!(world.state.memory.last_expand_end, None, "a failure starts no cooldown but a rest");
     assert!(world.state.memory.backoff_until.is_some());
 }
 
@@ -81,10 +60,7 @@ fn fault_05_deflations_keep_deflate_delay_between_them() {
     for round in 0..3 {
         let (decision, waited) = world.tick_until_action(minutes(31));
         assert_eq!(decision.row, Row::Deflate);
-        assert!(
-            round == 0 || waited >= minutes(30),
-            "round {round}: {waited:?}"
-        );
+        assert!(round == 0 || waited >= minutes(30), "round {round}: {waited:?}");
         world.succeed();
     }
 }
@@ -95,15 +71,9 @@ fn fault_06_a_refused_expansion_leaves_nothing_behind() {
     world.ask(&expand(None, Delays::Respect));
     world.succeed();
     world.wait(minutes(2));
-    assert_eq!(
-        world.ask(&expand(None, Delays::Respect)).row,
-        Row::ExpandDelay
-    );
+    assert_eq!(world.ask(&expand(None, Delays::Respect)).row, Row::ExpandDelay);
     assert!(world.state.activity.is_none());
-    assert!(
-        world.ask(&expand(None, Delays::Skip)).verdict.acts(),
-        "and the next one is not stuck"
-    );
+    assert!(world.ask(&expand(None, Delays::Skip)).verdict.acts(), "and the next one is not stuck");
 }
 
 #[test]
@@ -114,15 +84,9 @@ fn fault_07_a_long_build_gets_no_second_expansion_beside_it() {
     let id = world.activity().id;
     for _ in 0..40 {
         let decision = world.tick();
-        assert!(
-            !matches!(decision.verdict, Verdict::Expand { .. }),
-            "{decision}"
-        );
+        assert!(!matches!(decision.verdict, Verdict::Expand { .. }), "{decision}");
     }
-    assert_eq!(
-        (world.activity().id, world.activity().status),
-        (id, ActivityStatus::Compensating)
-    );
+    assert_eq!((world.activity().id, world.activity().status), (id, ActivityStatus::Compensating));
 }
 
 #[test]
@@ -143,29 +107,17 @@ fn fault_09_one_recovery_of_two_is_not_the_end_and_a_lost_one_is_not_for_ever() 
     world.close("cpu");
     assert_eq!(world.tick().row, Row::AtMax);
     world.wait(minutes(6 * 60));
-    assert_eq!(
-        world.tick().row,
-        Row::RecoveryHold,
-        "the lost recovery ran out, and quiet begins to count"
-    );
+    assert_eq!(world.tick().row, Row::RecoveryHold, "the lost recovery ran out, and quiet begins to count");
 }
 
 #[test]
 fn fault_10_the_alert_itself_expands() {
     let mut world = World::serving(1, config(1, 9, 1));
     world.open("cpu");
-    let by_rule = Request::Expand {
-        by: None,
-        delays: Delays::Respect,
-        origin: Origin::Rule,
-    };
+    let by_rule = Request::Expand { by: None, delays: Delays::Respect, origin: Origin::Rule };
     assert!(world.ask(&by_rule).verdict.acts());
     world.succeed();
-    assert_eq!(
-        world.ask(&by_rule).row,
-        Row::ExpandDelay,
-        "and a repeated one does not"
-    );
+    assert_eq!(world.ask(&by_rule).row, Row::ExpandDelay, "and a repeated one does not");
 }
 
 #[test]
@@ -181,18 +133,9 @@ fn fault_14_victims_are_the_unfit_then_the_oldest_and_never_the_protected() {
 fn fault_15_a_group_is_not_deleted_beside_a_running_expansion() {
     let mut world = World::serving(1, config(1, 9, 1));
     world.ask(&expand(None, Delays::Respect));
-    assert_eq!(
-        world
-            .ask(&Request::Delete {
-                origin: Origin::Chat
-            })
-            .row,
-        Row::InFlight
-    );
+    assert_eq!(world.ask(&Request::Delete { origin: Origin::Chat }).row, Row::InFlight);
     world.succeed();
-    let all = world.ask(&Request::Delete {
-        origin: Origin::Chat,
-    });
+    let all = world.ask(&Request::Delete { origin: Origin::Chat });
     assert_eq!(names(all.verdict.removed()), ["web-001", "web-002"]);
 }
 
@@ -205,11 +148,7 @@ fn fault_16_a_clock_that_jumps_neither_stalls_nor_releases() {
         world.succeed();
         world.jump(jump);
         let decision = world.ask(&Request::Tick);
-        assert_eq!(
-            (decision.row, decision.verdict.clone()),
-            (Row::ClockJump, Verdict::Rebase),
-            "{decision}"
-        );
+        assert_eq!((decision.row, decision.verdict.clone()), (Row::ClockJump, Verdict::Rebase), "{decision}");
         let (_, waited) = world.tick_until_action(minutes(11));
         assert_eq!(waited, minutes(10), "jump {jump}");
     }

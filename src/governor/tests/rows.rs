@@ -10,48 +10,30 @@ use crate::model::node::NodePhase;
 use crate::model::scaling::{ActivityKind, ActivityStatus, Origin};
 
 fn limits(min: u32, max: u32) -> GroupConfig {
-    GroupConfig {
-        min_nodes: nodes(min),
-        max_nodes: nodes(max),
-        ..GroupConfig::default()
-    }
+    GroupConfig { min_nodes: nodes(min), max_nodes: nodes(max), ..GroupConfig::default() }
 }
 
 #[test]
 fn a_group_is_set_up_with_its_minimum_under_names_reserved_at_admission() {
     let mut world = World::defined(limits(2, 5));
-    let decision = world.ask(&Request::Create {
-        origin: Origin::Api,
-    });
+    let decision = world.ask(&Request::Create { origin: Origin::Api });
     assert_eq!(names(decision.verdict.reserved()), ["web-001", "web-002"]);
-    assert_eq!(
-        world.state.total(),
-        nodes(2),
-        "they count before any provider is called"
-    );
+    assert_eq!(world.state.total(), nodes(2), "they count before any provider is called");
     assert_eq!(world.activity().kind, ActivityKind::Create);
     world.succeed();
     assert_eq!(world.state.in_service(), nodes(2));
-    let again = world.ask(&Request::Create {
-        origin: Origin::Api,
-    });
+    let again = world.ask(&Request::Create { origin: Origin::Api });
     assert_eq!(again.verdict, Verdict::Refuse, "{again}");
 }
 
 #[test]
 fn a_creation_that_failed_is_tried_again_after_a_rest() {
     let mut world = World::defined(limits(1, 5));
-    world.ask(&Request::Create {
-        origin: Origin::Api,
-    });
+    world.ask(&Request::Create { origin: Origin::Api });
     world.fail_after(0);
     assert_eq!(world.tick().row, Row::Backoff);
     let (decision, _) = world.tick_until_action(minutes(2));
-    assert_eq!(
-        names(decision.verdict.reserved()),
-        ["web-002"],
-        "names are never used again"
-    );
+    assert_eq!(names(decision.verdict.reserved()), ["web-002"], "names are never used again");
     assert!(matches!(decision.verdict, Verdict::CreateGroup { .. }));
 }
 
@@ -60,19 +42,12 @@ fn a_critical_incident_expands_at_once_and_again_after_expand_delay() {
     let mut world = World::serving(2, limits(1, 5));
     world.open("cpu");
     let first = world.tick();
-    assert_eq!(
-        (first.row, first.verdict.acts()),
-        (Row::Expand, true),
-        "{first}"
-    );
+    assert_eq!((first.row, first.verdict.acts()), (Row::Expand, true), "{first}");
     world.wait(minutes(1));
     world.succeed();
     let held = world.tick();
     assert_eq!(held.row, Row::ExpandDelay);
-    assert_eq!(
-        held.next_at,
-        Some(world.ended[1].ended_at.unwrap().plus(minutes(10)))
-    );
+    assert_eq!(held.next_at, Some(world.ended[1].ended_at.unwrap().plus(minutes(10))));
     let (_, waited) = world.tick_until_action(minutes(11));
     assert!(waited > minutes(9) && waited <= minutes(10), "{waited:?}");
 }
@@ -83,12 +58,7 @@ fn a_warning_tells_people_once_and_scales_nothing() {
     world.incident("disk", Severity::Warning, IncidentState::Open);
     let first = world.tick();
     assert_eq!(first.row, Row::Warned);
-    assert_eq!(
-        first.notices,
-        [Notice::Warning {
-            incident: "disk".into()
-        }]
-    );
+    assert_eq!(first.notices, [Notice::Warning { incident: "disk".into() }]);
     assert!(world.tick().notices.is_empty());
 }
 
@@ -101,33 +71,16 @@ fn at_the_maximum_people_are_told_once_per_incident() {
     world.restart();
     assert!(world.tick().notices.is_empty());
     world.open("memory");
-    assert_eq!(
-        world.tick().notices,
-        [Notice::Escalate {
-            incident: "memory".into()
-        }]
-    );
+    assert_eq!(world.tick().notices, [Notice::Escalate { incident: "memory".into() }]);
     world.close("cpu");
     world.tick();
     world.open("cpu");
-    assert_eq!(
-        world.tick().notices,
-        [Notice::Escalate {
-            incident: "cpu".into()
-        }]
-    );
+    assert_eq!(world.tick().notices, [Notice::Escalate { incident: "cpu".into() }]);
 }
 
 #[test]
 fn new_nodes_get_their_warm_up_before_more_are_added() {
-    let mut world = World::serving(
-        1,
-        GroupConfig {
-            expand_delay: MINUTE / 60,
-            warmup: minutes(3),
-            ..limits(1, 5)
-        },
-    );
+    let mut world = World::serving(1, GroupConfig { expand_delay: MINUTE / 60, warmup: minutes(3), ..limits(1, 5) });
     world.wait(minutes(3));
     world.open("cpu");
     world.tick();
@@ -158,13 +111,7 @@ fn an_activity_blocks_everything_else_and_names_itself() {
     world.ask(&expand(None, Delays::Respect));
     let id = world.activity().id;
     assert_eq!(world.tick().row, Row::InFlight);
-    for request in [
-        expand(None, Delays::Skip),
-        deflate(None, Delays::Skip),
-        Request::Delete {
-            origin: Origin::Chat,
-        },
-    ] {
+    for request in [expand(None, Delays::Skip), deflate(None, Delays::Skip), Request::Delete { origin: Origin::Chat }] {
         let decision = world.ask(&request);
         assert_eq!(decision.verdict, Verdict::Refuse);
         assert!(decision.to_string().contains(&id.to_string()), "{decision}");
@@ -182,9 +129,7 @@ fn a_stuck_activity_is_cancelled_undone_and_followed_by_a_rest() {
     world.end(&[], WorkflowEnd::Canceled);
     assert_eq!(world.last_status(), ActivityStatus::Failed);
     assert_eq!(world.state.memory.failures_in_row, 1);
-    assert!(
-        world.state.memory.backoff_until.is_some() && world.state.memory.last_expand_end.is_none()
-    );
+    assert!(world.state.memory.backoff_until.is_some() && world.state.memory.last_expand_end.is_none());
 }
 
 #[test]
@@ -193,10 +138,7 @@ fn a_lowered_maximum_takes_nodes_away_even_during_an_incident() {
     world.open("cpu");
     world.state.group.config.max_nodes = nodes(3);
     let decision = world.tick();
-    assert_eq!(
-        (decision.row, decision.verdict.removed().len()),
-        (Row::AboveMax, 2)
-    );
+    assert_eq!((decision.row, decision.verdict.removed().len()), (Row::AboveMax, 2));
 }
 
 #[test]
@@ -204,26 +146,14 @@ fn a_node_that_fails_is_cleared_away_and_replaced() {
     let mut world = World::serving(2, limits(2, 5));
     world.state.nodes[0].phase = NodePhase::Failed;
     let repair = world.tick();
-    assert_eq!(
-        (repair.row, repair.verdict.reserved().len()),
-        (Row::BelowMin, 1)
-    );
+    assert_eq!((repair.row, repair.verdict.reserved().len()), (Row::BelowMin, 1));
     assert_eq!(world.activity().kind, ActivityKind::Repair);
     world.succeed();
     let clearing = world.tick();
-    assert_eq!(
-        (clearing.row, names(clearing.verdict.removed())),
-        (Row::FailedNodes, vec!["web-001"])
-    );
+    assert_eq!((clearing.row, names(clearing.verdict.removed())), (Row::FailedNodes, vec!["web-001"]));
     world.succeed();
-    assert_eq!(
-        (world.state.in_service(), world.state.total()),
-        (nodes(2), nodes(2))
-    );
-    assert!(
-        world.state.memory.last_expand_end.is_none(),
-        "repair starts no delay"
-    );
+    assert_eq!((world.state.in_service(), world.state.total()), (nodes(2), nodes(2)));
+    assert!(world.state.memory.last_expand_end.is_none(), "repair starts no delay");
 }
 
 #[test]
@@ -265,42 +195,25 @@ fn mode_suspension_and_freeze_hold_back_every_effect() {
             expand(Some(1), Delays::Skip),
             deflate(Some(1), Delays::Skip),
             delete_node("web-001", Delays::Skip),
-            Request::AddNode {
-                delays: Delays::Skip,
-                origin: Origin::Api,
-            },
-            Request::Delete {
-                origin: Origin::Api,
-            },
+            Request::AddNode { delays: Delays::Skip, origin: Origin::Api },
+            Request::Delete { origin: Origin::Api },
         ];
         for request in requests {
             let decision = world.ask(&request);
             assert!(!decision.verdict.acts(), "{decision}");
         }
-        assert_eq!(
-            (world.state.nodes.clone(), world.state.memory.next_node),
-            before
-        );
+        assert_eq!((world.state.nodes.clone(), world.state.memory.next_node), before);
         assert!(world.state.activity.is_none() && !world.state.group.deleting);
     }
 }
 
 #[test]
 fn observe_says_what_would_have_been_done() {
-    let mut world = World::serving(
-        2,
-        GroupConfig {
-            mode: Mode::Auto,
-            ..limits(1, 5)
-        },
-    );
+    let mut world = World::serving(2, GroupConfig { mode: Mode::Auto, ..limits(1, 5) });
     world.state.group.config.mode = Mode::Observe;
     world.open("cpu");
     let decision = world.tick();
-    assert!(
-        matches!(would(&decision), Some(Verdict::Expand { nodes }) if nodes.len() == 1),
-        "{decision}"
-    );
+    assert!(matches!(would(&decision), Some(Verdict::Expand { nodes }) if nodes.len() == 1), "{decision}");
     assert_eq!(
         decision.to_string(),
         "only recording: 2 nodes in service of at most 5; the group's mode is observe; otherwise: \
@@ -310,10 +223,7 @@ fn observe_says_what_would_have_been_done() {
 
 #[test]
 fn parts_can_be_suspended_on_their_own() {
-    for (part, row) in [
-        (Part::Expand, Row::ExpandSuspended),
-        (Part::Deflate, Row::Expand),
-    ] {
+    for (part, row) in [(Part::Expand, Row::ExpandSuspended), (Part::Deflate, Row::Expand)] {
         let mut world = World::serving(2, limits(1, 5));
         world.suspend(part);
         world.open("cpu");
@@ -324,42 +234,21 @@ fn parts_can_be_suspended_on_their_own() {
     assert_eq!(world.tick().row, Row::DeflateSuspended);
     world.state.group.suspensions.clear();
     world.suspend(Part::Replace);
-    world
-        .state
-        .nodes
-        .iter_mut()
-        .for_each(|node| node.phase = NodePhase::Failed);
-    assert_eq!(
-        world.tick().row,
-        Row::AtMin,
-        "neither repaired nor cleared away"
-    );
+    world.state.nodes.iter_mut().for_each(|node| node.phase = NodePhase::Failed);
+    assert_eq!(world.tick().row, Row::AtMin, "neither repaired nor cleared away");
 }
 
 #[test]
 fn reversals_lengthen_deflation_and_never_expansion() {
-    let config = GroupConfig {
-        deflate_delay: minutes(5),
-        recovery_hold: MINUTE / 2,
-        ..limits(1, 5)
-    };
-    let mut world = World::serving(
-        2,
-        GroupConfig {
-            flap_window: minutes(120),
-            ..config
-        },
-    );
+    let config = GroupConfig { deflate_delay: minutes(5), recovery_hold: MINUTE / 2, ..limits(1, 5) };
+    let mut world = World::serving(2, GroupConfig { flap_window: minutes(120), ..config });
     for flips in 0..3_u32 {
         let (gone, _) = world.tick_until_action(minutes(60));
         assert_eq!(gone.row, Row::Deflate);
         world.succeed();
         world.open("cpu");
         let (more, waited) = world.tick_until_action(minutes(11));
-        assert_eq!(
-            (more.row, world.state.memory.flips.len()),
-            (Row::Expand, usize::try_from(flips).unwrap() + 1)
-        );
+        assert_eq!((more.row, world.state.memory.flips.len()), (Row::Expand, usize::try_from(flips).unwrap() + 1));
         assert!(waited <= minutes(10));
         world.succeed();
         world.tick();
@@ -373,10 +262,7 @@ fn reversals_lengthen_deflation_and_never_expansion() {
 fn force_skips_delays_and_incidents_but_no_bound() {
     let mut world = World::serving(4, limits(3, 5));
     world.open("cpu");
-    assert_eq!(
-        world.ask(&deflate(None, Delays::Respect)).verdict,
-        Verdict::Refuse
-    );
+    assert_eq!(world.ask(&deflate(None, Delays::Respect)).verdict, Verdict::Refuse);
     let forced = world.ask(&deflate(Some(9), Delays::Skip));
     assert_eq!(forced.verdict.removed().len(), 1, "clipped to the minimum");
     world.succeed();
@@ -390,56 +276,33 @@ fn force_skips_delays_and_incidents_but_no_bound() {
 #[test]
 fn one_node_can_be_added_and_a_named_one_taken_away() {
     let mut world = World::serving(2, limits(2, 5));
-    let added = world.ask(&Request::AddNode {
-        delays: Delays::Respect,
-        origin: Origin::Chat,
-    });
+    let added = world.ask(&Request::AddNode { delays: Delays::Respect, origin: Origin::Chat });
     assert!(matches!(&added.verdict, Verdict::AddNode { node } if node.as_str() == "web-003"));
     world.succeed();
-    assert_eq!(
-        world.ask(&delete_node("web-009", Delays::Respect)).row,
-        Row::Asked
-    );
+    assert_eq!(world.ask(&delete_node("web-009", Delays::Respect)).row, Row::Asked);
     world.state.nodes[0].protected = true;
-    assert_eq!(
-        world.ask(&delete_node("web-001", Delays::Skip)).verdict,
-        Verdict::Refuse
-    );
+    assert_eq!(world.ask(&delete_node("web-001", Delays::Skip)).verdict, Verdict::Refuse);
     world.ask(&delete_node("web-002", Delays::Respect));
     world.succeed();
-    assert_eq!(
-        world.ask(&delete_node("web-003", Delays::Skip)).row,
-        Row::AtMin
-    );
+    assert_eq!(world.ask(&delete_node("web-003", Delays::Skip)).row, Row::AtMin);
 }
 
 #[test]
 fn a_deletion_that_failed_is_taken_up_again_and_nothing_else_happens_meanwhile() {
     let mut world = World::serving(2, limits(1, 5));
-    world.ask(&Request::Delete {
-        origin: Origin::Api,
-    });
+    world.ask(&Request::Delete { origin: Origin::Api });
     world.fail_after(1);
     world.open("cpu");
     assert_eq!(world.ask(&expand(None, Delays::Skip)).row, Row::Deleting);
     let (decision, _) = world.tick_until_action(minutes(2));
-    assert!(
-        matches!(&decision.verdict, Verdict::DeleteGroup { nodes } if nodes.len() == 1),
-        "{decision}"
-    );
+    assert!(matches!(&decision.verdict, Verdict::DeleteGroup { nodes } if nodes.len() == 1), "{decision}");
     world.succeed();
     assert_eq!(world.state.total(), nodes(0));
 }
 
 #[test]
 fn the_explanation_reads_like_a_sentence() {
-    let mut world = World::serving(
-        1,
-        GroupConfig {
-            expand_delay: minutes(10),
-            ..limits(1, 5)
-        },
-    );
+    let mut world = World::serving(1, GroupConfig { expand_delay: minutes(10), ..limits(1, 5) });
     world.ask(&expand(None, Delays::Respect));
     world.succeed();
     world.open("cpu");
@@ -465,8 +328,5 @@ fn equal_decisions_are_recognised_and_written_down_whole() {
     let fourth = world.tick();
     assert_ne!(third.fingerprint(), fourth.fingerprint());
     let written = serde_json::to_string(&fourth).unwrap();
-    assert_eq!(
-        serde_json::from_str::<crate::model::decision::Decision>(&written).unwrap(),
-        fourth
-    );
+    assert_eq!(serde_json::from_str::<crate::model::decision::Decision>(&written).unwrap(), fourth);
 }

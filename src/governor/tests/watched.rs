@@ -63,41 +63,18 @@ pub(super) struct Watched {
 impl Watched {
     pub(super) fn new(config: GroupConfig) -> Self {
         let mut world = World::defined(config);
-        world.ask(&Request::Create {
-            origin: Origin::Api,
-        });
+        world.ask(&Request::Create { origin: Origin::Api });
         world.succeed();
-        let names = world
-            .state
-            .nodes
-            .iter()
-            .map(|node| node.name.clone())
-            .collect();
-        Self {
-            world,
-            steady: Duration::ZERO,
-            expanded: None,
-            deflated: None,
-            names,
-            jumps: 0,
-            rebases: 0,
-        }
+        let names = world.state.nodes.iter().map(|node| node.name.clone()).collect();
+        Self { world, steady: Duration::ZERO, expanded: None, deflated: None, names, jumps: 0, rebases: 0 }
     }
 
     pub(super) fn happen(&mut self, event: &Event) {
         let busy = self.world.state.activity.is_some();
         match event {
             Event::Ticks(count) => (0..*count).for_each(|_| self.tick()),
-            Event::Incident {
-                key,
-                severity,
-                state,
-            } => self.world.incident(&key.to_string(), *severity, *state),
-            Event::Late {
-                key,
-                state,
-                minutes: late,
-            } => self.late_report(*key, *state, minutes(*late)),
+            Event::Incident { key, severity, state } => self.world.incident(&key.to_string(), *severity, *state),
+            Event::Late { key, state, minutes: late } => self.late_report(*key, *state, minutes(*late)),
             Event::Ask(request) => drop(self.ask(request)),
             Event::Succeed if busy => self.end(World::succeed),
             Event::FailAfter(done) if busy => self.end(|world| world.fail_after(*done)),
@@ -124,22 +101,8 @@ impl Watched {
 
     fn late_report(&mut self, key: u8, state: IncidentState, late: Duration) {
         let (seen_at, received_at) = (self.world.source_now().minus(late), self.world.now);
-        let (key, group, severity) = (
-            key.to_string(),
-            self.world.state.group.name.clone(),
-            Severity::Critical,
-        );
-        ledger::observe(
-            &mut self.world.state,
-            Observation {
-                key,
-                group,
-                severity,
-                state,
-                seen_at,
-                received_at,
-            },
-        );
+        let (key, group, severity) = (key.to_string(), self.world.state.group.name.clone(), Severity::Critical);
+        ledger::observe(&mut self.world.state, Observation { key, group, severity, state, seen_at, received_at });
     }
 
     fn limits(&mut self, min: u32, spread: u32) {
@@ -184,82 +147,45 @@ impl Watched {
     }
 
     fn same_inputs_same_decision(&self, before: &GroupState, decision: &Decision) {
-        let read: GroupState =
-            serde_json::from_str(&serde_json::to_string(before).unwrap()).unwrap();
-        let again = decide(
-            &read,
-            &decision.request,
-            self.world.now,
-            self.world.freeze.as_ref(),
-        );
+        let read: GroupState = serde_json::from_str(&serde_json::to_string(before).unwrap()).unwrap();
+        let again = decide(&read, &decision.request, self.world.now, self.world.freeze.as_ref());
         assert_eq!(&again, decision);
         let written = serde_json::to_string(decision).unwrap();
-        assert_eq!(
-            &serde_json::from_str::<Decision>(&written).unwrap(),
-            decision
-        );
+        assert_eq!(&serde_json::from_str::<Decision>(&written).unwrap(), decision);
     }
 
     fn bounds_hold(&self, before: &GroupState, decision: &Decision) {
         let (config, verdict) = (&before.group.config, &decision.verdict);
         if !verdict.reserved().is_empty() {
-            assert!(
-                self.world.state.total() <= config.max_nodes,
-                "above the maximum: {decision}"
-            );
+            assert!(self.world.state.total() <= config.max_nodes, "above the maximum: {decision}");
         }
         if decision.opens().is_some() {
             assert!(before.activity.is_none(), "two at once: {decision}");
         }
-        let leaving = before
-            .nodes
-            .iter()
-            .filter(|node| verdict.removed().contains(&node.name));
-        let serving = NodeCount::of(
-            leaving
-                .clone()
-                .filter(|node| node.phase == NodePhase::InService),
-        );
+        let leaving = before.nodes.iter().filter(|node| verdict.removed().contains(&node.name));
+        let serving = NodeCount::of(leaving.clone().filter(|node| node.phase == NodePhase::InService));
         if serving > NodeCount::ZERO {
             let left = before.in_service().above(serving);
             assert!(left >= config.min_nodes, "below the minimum: {decision}");
         }
-        assert!(
-            leaving.clone().all(|node| !node.protected),
-            "a protected node: {decision}"
-        );
+        assert!(leaving.clone().all(|node| !node.protected), "a protected node: {decision}");
     }
 
     fn delays_hold(&self, before: &GroupState, decision: &Decision) {
         let (config, now) = (&before.group.config, self.world.now);
         let forced = matches!(
             decision.request,
-            Request::Expand {
-                delays: Delays::Skip,
-                ..
-            } | Request::Deflate {
-                delays: Delays::Skip,
-                ..
-            }
+            Request::Expand { delays: Delays::Skip, .. } | Request::Deflate { delays: Delays::Skip, .. }
         );
         if forced || !decision.verdict.acts() {
             return;
         }
-        let rested =
-            |since: Option<Duration>, delay| since.is_none_or(|since| self.steady >= since + delay);
+        let rested = |since: Option<Duration>, delay| since.is_none_or(|since| self.steady >= since + delay);
         if decision.row == Row::Expand {
-            assert!(
-                rested(self.expanded, config.expand_delay),
-                "too soon: {decision}"
-            );
+            assert!(rested(self.expanded, config.expand_delay), "too soon: {decision}");
         }
         if decision.row == Row::Deflate {
-            let open = self
-                .world
-                .state
-                .incidents
-                .iter()
-                .find(|it| it.is_open(now, config.alert_ttl));
+            let open = self.world.state.incidents.iter().find(|it| it.is_open(now, config.alert_ttl));
             assert!(open.is_none(), "during {open:?}: {decision}");
             let since = self.expanded.max(self.deflated);
             assert!(rested(since, config.deflate_delay), "too soon: {decision}");
@@ -271,45 +197,18 @@ impl Watched {
         let mut worse = before.clone();
         let (seen_at, group) = (now, worse.group.name.clone());
         let (severity, state) = (Severity::Critical, IncidentState::Open);
-        let report = Observation {
-            key: "more".into(),
-            group,
-            severity,
-            state,
-            seen_at,
-            received_at: now,
-        };
+        let report = Observation { key: "more".into(), group, severity, state, seen_at, received_at: now };
         worse.incidents.push(merge(None, report));
-        assert_ne!(
-            decide(&worse, &Request::Tick, now, freeze).row,
-            Row::Deflate
-        );
+        assert_ne!(decide(&worse, &Request::Tick, now, freeze).row, Row::Deflate);
 
         let mut wider = before.clone();
         wider.group.config.max_nodes = nodes(before.group.config.max_nodes.get() + 3);
-        let reserved = decide(&wider, &decision.request, now, freeze)
-            .verdict
-            .reserved()
-            .len();
-        assert!(
-            reserved >= decision.verdict.reserved().len(),
-            "more room, fewer nodes: {decision}"
-        );
+        let reserved = decide(&wider, &decision.request, now, freeze).verdict.reserved().len();
+        assert!(reserved >= decision.verdict.reserved().len(), "more room, fewer nodes: {decision}");
 
-        let later = decide(
-            before,
-            &decision.request,
-            now.plus(Duration::from_millis(1)),
-            freeze,
-        );
-        let waits = matches!(
-            later.row,
-            Row::ExpandDelay | Row::DeflateDelay | Row::Backoff | Row::Warmup
-        );
-        assert!(
-            !(decision.verdict.acts() && waits),
-            "{decision}; but a moment later {later}"
-        );
+        let later = decide(before, &decision.request, now.plus(Duration::from_millis(1)), freeze);
+        let waits = matches!(later.row, Row::ExpandDelay | Row::DeflateDelay | Row::Backoff | Row::Warmup);
+        assert!(!(decision.verdict.acts() && waits), "{decision}; but a moment later {later}");
     }
 
     fn names_are_new(&mut self, decision: &Decision) {
@@ -323,11 +222,7 @@ impl Watched {
         self.world.freeze = None;
         self.world.state.group.suspensions.clear();
         self.world.state.group.config.mode = Mode::Auto;
-        self.world
-            .state
-            .nodes
-            .iter_mut()
-            .for_each(|node| node.protected = false);
+        self.world.state.nodes.iter_mut().for_each(|node| node.protected = false);
         self.finish_what_runs();
     }
 
@@ -342,10 +237,7 @@ impl Watched {
         let begun = self.steady;
         while !done(&self.world.state) {
             let shown = decide(&self.world.state, &Request::Tick, self.world.now, None);
-            assert!(
-                self.steady <= begun + at_most,
-                "not after {at_most:?}; last: {shown}"
-            );
+            assert!(self.steady <= begun + at_most, "not after {at_most:?}; last: {shown}");
             self.tick();
             self.finish_what_runs();
         }

@@ -42,40 +42,24 @@ impl World {
             domain: "example.org".into(),
             application: "shop".into(),
             config,
-            roles: Roles {
-                provider: "local".into(),
-                ..Roles::default()
-            },
+            roles: Roles { provider: "local".into(), ..Roles::default() },
             node_parameters: std::collections::BTreeMap::default(),
             channel: None,
             suspensions: Vec::new(),
             deleting: false,
         };
         let now = "2026-11-21T08:30:00Z".parse().unwrap();
-        Self {
-            now,
-            state: GroupState::new(group),
-            freeze: None,
-            ended: Vec::new(),
-            ids: 0,
-            jumped: 0,
-        }
+        Self { now, state: GroupState::new(group), freeze: None, ended: Vec::new(), ids: 0, jumped: 0 }
     }
 
     /// A group that was set up with `count` nodes and has long been quiet.
     pub(super) fn serving(count: u32, config: GroupConfig) -> Self {
-        let GroupConfig {
-            min_nodes: min,
-            max_nodes: max,
-            ..
-        } = config;
+        let GroupConfig { min_nodes: min, max_nodes: max, .. } = config;
         let mut start = config;
         start.min_nodes = nodes(count);
         start.max_nodes = max.max(nodes(count));
         let mut world = Self::defined(start);
-        world.ask(&Request::Create {
-            origin: Origin::Api,
-        });
+        world.ask(&Request::Create { origin: Origin::Api });
         world.succeed();
         world.state.group.config.min_nodes = min;
         world.state.group.config.max_nodes = max;
@@ -110,10 +94,7 @@ impl World {
         loop {
             let decision = self.tick();
             let waited = self.now.since(begun);
-            assert!(
-                waited <= at_most,
-                "nothing within {at_most:?}; last: {decision}"
-            );
+            assert!(waited <= at_most, "nothing within {at_most:?}; last: {decision}");
             if decision.verdict.acts() {
                 return (decision, waited);
             }
@@ -134,17 +115,7 @@ impl World {
     pub(super) fn incident(&mut self, key: &str, severity: Severity, state: IncidentState) {
         let group = self.state.group.name.clone();
         let (seen_at, received_at) = (self.source_now(), self.now);
-        ledger::observe(
-            &mut self.state,
-            Observation {
-                key: key.into(),
-                group,
-                severity,
-                state,
-                seen_at,
-                received_at,
-            },
-        );
+        ledger::observe(&mut self.state, Observation { key: key.into(), group, severity, state, seen_at, received_at });
     }
 
     pub(super) fn open(&mut self, key: &str) {
@@ -178,17 +149,9 @@ impl World {
         let activity = self.activity().clone();
         for name in done {
             let node = self.state.nodes.iter().find(|node| node.name == *name);
-            let adds = node.is_some_and(|node| {
-                node.activity == Some(activity.id) && node.phase == NodePhase::Requested
-            });
-            self.phase(
-                name,
-                if adds && activity.want > 0 {
-                    NodePhase::InService
-                } else {
-                    NodePhase::Gone
-                },
-            );
+            let adds =
+                node.is_some_and(|node| node.activity == Some(activity.id) && node.phase == NodePhase::Requested);
+            self.phase(name, if adds && activity.want > 0 { NodePhase::InService } else { NodePhase::Gone });
         }
         let ended = ledger::finish(&mut self.state, activity.id, end, self.now, 7).unwrap();
         assert!(ended.status.is_ended());
@@ -200,10 +163,7 @@ impl World {
     }
 
     pub(super) fn activity(&self) -> &ScalingActivity {
-        self.state
-            .activity
-            .as_ref()
-            .expect("an activity is under way")
+        self.state.activity.as_ref().expect("an activity is under way")
     }
 
     pub(super) fn last_status(&self) -> ActivityStatus {
@@ -211,23 +171,13 @@ impl World {
     }
 
     pub(super) fn suspend(&mut self, part: Part) {
-        let suspension = Suspension {
-            part,
-            until: None,
-            author: "ann".into(),
-            reason: "maintenance".into(),
-        };
+        let suspension = Suspension { part, until: None, author: "ann".into(), reason: "maintenance".into() };
         self.state.group.suspensions.push(suspension);
     }
 
     pub(super) fn freeze(&mut self) {
         let reason = "restored backup".into();
-        self.freeze = Some(Freeze {
-            author: "ann".into(),
-            reason,
-            since: self.now,
-            until: None,
-        });
+        self.freeze = Some(Freeze { author: "ann".into(), reason, since: self.now, until: None });
     }
 
     /// The daemon is restarted: what was not written down is lost.
@@ -240,27 +190,15 @@ impl World {
 }
 
 pub(super) fn expand(by: Option<u32>, delays: Delays) -> Request {
-    Request::Expand {
-        by: by.map(nodes),
-        delays,
-        origin: Origin::Human { user: "ann".into() },
-    }
+    Request::Expand { by: by.map(nodes), delays, origin: Origin::Human { user: "ann".into() } }
 }
 
 pub(super) fn deflate(by: Option<u32>, delays: Delays) -> Request {
-    Request::Deflate {
-        by: by.map(nodes),
-        delays,
-        origin: Origin::Human { user: "ann".into() },
-    }
+    Request::Deflate { by: by.map(nodes), delays, origin: Origin::Human { user: "ann".into() } }
 }
 
 pub(super) fn delete_node(name: &str, delays: Delays) -> Request {
-    Request::DeleteNode {
-        name: name.parse().unwrap(),
-        delays,
-        origin: Origin::Chat,
-    }
+    Request::DeleteNode { name: name.parse().unwrap(), delays, origin: Origin::Chat }
 }
 
 pub(super) fn names(nodes: &[NodeName]) -> Vec<&str> {
@@ -268,9 +206,5 @@ pub(super) fn names(nodes: &[NodeName]) -> Vec<&str> {
 }
 
 pub(super) fn would(decision: &Decision) -> Option<&Verdict> {
-    if let Verdict::Record { would } = &decision.verdict {
-        Some(would)
-    } else {
-        None
-    }
+    if let Verdict::Record { would } = &decision.verdict { Some(would) } else { None }
 }

@@ -9,36 +9,17 @@ use super::*;
 fn g12_rules_that_cannot_match_are_not_even_candidates() {
     let keys: [fn(usize) -> Condition; 6] = [
         |n| test("trigger.body.host", "eq", json!(format!("web-{n}"))),
-        |n| {
-            test(
-                "trigger.body.name",
-                "startswith",
-                json!(format!("app-{n}-")),
-            )
-        },
+        |n| test("trigger.body.name", "startswith", json!(format!("app-{n}-"))),
         |n| test("trigger.body.name", "endswith", json!(format!("-{n}"))),
         |n| test("trigger.body.cpu", "gt", json!(n)),
-        |n| {
-            test(
-                "trigger.body.host",
-                "in",
-                json!([format!("web-{n}"), format!("db-{n}")]),
-            )
-        },
+        |n| test("trigger.body.host", "in", json!([format!("web-{n}"), format!("db-{n}")])),
         |n| test(&format!("trigger.body.field{n}"), "exists", Value::Null),
     ];
     let payload = json!({"body": {"host": "web-7", "name": "app-7-7", "cpu": 0.5, "field7": 1}});
     for key in keys {
-        let rules: Vec<Rule> = (0..10_000)
-            .map(|n| rule(&format!("r{n}"), vec![key(n)]))
-            .collect();
+        let rules: Vec<Rule> = (0..10_000).map(|n| rule(&format!("r{n}"), vec![key(n)])).collect();
         let index = index_of(&rules);
-        assert_eq!(
-            index.candidates("core.event", &payload).len(),
-            1,
-            "{:?}",
-            key(7)
-        );
+        assert_eq!(index.candidates("core.event", &payload).len(), 1, "{:?}", key(7));
     }
 }
 
@@ -58,20 +39,11 @@ fn scalar() -> impl Strategy<Value = Value> {
 }
 
 fn value() -> impl Strategy<Value = Value> {
-    prop_oneof![
-        scalar(),
-        prop::collection::vec(scalar(), 0..3).prop_map(Value::Array)
-    ]
+    prop_oneof![scalar(), prop::collection::vec(scalar(), 0..3).prop_map(Value::Array)]
 }
 
 fn payload() -> impl Strategy<Value = Value> {
-    let name = || {
-        prop_oneof![
-            Just("x".to_owned()),
-            Just("y".to_owned()),
-            Just("z".to_owned())
-        ]
-    };
+    let name = || prop_oneof![Just("x".to_owned()), Just("y".to_owned()), Just("z".to_owned())];
     let members = || prop::collection::btree_map(name(), value(), 0..3);
     (members(), members()).prop_map(|(top, below)| {
         let mut top: Map<String, Value> = top.into_iter().collect();
@@ -88,13 +60,8 @@ fn any_test() -> impl Strategy<Value = Condition> {
         Just("trigger..x"),
         Just("trigger.y[0]")
     ];
-    let names: Vec<&str> = operators::NAMES
-        .iter()
-        .map(|(name, _)| *name)
-        .filter(|name| *name != "search")
-        .collect();
-    (key, prop::sample::select(names), value())
-        .prop_map(|(key, operator, pattern)| test(key, operator, pattern))
+    let names: Vec<&str> = operators::NAMES.iter().map(|(name, _)| *name).filter(|name| *name != "search").collect();
+    (key, prop::sample::select(names), value()).prop_map(|(key, operator, pattern)| test(key, operator, pattern))
 }
 
 fn any_condition() -> impl Strategy<Value = Condition> {

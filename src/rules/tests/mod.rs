@@ -38,17 +38,11 @@ fn rule(name: &str, criteria: Vec<Condition>) -> Rule {
         reference: format!("test.{name}").parse().unwrap(),
         description: String::new(),
         enabled: true,
-        trigger: Trigger {
-            trigger_type: "core.event".parse().unwrap(),
-            parameters: BTreeMap::new(),
-        },
+        trigger: Trigger { trigger_type: "core.event".parse().unwrap(), parameters: BTreeMap::new() },
         criteria,
         when: None,
         throttle: None,
-        action: RuleAction {
-            reference: "core.local".parse().unwrap(),
-            parameters: BTreeMap::new(),
-        },
+        action: RuleAction { reference: "core.local".parse().unwrap(), parameters: BTreeMap::new() },
         kind: RuleKind::Standard,
         tags: Vec::new(),
         context: Value::Null,
@@ -57,12 +51,7 @@ fn rule(name: &str, criteria: Vec<Condition>) -> Rule {
 }
 
 fn test(key: &str, operator: &str, pattern: Value) -> Condition {
-    Condition::Test(Criterion {
-        key: key.into(),
-        operator: operator.into(),
-        pattern: Some(pattern),
-        condition: None,
-    })
+    Condition::Test(Criterion { key: key.into(), operator: operator.into(), pattern: Some(pattern), condition: None })
 }
 
 fn condition(written: &Value) -> Condition {
@@ -116,38 +105,20 @@ struct OperatorCase {
 fn operators_decide_as_the_table_says() {
     let cases: BTreeMap<String, Vec<OperatorCase>> = table("operators.yaml");
     for (operator, cases) in &cases {
-        for OperatorCase {
-            pattern,
-            value,
-            condition,
-            expected,
-        } in cases
-        {
+        for OperatorCase { pattern, value, condition, expected } in cases {
             let criterion = Criterion {
                 key: "trigger.value".into(),
                 operator: operator.clone(),
                 pattern: Some(pattern.clone()),
                 condition: condition.clone(),
             };
-            let verdict = evaluate(
-                &rule("r", vec![Condition::Test(criterion)]),
-                &json!({ "value": value, "other": 1 }),
-            );
-            assert_eq!(
-                outcome(&verdict),
-                *expected,
-                "{value} {operator} {pattern}: {verdict:?}"
-            );
+            let verdict =
+                evaluate(&rule("r", vec![Condition::Test(criterion)]), &json!({ "value": value, "other": 1 }));
+            assert_eq!(outcome(&verdict), *expected, "{value} {operator} {pattern}: {verdict:?}");
         }
     }
-    let tested: Vec<_> = operators::NAMES
-        .iter()
-        .filter(|(name, _)| !cases.contains_key(*name))
-        .collect();
-    assert!(
-        tested.is_empty(),
-        "operators without a case in the table: {tested:?}"
-    );
+    let tested: Vec<_> = operators::NAMES.iter().filter(|(name, _)| !cases.contains_key(*name)).collect();
+    assert!(tested.is_empty(), "operators without a case in the table: {tested:?}");
 }
 
 #[derive(Deserialize)]
@@ -162,17 +133,9 @@ struct CriteriaCase {
 #[test]
 fn criteria_decide_as_the_table_says() {
     for case in table::<Vec<CriteriaCase>>("criteria.yaml") {
-        let written = Rule {
-            when: case.when,
-            ..rule("r", case.criteria.iter().map(condition).collect())
-        };
+        let written = Rule { when: case.when, ..rule("r", case.criteria.iter().map(condition).collect()) };
         let verdict = evaluate(&written, &case.payload);
-        assert_eq!(
-            outcome(&verdict),
-            case.expected,
-            "{}: {verdict:?}",
-            case.promise
-        );
+        assert_eq!(outcome(&verdict), case.expected, "{}: {verdict:?}", case.promise);
     }
 }
 
@@ -180,10 +143,7 @@ fn criteria_decide_as_the_table_says() {
 fn everything_wrong_with_a_rule_is_reported_with_place_and_way_out() {
     let broken = Rule {
         when: Some("trigger.x >".into()),
-        throttle: Some(Throttle {
-            key: "{{ x".into(),
-            once_within: Duration::from_secs(1),
-        }),
+        throttle: Some(Throttle { key: "{{ x".into(), once_within: Duration::from_secs(1) }),
         action: RuleAction {
             reference: "core.local".parse().unwrap(),
             parameters: BTreeMap::from([("cmd".to_owned(), json!({"a": ["{{ x"]}))]),
@@ -201,10 +161,7 @@ fn everything_wrong_with_a_rule_is_reported_with_place_and_way_out() {
         )
     };
     let problems = CompiledRule::compile(&broken).unwrap_err();
-    let places: Vec<_> = problems
-        .iter()
-        .map(|problem| problem.where_.as_str())
-        .collect();
+    let places: Vec<_> = problems.iter().map(|problem| problem.where_.as_str()).collect();
     assert_eq!(
         places,
         [
@@ -227,38 +184,21 @@ fn everything_wrong_with_a_rule_is_reported_with_place_and_way_out() {
 
 #[test]
 fn a_condition_over_an_unknown_name_is_refused_when_it_is_compiled() {
-    let unknown = Rule {
-        when: Some("payload.x == 1".into()),
-        ..rule("r", vec![])
-    };
+    let unknown = Rule { when: Some("payload.x == 1".into()), ..rule("r", vec![]) };
     let problems = CompiledRule::compile(&unknown).unwrap_err();
     assert!(problems[0].message.contains("payload"), "{problems:?}");
 }
 
 #[test]
 fn a_throttle_key_is_rendered_for_a_rule_that_matches() {
-    let throttle = Throttle {
-        key: "{{ trigger.host }}".into(),
-        once_within: Duration::from_mins(1),
-    };
-    let throttled = Rule {
-        throttle: Some(throttle),
-        ..rule("r", vec![])
-    };
+    let throttle = Throttle { key: "{{ trigger.host }}".into(), once_within: Duration::from_mins(1) };
+    let throttled = Rule { throttle: Some(throttle), ..rule("r", vec![]) };
     let verdict = evaluate(&throttled, &json!({"host": "web-1"}));
-    assert_eq!(
-        verdict,
-        Verdict::Matched {
-            throttle_key: Some("web-1".into())
-        }
-    );
+    assert_eq!(verdict, Verdict::Matched { throttle_key: Some("web-1".into()) });
     assert!(
         matches!(evaluate(&throttled, &json!({"x": 1})), Verdict::Failed(reason) if reason.contains("trigger.host"))
     );
-    assert_eq!(
-        compiled(&throttled).once_within(),
-        Some(Duration::from_mins(1))
-    );
+    assert_eq!(compiled(&throttled).once_within(), Some(Duration::from_mins(1)));
 }
 
 #[test]
@@ -269,27 +209,11 @@ fn parameters_are_rendered_with_their_types_and_a_missing_name_is_an_error() {
         ("fixed".to_owned(), json!([1])),
     ]);
     let reference = "core.local".parse().unwrap();
-    let compiled = compiled(&Rule {
-        action: RuleAction {
-            reference,
-            parameters,
-        },
-        ..rule("r", vec![])
-    });
-    let rendered = compiled
-        .render_parameters(&json!({"trigger": {"n": 3}}), None)
-        .unwrap();
-    assert_eq!(
-        Value::Object(rendered),
-        json!({"cmd": "echo 3", "count": 3, "fixed": [1]})
-    );
-    let error = compiled
-        .render_parameters(&json!({"trigger": {}}), None)
-        .unwrap_err();
-    assert!(
-        error.contains("parameter `cmd`") && error.contains("`trigger.n` is undefined"),
-        "{error}"
-    );
+    let compiled = compiled(&Rule { action: RuleAction { reference, parameters }, ..rule("r", vec![]) });
+    let rendered = compiled.render_parameters(&json!({"trigger": {"n": 3}}), None).unwrap();
+    assert_eq!(Value::Object(rendered), json!({"cmd": "echo 3", "count": 3, "fixed": [1]}));
+    let error = compiled.render_parameters(&json!({"trigger": {}}), None).unwrap_err();
+    assert!(error.contains("parameter `cmd`") && error.contains("`trigger.n` is undefined"), "{error}");
 }
 
 #[test]
@@ -300,36 +224,20 @@ fn an_explanation_evaluates_everything_and_says_why() {
             "r",
             vec![
                 test("trigger.a", "eq", json!(1)),
-                Condition::Any(vec![
-                    test("trigger.n", "gt", json!(9)),
-                    test("trigger.s", "gt", json!(1)),
-                ]),
+                Condition::Any(vec![test("trigger.n", "gt", json!(9)), test("trigger.s", "gt", json!(1))]),
                 test("trigger.s", "startswith", json!("web")),
             ],
         )
     };
     let rows = compiled(&explained).explain(&json!({"a": 2, "n": 3, "s": "web-1"}), None, now());
-    let shown: Vec<_> = rows
-        .iter()
-        .map(|row| (row.depth, row.key.as_str(), row.held, row.why.as_str()))
-        .collect();
+    let shown: Vec<_> = rows.iter().map(|row| (row.depth, row.key.as_str(), row.held, row.why.as_str())).collect();
     assert_eq!(
         shown,
         [
             (0, "trigger.a", false, "2 eq 1 is false"),
-            (
-                0,
-                "any",
-                false,
-                "failed: trigger.s gt: a text and a number have no order"
-            ),
+            (0, "any", false, "failed: trigger.s gt: a text and a number have no order"),
             (1, "trigger.n", false, "3 gt 9 is false"),
-            (
-                1,
-                "trigger.s",
-                false,
-                "failed: trigger.s gt: a text and a number have no order"
-            ),
+            (1, "trigger.s", false, "failed: trigger.s gt: a text and a number have no order"),
             (0, "trigger.s", true, "\"web-1\" startswith \"web\" is true"),
             (0, "when", false, "it did not hold"),
         ]
@@ -356,68 +264,32 @@ fn matched(index: &RuleIndex, payload: Value) -> Vec<(String, bool)> {
     let found = match_instance(index, &instance(payload), None, now());
     found
         .iter()
-        .map(|(rule, found)| {
-            (
-                rule.reference().name().to_owned(),
-                matches!(found, Match::Matched { .. }),
-            )
-        })
+        .map(|(rule, found)| (rule.reference().name().to_owned(), matches!(found, Match::Matched { .. })))
         .collect()
 }
 
 #[test]
 fn backstop_rules_fire_only_if_no_standard_rule_matched() {
-    let backstop = Rule {
-        kind: RuleKind::Backstop,
-        ..rule("a_backstop", vec![])
-    };
+    let backstop = Rule { kind: RuleKind::Backstop, ..rule("a_backstop", vec![]) };
     let index = index_of(&[backstop, rule("b", vec![test("trigger.n", "gt", json!(5))])]);
     assert_eq!(matched(&index, json!({"n": 6})), [("b".to_owned(), true)]);
-    assert_eq!(
-        matched(&index, json!({"n": 1})),
-        [("a_backstop".to_owned(), true)]
-    );
+    assert_eq!(matched(&index, json!({"n": 1})), [("a_backstop".to_owned(), true)]);
     let both = [("b".to_owned(), false), ("a_backstop".to_owned(), true)];
-    assert_eq!(
-        matched(&index, json!({"n": "x"})),
-        both,
-        "a failure is no match"
-    );
+    assert_eq!(matched(&index, json!({"n": "x"})), both, "a failure is no match");
 }
 
 #[test]
 fn matches_come_in_the_order_of_references_and_disabled_rules_are_silent() {
-    let off = Rule {
-        enabled: false,
-        ..rule("b", vec![])
-    };
-    let index = index_of(&[
-        rule("c", vec![]),
-        off,
-        rule("a", vec![test("trigger.x", "eq", json!(1))]),
-    ]);
-    assert_eq!(
-        matched(&index, json!({"x": 1})),
-        [("a".to_owned(), true), ("c".to_owned(), true)]
-    );
+    let off = Rule { enabled: false, ..rule("b", vec![]) };
+    let index = index_of(&[rule("c", vec![]), off, rule("a", vec![test("trigger.x", "eq", json!(1))])]);
+    assert_eq!(matched(&index, json!({"x": 1})), [("a".to_owned(), true), ("c".to_owned(), true)]);
 }
 
 #[test]
 fn rules_of_other_triggers_are_not_candidates() {
     let parameters = BTreeMap::from([("url".to_owned(), json!("hook"))]);
-    let trigger = Trigger {
-        trigger_type: "core.event".parse().unwrap(),
-        parameters,
-    };
-    let index = index_of(&[Rule {
-        trigger,
-        ..rule("a", vec![])
-    }]);
+    let trigger = Trigger { trigger_type: "core.event".parse().unwrap(), parameters };
+    let index = index_of(&[Rule { trigger, ..rule("a", vec![]) }]);
     assert!(index.candidates("core.event", &json!({})).is_empty());
-    assert_eq!(
-        index
-            .candidates("core.event{url=\"hook\"}", &json!({}))
-            .len(),
-        1
-    );
+    assert_eq!(index.candidates("core.event{url=\"hook\"}", &json!({})).len(), 1);
 }

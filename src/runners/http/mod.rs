@@ -40,30 +40,12 @@ impl Runner for HttpRequest {
             parameter("cookies", "object", "Cookies to send."),
             parameter("http_proxy", "string", "Proxy for http addresses."),
             parameter("https_proxy", "string", "Proxy for https addresses."),
-            with_default(
-                parameter("allow_redirects", "boolean", "Follow redirects."),
-                json!(false),
-            ),
-            with_default(
-                parameter(
-                    "verify_ssl_cert",
-                    "boolean",
-                    "Check the server's certificate.",
-                ),
-                json!(true),
-            ),
+            with_default(parameter("allow_redirects", "boolean", "Follow redirects."), json!(false)),
+            with_default(parameter("verify_ssl_cert", "boolean", "Check the server's certificate."), json!(true)),
             parameter("username", "string", "For basic authentication."),
             secret(parameter("password", "string", "For basic authentication.")),
-            parameter(
-                "url_hosts_blacklist",
-                "array",
-                "Hosts that are never asked, also not by redirect.",
-            ),
-            parameter(
-                "url_hosts_whitelist",
-                "array",
-                "The only hosts that are asked.",
-            ),
+            parameter("url_hosts_blacklist", "array", "Hosts that are never asked, also not by redirect."),
+            parameter("url_hosts_whitelist", "array", "The only hosts that are asked."),
         ])
     }
 
@@ -110,19 +92,13 @@ fn yes() -> bool {
 
 async fn exchange(call: &Call) -> Result<Outcome, Outcome> {
     let given = read::<Given>(&call.parameters)?;
-    let url: Url = given
-        .url
-        .parse()
-        .map_err(|error| Outcome::error(format!("`url` is not an address: {error}")))?;
+    let url: Url = given.url.parse().map_err(|error| Outcome::error(format!("`url` is not an address: {error}")))?;
     let hosts = Hosts::new(&given)?;
     hosts.check(&url).map_err(Outcome::error)?;
     let timeout = call.timeout.unwrap_or(DEFAULT_TIMEOUT);
     let client = client(&given, hosts, timeout).map_err(|error| failure(error, timeout))?;
     let request = request(&client, url, given, call)?;
-    let response = request
-        .send()
-        .await
-        .map_err(|error| failure(error, timeout))?;
+    let response = request.send().await.map_err(|error| failure(error, timeout))?;
     answer(response, timeout).await
 }
 
@@ -136,10 +112,7 @@ enum Hosts {
 
 impl Hosts {
     fn new(given: &Given) -> Result<Self, Outcome> {
-        match (
-            given.url_hosts_blacklist.as_slice(),
-            given.url_hosts_whitelist.as_slice(),
-        ) {
+        match (given.url_hosts_blacklist.as_slice(), given.url_hosts_whitelist.as_slice()) {
             ([], []) => Ok(Self::All),
             (refused, []) => Ok(Self::AllBut(refused.to_vec())),
             ([], allowed) => Ok(Self::Only(allowed.to_vec())),
@@ -154,23 +127,15 @@ impl Hosts {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let names = |hosts: &[String]| hosts.iter().any(|listed| listed.eq_ignore_ascii_case(host));
         match self {
-            Self::AllBut(refused) if names(refused) => {
-                Err(format!("host `{host}` is in `url_hosts_blacklist`"))
-            }
-            Self::Only(allowed) if !names(allowed) => {
-                Err(format!("host `{host}` is not in `url_hosts_whitelist`"))
-            }
+            Self::AllBut(refused) if names(refused) => Err(format!("host `{host}` is in `url_hosts_blacklist`")),
+            Self::Only(allowed) if !names(allowed) => Err(format!("host `{host}` is not in `url_hosts_whitelist`")),
             Self::All | Self::AllBut(_) | Self::Only(_) => Ok(()),
         }
     }
 }
 
 fn client(given: &Given, hosts: Hosts, timeout: Duration) -> Result<Client, reqwest::Error> {
-    let redirects = if given.allow_redirects {
-        following(hosts)
-    } else {
-        redirect::Policy::none()
-    };
+    let redirects = if given.allow_redirects { following(hosts) } else { redirect::Policy::none() };
     let mut builder = Client::builder()
         .timeout(timeout)
         .redirect(redirects)
@@ -197,12 +162,7 @@ fn following(hosts: Hosts) -> redirect::Policy {
     })
 }
 
-fn request(
-    client: &Client,
-    url: Url,
-    given: Given,
-    call: &Call,
-) -> Result<RequestBuilder, Outcome> {
+fn request(client: &Client, url: Url, given: Given, call: &Call) -> Result<RequestBuilder, Outcome> {
     let headers = headers(&given, call)?;
     let content = Content::of(&given, &headers);
     let mut request = client.request(method(&given, &content)?, url);
@@ -216,43 +176,24 @@ fn request(
 }
 
 fn method(given: &Given, content: &Content) -> Result<Method, Outcome> {
-    let by_content = if matches!(content, Content::None) {
-        "GET"
-    } else {
-        "POST"
-    };
-    let name = given
-        .method
-        .as_deref()
-        .unwrap_or(by_content)
-        .to_ascii_uppercase();
-    name.parse()
-        .map_err(|error| Outcome::error(format!("`{name}` is not an HTTP method: {error}")))
+    let by_content = if matches!(content, Content::None) { "GET" } else { "POST" };
+    let name = given.method.as_deref().unwrap_or(by_content).to_ascii_uppercase();
+    name.parse().map_err(|error| Outcome::error(format!("`{name}` is not an HTTP method: {error}")))
 }
 
 fn headers(given: &Given, call: &Call) -> Result<HeaderMap, Outcome> {
     let mut headers = HeaderMap::new();
-    headers.insert(
-        USER_AGENT,
-        HeaderValue::from_static(concat!("petrel/", env!("CARGO_PKG_VERSION"))),
-    );
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("petrel/", env!("CARGO_PKG_VERSION"))));
     let action = HeaderValue::from_str(call.action.reference.name());
-    headers.extend(
-        action
-            .ok()
-            .map(|action| (HeaderName::from_static("x-stanley-action"), action)),
-    );
+    headers.extend(action.ok().map(|action| (HeaderName::from_static("x-stanley-action"), action)));
     for (name, value) in &given.headers {
-        let key: HeaderName = name
-            .parse()
-            .map_err(|error| Outcome::error(format!("`{name}` is not a header name: {error}")))?;
+        let key: HeaderName =
+            name.parse().map_err(|error| Outcome::error(format!("`{name}` is not a header name: {error}")))?;
         headers.insert(key, header_value(name, &as_text(value))?);
     }
     if !given.cookies.is_empty() {
-        let cookies: Vec<String> = as_texts(&given.cookies)
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let cookies: Vec<String> =
+            as_texts(&given.cookies).iter().map(|(name, value)| format!("{name}={value}")).collect();
         headers.insert(COOKIE, header_value("Cookie", &cookies.join("; "))?);
     }
     Ok(headers)
@@ -269,19 +210,13 @@ enum Content {
     None,
     Json(Value),
     Text(String),
-    File {
-        content: String,
-        media_type: Option<String>,
-    },
+    File { content: String, media_type: Option<String> },
 }
 
 impl Content {
     fn of(given: &Given, headers: &HeaderMap) -> Self {
         if let Some(content) = &given.file_content {
-            return Self::File {
-                content: content.clone(),
-                media_type: given.file_content_type.clone(),
-            };
+            return Self::File { content: content.clone(), media_type: given.file_content_type.clone() };
         }
         let says_json = headers.get(CONTENT_TYPE).is_some_and(is_json);
         match &given.body {
@@ -303,23 +238,17 @@ impl Content {
             Self::None => request,
             Self::Json(value) => request.json(&value),
             Self::Text(text) => request.body(text),
-            Self::File {
-                content,
-                media_type: Some(media_type),
-            } => request.header(CONTENT_TYPE, media_type).body(content),
-            Self::File {
-                content,
-                media_type: None,
-            } => request.body(content),
+            Self::File { content, media_type: Some(media_type) } => {
+                request.header(CONTENT_TYPE, media_type).body(content)
+            }
+            Self::File { content, media_type: None } => request.body(content),
         }
     }
 }
 
 fn is_json(media_type: &HeaderValue) -> bool {
     let text = media_type.to_str().unwrap_or_default();
-    text.split(';')
-        .next()
-        .is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json"))
+    text.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json"))
 }
 
 async fn answer(response: Response, timeout: Duration) -> Result<Outcome, Outcome> {
@@ -327,29 +256,19 @@ async fn answer(response: Response, timeout: Duration) -> Result<Outcome, Outcom
     let headers = response.headers().clone();
     let body = body_within_bounds(response, timeout).await?;
     let announced_json = headers.get(CONTENT_TYPE).is_some_and(is_json);
-    let parsed = announced_json
-        .then(|| serde_json::from_slice::<Value>(&body).ok())
-        .flatten();
+    let parsed = announced_json.then(|| serde_json::from_slice::<Value>(&body).ok()).flatten();
     let result = json!({
         "status_code": status_code,
         "parsed": parsed.is_some(),
         "body": parsed.unwrap_or_else(|| Value::String(into_text(body))),
         "headers": joined(&headers),
     });
-    Ok(if GOOD_STATUS.contains(&status_code) {
-        Outcome::succeeded(result)
-    } else {
-        Outcome::failed(result)
-    })
+    Ok(if GOOD_STATUS.contains(&status_code) { Outcome::succeeded(result) } else { Outcome::failed(result) })
 }
 
 async fn body_within_bounds(mut response: Response, timeout: Duration) -> Result<Vec<u8>, Outcome> {
     let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| failure(error, timeout))?
-    {
+    while let Some(chunk) = response.chunk().await.map_err(|error| failure(error, timeout))? {
         if body.len() + chunk.len() > MAX_BODY_BYTES {
             let reason = format!("the answer is larger than {} MiB", MAX_BODY_BYTES >> 20);
             let result = json!({ "error": reason, "status_code": response.status().as_u16() });
@@ -361,42 +280,29 @@ async fn body_within_bounds(mut response: Response, timeout: Duration) -> Result
 }
 
 fn into_text(body: Vec<u8>) -> String {
-    String::from_utf8(body)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// As one object; repeated headers joined by commas, as the standard allows.
 fn joined(headers: &HeaderMap) -> Map<String, Value> {
     let mut joined = Map::new();
     for name in headers.keys() {
-        let values: Vec<_> = headers
-            .get_all(name)
-            .iter()
-            .map(|value| String::from_utf8_lossy(value.as_bytes()))
-            .collect();
+        let values: Vec<_> =
+            headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         joined.insert(name.to_string(), Value::String(values.join(", ")));
     }
     joined
 }
 
 fn canceled() -> Outcome {
-    Outcome {
-        status: ExecutionStatus::Canceled,
-        result: json!({ "error": "stopped on request" }),
-    }
+    Outcome { status: ExecutionStatus::Canceled, result: json!({ "error": "stopped on request" }) }
 }
 
 /// Without the address, whose query or user part may hold a secret.
 fn failure(error: reqwest::Error, timeout: Duration) -> Outcome {
     if error.is_timeout() {
-        let reason = format!(
-            "no complete answer within {} seconds",
-            timeout.as_secs_f64()
-        );
-        return Outcome {
-            status: ExecutionStatus::Timeout,
-            result: json!({ "error": reason }),
-        };
+        let reason = format!("no complete answer within {} seconds", timeout.as_secs_f64());
+        return Outcome { status: ExecutionStatus::Timeout, result: json!({ "error": reason }) };
     }
     let error = error.without_url();
     let mut reason = error.to_string();

@@ -13,12 +13,7 @@ use crate::model::refs::ExecutionId;
 use crate::runners::OutputSink;
 
 async fn seen(headers: Headers, uri: Uri, body: String) -> axum::Json<Value> {
-    let header = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned)
-    };
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     axum::Json(json!({
         "query": uri.query(), "body": body, "cookie": header("cookie"),
         "authorization": header("authorization"), "type": header("content-type"), "own": header("x-own"),
@@ -87,49 +82,23 @@ async fn a_request_carries_all_that_was_given() {
         "authorization": "Basic dTpw", "type": "application/json", "own": "5",
     });
     assert_eq!(outcome.result["body"], expected);
-    assert_eq!(
-        (&outcome.result["parsed"], &outcome.result["status_code"]),
-        (&json!(true), &json!(200))
-    );
+    assert_eq!((&outcome.result["parsed"], &outcome.result["status_code"]), (&json!(true), &json!(200)));
 }
 
 #[tokio::test]
 async fn only_200_to_206_is_a_success() {
     let server = server().await;
     let cases = [
-        (
-            json!({"url": format!("{server}/text")}),
-            ExecutionStatus::Succeeded,
-            200,
-            "plain",
-        ),
-        (
-            json!({"url": format!("{server}/missing")}),
-            ExecutionStatus::Failed,
-            404,
-            "no",
-        ),
-        (
-            json!({"url": format!("{server}/moved")}),
-            ExecutionStatus::Failed,
-            307,
-            "",
-        ),
-        (
-            json!({"url": format!("{server}/moved"), "allow_redirects": true}),
-            ExecutionStatus::Succeeded,
-            200,
-            "plain",
-        ),
+        (json!({"url": format!("{server}/text")}), ExecutionStatus::Succeeded, 200, "plain"),
+        (json!({"url": format!("{server}/missing")}), ExecutionStatus::Failed, 404, "no"),
+        (json!({"url": format!("{server}/moved")}), ExecutionStatus::Failed, 307, ""),
+        (json!({"url": format!("{server}/moved"), "allow_redirects": true}), ExecutionStatus::Succeeded, 200, "plain"),
     ];
     for (parameters, status, code, body) in cases {
         let outcome = outcome_of(call(&parameters)).await;
         assert_eq!(outcome.status, status, "{parameters}");
         assert_eq!(outcome.result["status_code"], code, "{parameters}");
-        assert_eq!(
-            (&outcome.result["body"], &outcome.result["parsed"]),
-            (&json!(body), &json!(false))
-        );
+        assert_eq!((&outcome.result["body"], &outcome.result["parsed"]), (&json!(body), &json!(false)));
     }
 }
 
@@ -138,51 +107,30 @@ async fn what_cannot_be_asked_says_why() {
     let server = server().await;
     let url = |path: &str| format!("{server}{path}");
     let cases = [
-        (
-            json!({"url": url("/loop"), "allow_redirects": true}),
-            "more than 10 redirects",
-        ),
+        (json!({"url": url("/loop"), "allow_redirects": true}), "more than 10 redirects"),
         (json!({"url": url("/large")}), "larger than 10 MiB"),
-        (
-            json!({"url": url("/text"), "url_hosts_blacklist": ["127.0.0.1"]}),
-            "is in `url_hosts_blacklist`",
-        ),
-        (
-            json!({"url": url("/text"), "url_hosts_whitelist": ["example.org"]}),
-            "is not in `url_hosts_whitelist`",
-        ),
+        (json!({"url": url("/text"), "url_hosts_blacklist": ["127.0.0.1"]}), "is in `url_hosts_blacklist`"),
+        (json!({"url": url("/text"), "url_hosts_whitelist": ["example.org"]}), "is not in `url_hosts_whitelist`"),
         (
             json!({"url": url("/text"), "url_hosts_whitelist": ["a"], "url_hosts_blacklist": ["b"]}),
             "exclude each other",
         ),
-        (
-            json!({"url": url("/text"), "method": "a b"}),
-            "not an HTTP method",
-        ),
+        (json!({"url": url("/text"), "method": "a b"}), "not an HTTP method"),
         (json!({}), "do not fit"),
         (json!({"url": "no address"}), "is not an address"),
     ];
     for (parameters, reason) in cases {
         let outcome = outcome_of(call(&parameters)).await;
         assert_eq!(outcome.status, ExecutionStatus::Failed, "{outcome:?}");
-        assert!(
-            outcome.result["error"].as_str().unwrap().contains(reason),
-            "{outcome:?}"
-        );
+        assert!(outcome.result["error"].as_str().unwrap().contains(reason), "{outcome:?}");
     }
 }
 
 #[tokio::test]
 async fn an_error_does_not_show_the_address() {
-    let outcome = outcome_of(call(
-        &json!({"url": "http://user:hunter2@127.0.0.1:1/?token=hunter2"}),
-    ))
-    .await;
+    let outcome = outcome_of(call(&json!({"url": "http://user:hunter2@127.0.0.1:1/?token=hunter2"}))).await;
     assert_eq!(outcome.status, ExecutionStatus::Failed);
-    assert!(
-        !outcome.result.to_string().contains("hunter2"),
-        "{outcome:?}"
-    );
+    assert!(!outcome.result.to_string().contains("hunter2"), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -198,11 +146,7 @@ async fn a_stop_ends_the_wait() {
     let server = server().await;
     let stop = Stop::default();
     stop.raise();
-    let end = HttpRequest
-        .run(call(&json!({"url": format!("{server}/never")})), stop)
-        .await;
-    let RunEnd::Finished(outcome) = end else {
-        panic!("waits")
-    };
+    let end = HttpRequest.run(call(&json!({"url": format!("{server}/never")})), stop).await;
+    let RunEnd::Finished(outcome) = end else { panic!("waits") };
     assert_eq!(outcome.status, ExecutionStatus::Canceled);
 }

@@ -38,9 +38,7 @@ pub struct RhaiScript {
 impl RhaiScript {
     /// The library is made once and shared by all runs.
     pub fn new() -> Self {
-        Self {
-            package: StandardPackage::new(),
-        }
+        Self { package: StandardPackage::new() }
     }
 
     fn engine(&self, stop: Stop, printer: Printer) -> Engine {
@@ -101,10 +99,7 @@ impl Runner for RhaiScript {
         let (printer, lines) = Printer::new();
         let engine = self.engine(stop.clone(), printer);
         let parameters = call.parameters.clone();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "awaited at once: it cannot outlive its caller unseen"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "awaited at once: it cannot outlive its caller unseen")]
         let evaluation = tokio::task::spawn_blocking(move || evaluate(engine, &text, parameters));
         let (evaluated, ()) = tokio::join!(evaluation, hand_on(lines, &call.output));
         RunEnd::Finished(match evaluated {
@@ -128,17 +123,11 @@ fn evaluate(engine: Engine, text: &str, parameters: Map<String, Value>) -> Resul
 }
 
 fn refuse(function: &str) -> Result<(), Failure> {
-    Err(format!(
-        "a rhai action has no `{function}`: it is a pure function of its parameters; use a workflow"
-    )
-    .into())
+    Err(format!("a rhai action has no `{function}`: it is a pure function of its parameters; use a workflow").into())
 }
 
 fn stopped() -> Outcome {
-    Outcome {
-        status: ExecutionStatus::Canceled,
-        result: json!({ "error": "stopped on request" }),
-    }
+    Outcome { status: ExecutionStatus::Canceled, result: json!({ "error": "stopped on request" }) }
 }
 
 /// Message and place; what was thrown stays a value, for those who look at it.
@@ -160,16 +149,10 @@ fn failed(failure: &EvalAltResult, script: &Path) -> Outcome {
 
 fn reason(failure: &EvalAltResult) -> (String, Value) {
     if let EvalAltResult::ErrorRuntime(value, _) = failure {
-        return (
-            value.to_string(),
-            from_dynamic(value).unwrap_or(Value::Null),
-        );
+        return (value.to_string(), from_dynamic(value).unwrap_or(Value::Null));
     }
     if matches!(failure, EvalAltResult::ErrorTooManyOperations(_)) {
-        return (
-            format!("the script did not end within {MAX_OPERATIONS} operations"),
-            Value::Null,
-        );
+        return (format!("the script did not end within {MAX_OPERATIONS} operations"), Value::Null);
     }
     (without_position(failure), Value::Null)
 }
@@ -200,13 +183,7 @@ struct Printer {
 impl Printer {
     fn new() -> (Self, mpsc::Receiver<String>) {
         let (lines, reader) = mpsc::channel(16);
-        (
-            Self {
-                lines,
-                printed: Arc::default(),
-            },
-            reader,
-        )
+        (Self { lines, printed: Arc::default() }, reader)
     }
 
     fn print(&self, text: &str) {

@@ -36,11 +36,7 @@ async fn run_with(text: &str, output: OutputSink, stop: Stop) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("it.rhai");
     fs::write(&script, text).unwrap();
-    let call = call(
-        &script,
-        &json!({"name": "web", "count": 2, "list": [1.5, null]}),
-        output,
-    );
+    let call = call(&script, &json!({"name": "web", "count": 2, "list": [1.5, null]}), output);
     match RhaiScript::new().run(call, stop).await {
         RunEnd::Finished(outcome) => outcome,
         RunEnd::Waiting(waits) => panic!("waits for {waits:?}"),
@@ -53,8 +49,7 @@ async fn run(text: &str) -> Outcome {
 
 #[tokio::test]
 async fn the_result_is_what_the_script_returns() {
-    let outcome =
-        run("#{ name: params.name + \"-\" + params.count, list: params.list, none: () }").await;
+    let outcome = run("#{ name: params.name + \"-\" + params.count, list: params.list, none: () }").await;
     let expected = json!({"name": "web-2", "list": [1.5, null], "none": null});
     assert_eq!(outcome, Outcome::succeeded(expected));
 }
@@ -79,10 +74,7 @@ async fn what_goes_wrong_is_told_with_its_place() {
         let outcome = run(text).await;
         let reason = outcome.result["error"].as_str().unwrap_or_default();
         assert_eq!(outcome.status, ExecutionStatus::Failed, "{text}");
-        assert!(
-            reason.to_lowercase().contains(&expected.to_lowercase()),
-            "{text}: {reason}"
-        );
+        assert!(reason.to_lowercase().contains(&expected.to_lowercase()), "{text}: {reason}");
     }
 }
 

@@ -92,7 +92,10 @@ async fn a_deadline_is_due_until_it_was_acted_on(store: Store) {
     store.executions().execution_request(&new).await.unwrap();
     let obligations = store.obligations();
     assert_eq!(waits_for(&store, id(1)).await, ["queue", "timeout"]);
-    assert_eq!((obligations.due_next().await.unwrap(), obligations.timeouts_due(at(29)).await.unwrap()), (Some(at(30)), vec![]));
+    assert_eq!(
+        (obligations.due_next().await.unwrap(), obligations.timeouts_due(at(29)).await.unwrap()),
+        (Some(at(30)), vec![])
+    );
     for _ in 0..2 {
         let due = obligations.timeouts_due(at(30)).await.unwrap();
         assert_eq!((due.len(), due[0].kind.as_str(), due[0].execution), (1, "timeout", id(1)));

@@ -20,7 +20,7 @@ super::promises![
 
 fn horizon(second: i64) -> Horizon {
     let at = at(second);
-    Horizon { executions: at, instances: at, output: at, decisions: at, announcements: at, now: at }
+    Horizon { executions: at, instances: at, output: at, decisions: at, announcements: at, audit: at, now: at }
 }
 
 async fn sweep(store: &Store, second: i64) {

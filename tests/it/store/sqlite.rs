@@ -42,8 +42,15 @@ async fn a_full_database_refuses_loses_nothing_and_works_again_after_retention()
         assert_eq!(row.result.unwrap().as_str().unwrap().len(), 200_000);
     }
     let late = at(10);
-    let horizon =
-        Horizon { executions: late, instances: late, output: late, decisions: late, announcements: late, now: late };
+    let horizon = Horizon {
+        executions: late,
+        instances: late,
+        output: late,
+        decisions: late,
+        announcements: late,
+        audit: late,
+        now: late,
+    };
     while store.retention().sweep(&horizon).await.unwrap() > 0 {}
     assert!(store.retention().used_bytes().await.unwrap() < used / 2);
     let held = claimed(&store, 100).await;
@@ -58,8 +65,7 @@ async fn a_database_of_a_newer_petrel_is_refused_and_left_alone() {
     Connection::open(&file).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
     let refused = Store::open_sqlite(&file, None).unwrap_err().to_string();
     assert!(refused.contains("version 99") && refused.contains("restore a backup"), "{refused}");
-    let version: i64 =
-        Connection::open(&file).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    let version: i64 = Connection::open(&file).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     assert_eq!(version, 99);
 }
 
