@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support::site::{PATIENCE, Running, Site};
 
 /// A site with the shipped workflows and a pack `files`: a node is a file, and every call is a line of `calls`.
-fn site(broken_node: &str) -> Site {
+pub(crate) fn site(broken_node: &str) -> Site {
     let workflows = Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows");
     let mut site = Site::new();
     for entry in std::fs::read_dir(workflows).unwrap().map(Result::unwrap) {
