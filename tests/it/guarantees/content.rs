@@ -22,7 +22,10 @@ async fn g07_a_bad_rule_is_refused_with_its_place_and_the_last_good_one_works_on
     let site = site().file("rules/e.yaml", &good);
     let mut daemon = Daemon::start(&site).await;
     assert_eq!(knock(&daemon, "e").await, StatusCode::ACCEPTED);
-    site.write("rules/e.yaml", &good.replace("enabled: true", "enabled: true\ncriteria:\n  trigger.body.n: {type: equls, pattern: x}"));
+    site.write(
+        "rules/e.yaml",
+        &good.replace("enabled: true", "enabled: true\ncriteria:\n  trigger.body.n: {type: equls, pattern: x}"),
+    );
     site.write("rules/broken.yaml", "name: broken\ntrigger: [unclosed\n");
     let place = Regex::new(r"rules/e\.yaml:\d+:\d+").unwrap();
     eventually("the mistake is told with its place", async || {
@@ -49,8 +52,10 @@ async fn g07_a_saved_file_takes_effect_within_seconds_and_a_removed_one_ends() {
     let clock = SystemClock::new();
     site.write("rules/late.yaml", &rule("late", "core.noop", "{}"));
     std::fs::remove_file(site.path().join("rules/e.yaml")).unwrap();
-    eventually("the new rule listens", async || (knock(&daemon, "late").await == StatusCode::ACCEPTED).then_some(())).await;
-    eventually("the old one is gone", async || (knock(&daemon, "e").await == StatusCode::NOT_FOUND).then_some(())).await;
+    eventually("the new rule listens", async || (knock(&daemon, "late").await == StatusCode::ACCEPTED).then_some(()))
+        .await;
+    eventually("the old one is gone", async || (knock(&daemon, "e").await == StatusCode::NOT_FOUND).then_some(()))
+        .await;
     assert!(clock.monotonic() < SOON, "it took {:?}", clock.monotonic());
 }
 

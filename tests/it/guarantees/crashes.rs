@@ -1,6 +1,7 @@
 //! G1 to G3 one by one: acknowledged, enforced once, continued from the journal, whenever the daemon dies.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use petrel::clock::{SystemClock, sleep};
@@ -11,7 +12,6 @@ use petrel::store::executions::ExecutionFilter;
 use petrel::store::rows::Page;
 use reqwest::StatusCode;
 use serde_json::json;
-use std::time::Duration;
 
 use super::effects::{PARKING, ids_by_tag, lines, rule, site, times_by_tag};
 use crate::support::daemon::{Daemon, Delivered};
@@ -101,7 +101,8 @@ fn steps() -> Site {
 
 /// Kills the daemon when the slow step with this tag has begun.
 async fn kill_in_step(daemon: &mut Daemon<'_>, site: &Site, tag: &str) {
-    eventually("the step begins", async || lines(site, "begun").iter().any(|(begun, _)| begun == tag).then_some(())).await;
+    eventually("the step begins", async || lines(site, "begun").iter().any(|(begun, _)| begun == tag).then_some(()))
+        .await;
     daemon.kill9().await;
 }
 

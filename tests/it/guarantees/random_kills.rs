@@ -22,6 +22,9 @@ use crate::support::site::Site;
 const KILLS: u64 = 8;
 /// The longest life of a daemon: long enough for several steps, short enough to die in the middle of most.
 const LONGEST_LIFE_MILLIS: u64 = 900;
+/// The sweep after an acknowledgement, and its steps.
+const SWEPT_MILLIS: u64 = 240;
+const SLICE_MILLIS: usize = 20;
 /// Everything is let to its end after so many kills.
 const REST_EVERY: u64 = 20;
 const ALL: Page = Page { limit: 100_000, offset: 0 };
@@ -64,10 +67,7 @@ async fn g01_to_g06_hold_over_random_kills() {
     let kills = from_environment("PETREL_CRASH_KILLS", KILLS);
     let seed = from_environment("PETREL_CRASH_SEED", 0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id()));
     eprintln!("{kills} kills with PETREL_CRASH_SEED={seed}");
-    let site = site()
-        .workflow_with("flow", FLOW, "{n: {type: integer, required: true}}")
-        .file("rules/e.yaml", &rule("e", "t.keyed", r#"{tag: "e{{ trigger.body.n }}"}"#))
-        .file("rules/f.yaml", &rule("f", "default.flow", r#"{n: "{{ trigger.body.n }}"}"#));
+    let site = busy_site();
     let mut story = Story { dice: Dice(seed), unanswered: Vec::new(), acknowledged: BTreeSet::new(), next: 1 };
     let mut daemon = Daemon::start(&site).await;
     for kill in 1..=kills {
@@ -80,10 +80,34 @@ async fn g01_to_g06_hold_over_random_kills() {
             daemon.until_idle().await;
         }
     }
-    story.deliver_all(&daemon).await;
-    daemon.until_idle().await;
-    daemon.kill9().await;
-    Books::read(&daemon.store(), &site).await.check(&story.acknowledged);
+    story.end(daemon, &site).await;
+}
+
+/// After the acknowledgement come the match, the dispatch, the first steps: one kill in each slice of that time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g01_to_g06_hold_when_the_kill_sweeps_over_the_moments_after_the_acknowledgement() {
+    let site = busy_site();
+    let mut story = Story { dice: Dice(1), unanswered: Vec::new(), acknowledged: BTreeSet::new(), next: 1 };
+    let mut daemon = Daemon::start(&site).await;
+    for millis in (0..SWEPT_MILLIS).step_by(SLICE_MILLIS) {
+        story.unanswered.push(story.next);
+        story.next += 1;
+        story.deliver_all(&daemon).await;
+        sleep(&SystemClock::new(), Duration::from_millis(millis)).await;
+        daemon.kill9().await;
+        assert_eq!(daemon.store().obligations().orphans().await.unwrap(), [], "{millis} ms after the acknowledgement");
+        let park = PARKING[usize::try_from(story.next % 2).unwrap()];
+        daemon.restart_with(&[("workers.park", park)]).await;
+    }
+    story.end(daemon, &site).await;
+}
+
+/// A site where one body sent to two hooks sets off a process and a workflow.
+fn busy_site() -> Site {
+    site()
+        .workflow_with("flow", FLOW, "{n: {type: integer, required: true}}")
+        .file("rules/e.yaml", &rule("e", "t.keyed", r#"{tag: "e{{ trigger.body.n }}"}"#))
+        .file("rules/f.yaml", &rule("f", "default.flow", r#"{n: "{{ trigger.body.n }}"}"#))
 }
 
 /// What the outside did and was told.
@@ -107,6 +131,14 @@ impl Story {
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         };
         tokio::join!(self.deliver_all(daemon), end);
+    }
+
+    /// Everything is sent, everything comes to its end, and the books are checked.
+    async fn end(mut self, mut daemon: Daemon<'_>, site: &Site) {
+        self.deliver_all(&daemon).await;
+        daemon.until_idle().await;
+        daemon.kill9().await;
+        Books::read(&daemon.store(), site).await.check(&self.acknowledged);
     }
 
     async fn deliver_all(&mut self, daemon: &Daemon<'_>) {

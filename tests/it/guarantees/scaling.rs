@@ -45,8 +45,8 @@ async fn g05_max_holds_and_one_activity_runs_under_concurrent_requests_and_kills
     assert_eq!((&group["in_service"], &group["total"]), (&json!(3), &json!(3)), "{group}");
     let (status, refused) = daemon.post("/v1/asg/web/expand", &ask).await;
     assert!(status.is_client_error(), "{status} {refused}");
-    let nodes = std::fs::read_dir(site.path()).unwrap().filter(|entry| {
-        entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "node")
-    });
+    let nodes = std::fs::read_dir(site.path())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "node"));
     assert_eq!(nodes.count(), 3, "the world holds what the ledger says");
 }

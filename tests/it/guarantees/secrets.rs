@@ -1,6 +1,7 @@
 //! G9: what is secret shows nowhere: not in answers, streams, logs, process lists or the command line, in no form.
 
 use std::fs;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +9,6 @@ use futures_util::StreamExt;
 use petrel::clock::{SystemClock, timeout};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 use super::effects::site;
 use crate::support::daemon::Daemon;
@@ -34,7 +34,8 @@ fn assert_hidden(place: &str, text: &str) {
 /// The command lines of all processes.
 fn process_list() -> String {
     let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
-    let lines = processes.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().parse::<u32>().is_ok()));
+    let lines =
+        processes.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().parse::<u32>().is_ok()));
     let lines = lines.map(|process| fs::read(process.join("cmdline")).unwrap_or_default());
     lines.map(|line| String::from_utf8_lossy(&line).into_owned()).collect()
 }

@@ -1,8 +1,9 @@
 //! G11: SIGTERM lets short actions finish, ends long ones as they wish, and loses nothing.
 
+use std::time::Duration;
+
 use petrel::clock::{Clock, SystemClock};
 use serde_json::json;
-use std::time::Duration;
 
 use super::effects::{lines, site, times_by_tag};
 use crate::support::daemon::Daemon;
@@ -21,7 +22,8 @@ async fn end_in_order(daemon: &mut Daemon<'_>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g11_what_runs_at_sigterm_is_given_time_to_finish() {
-    let site = site().workflow("two", r#"run("t.slow_once", #{ tag: "w1", seconds: 1 }); run("t.once", #{ tag: "w2" }); 7"#);
+    let site =
+        site().workflow("two", r#"run("t.slow_once", #{ tag: "w1", seconds: 1 }); run("t.once", #{ tag: "w2" }); 7"#);
     let mut daemon = Daemon::start(&site).await;
     let alone = daemon.run("t.slow_once", json!({ "tag": "alone", "seconds": 1 })).await;
     let workflow = daemon.run("default.two", json!({})).await;
@@ -53,7 +55,8 @@ async fn g11_what_does_not_finish_in_time_ends_by_its_on_lost() {
     assert_eq!(end["status"], "abandoned", "{end}");
     assert_eq!(daemon.end_of(&again).await["status"], "succeeded", "it was run again");
     assert_eq!(daemon.end_of(&later).await["status"], "succeeded", "what had not begun is still to come");
-    let mut ids: Vec<String> = lines(&site, "begun").into_iter().filter(|(tag, _)| tag == "again").map(|(_, id)| id).collect();
+    let mut ids: Vec<String> =
+        lines(&site, "begun").into_iter().filter(|(tag, _)| tag == "again").map(|(_, id)| id).collect();
     ids.dedup();
     assert_eq!(ids, [again], "under the same execution id");
     assert_eq!(times_by_tag(&site, "once").get("lost"), None);

@@ -31,7 +31,8 @@ async fn instants(daemon: &Daemon<'_>, misfire: &str, seconds: u32) -> Vec<Times
 }
 
 async fn until_fired(daemon: &Daemon<'_>, times: usize) {
-    eventually("timers fire", async || (daemon.count("/v1/triggerinstances?limit=1").await >= times).then_some(())).await;
+    eventually("timers fire", async || (daemon.count("/v1/triggerinstances?limit=1").await >= times).then_some(()))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,7 +71,8 @@ async fn g04_after_downtime_once_fires_the_last_missed_instant_and_skip_none() {
     daemon.restart().await;
     until_fired(&daemon, 4).await;
     daemon.kill9().await;
-    let gaps = |fired: Vec<Timestamp>| fired.windows(2).map(|pair| pair[1].since(pair[0]).as_secs()).collect::<Vec<_>>();
+    let gaps =
+        |fired: Vec<Timestamp>| fired.windows(2).map(|pair| pair[1].since(pair[0]).as_secs()).collect::<Vec<_>>();
     assert_eq!(gaps(instants(&daemon, "once", 10).await)[0], 10, "the missed one was made up for");
     let skipped = gaps(instants(&daemon, "skip", 10).await);
     assert!(skipped.iter().all(|gap| *gap == 20), "the missed one was passed over: {skipped:?}");

@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use super::site::Site;
 use super::eventually;
+use super::site::Site;
 
 /// So much of the log is shown when a story fails.
 const SHOWN_LOG_BYTES: usize = 8000;
@@ -250,7 +250,9 @@ pub(crate) struct Delivered {
 
 /// Has an execution with this status ended?
 pub(crate) fn is_over(status: &Value) -> bool {
-    status.as_str().is_some_and(|text| text.parse::<petrel::model::execution::ExecutionStatus>().unwrap().is_completed())
+    status
+        .as_str()
+        .is_some_and(|text| text.parse::<petrel::model::execution::ExecutionStatus>().unwrap().is_completed())
 }
 
 async fn read(request: RequestBuilder) -> reqwest::Result<(StatusCode, Value)> {

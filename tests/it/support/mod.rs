@@ -1,6 +1,6 @@
 //! What the stories share: a site on disk, an engine in this process, waiting for a condition, looking at processes.
 
-pub mod daemon;
+pub(crate) mod daemon;
 pub mod site;
 
 use std::fs;
