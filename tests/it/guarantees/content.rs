@@ -44,6 +44,30 @@ async fn g07_a_bad_rule_is_refused_with_its_place_and_the_last_good_one_works_on
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g07_a_broken_script_is_refused_with_its_place_and_the_last_good_one_works_on_also_after_a_restart() {
+    let site = site().workflow("answers", "run(\"core.noop\");\n42");
+    let mut daemon = Daemon::start(&site).await;
+    site.write("workflows/answers.rhai", "let x = 1;\nlet y = ;\n");
+    let place = Regex::new(r"workflows/answers\.rhai:2:9").unwrap();
+    eventually("the mistake is told with its place", async || place.is_match(&daemon.log()).then_some(())).await;
+    for restart in [false, true] {
+        if restart {
+            daemon.kill9().await;
+            daemon.restart().await;
+        }
+        let id = daemon.run("default.answers", json!({})).await;
+        let end = daemon.end_of(&id).await;
+        assert_eq!(end["result"]["output"], 42, "restarted: {restart}: {end}");
+    }
+    site.write("workflows/answers.rhai", "43");
+    eventually("the mended one is taken", async || {
+        let id = daemon.run("default.answers", json!({})).await;
+        (daemon.end_of(&id).await["result"]["output"] == 43).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g07_a_saved_file_takes_effect_within_seconds_and_a_removed_one_ends() {
     const SOON: Duration = Duration::from_secs(10);
     let site = site().file("rules/e.yaml", &rule("e", "core.noop", "{}"));
