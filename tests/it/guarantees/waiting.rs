@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use petrel::clock::{Clock, SystemClock};
+use petrel::model::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::effects::{ids_by_tag, lines, site, times_by_tag};
@@ -77,6 +78,10 @@ async fn g06_every_unfinished_execution_says_what_it_waits_for_also_after_a_cras
     assert_eq!(daemon.end_of(&asks).await["result"]["output"], true);
 }
 
+fn time(shown: Value) -> Timestamp {
+    serde_json::from_value(shown).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_concurrency_policy_lets_one_in_at_a_time_first_come_first_served_across_a_crash() {
     let site = one_at_a_time();
@@ -94,14 +99,14 @@ async fn a_concurrency_policy_lets_one_in_at_a_time_first_come_first_served_acro
         let end = daemon.end_of(id).await;
         assert_eq!(end["status"], "succeeded", "{end}");
         let log = end["log"].as_array().unwrap();
-        let last_start = log.iter().rfind(|entry| entry["status"] == "running").unwrap()["timestamp"].clone();
-        turns.push((last_start.to_string(), end["end_timestamp"].to_string()));
+        let start = log.iter().rfind(|entry| entry["status"] == "running").unwrap()["timestamp"].clone();
+        turns.push((time(start), time(end["end_timestamp"].clone())));
     }
     let mut begun: Vec<String> = lines(&site, "begun").into_iter().map(|(tag, _)| tag).collect();
     begun.dedup();
     assert_eq!(begun, tags, "in the order they came");
     for pair in turns.windows(2) {
-        assert!(pair[0].1 <= pair[1].1, "one after the other: {turns:?}");
+        assert!(pair[0].1 <= pair[1].0, "one after the other: {turns:?}");
     }
     assert_eq!(ids_by_tag(&site, "keyed").len(), 4);
 }
