@@ -30,3 +30,4 @@ pub mod daemon;
 pub mod local;
 pub mod cli;
 pub mod api;
+pub mod demo;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use petrel::cli::args::Command;
-use petrel::{cli, daemon, local, runners};
+use petrel::{cli, daemon, demo, local, runners};
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
@@ -15,6 +15,6 @@ fn main() -> ExitCode {
         Ok(Command::Serve(options)) => daemon::serve_main(&options),
         Ok(Command::Validate(options)) => daemon::validate_main(&options),
         Ok(Command::Restore(options)) => daemon::restore_main(&options),
-        Ok(Command::Demo(_)) => ExitCode::FAILURE,
+        Ok(Command::Demo(options)) => demo::demo_main(&options),
     }
 }

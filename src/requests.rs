@@ -143,4 +143,8 @@ pub enum Cancellation {
 pub trait Parents: Send + Sync {
     /// Hands over the end of a step, or gives it back because its workflow does not wait here.
     fn deliver(&self, end: Completion) -> Result<(), Box<Completion>>;
+
+    /// The end of a step was written to the store. Its workflow may have begun to work here meanwhile, over a journal
+    /// that it had read before: then it looks again.
+    fn look_again(&self, workflow: ExecutionId);
 }

@@ -44,9 +44,10 @@ async fn list(
 ) -> ApiResult<Response> {
     let catalogue = dispatcher.catalogue();
     let fits = |wanted: &Option<String>, value: &str| wanted.as_ref().is_none_or(|wanted| wanted == value);
-    let wanted = catalogue.actions.values().filter(|action| {
-        fits(&filter.pack, action.reference.pack()) && fits(&filter.name, action.reference.name())
-    });
+    let wanted = catalogue
+        .actions
+        .values()
+        .filter(|action| fits(&filter.pack, action.reference.pack()) && fits(&filter.name, action.reference.name()));
     query.cut(wanted.map(|action| shown(action, &catalogue)).collect())
 }
 

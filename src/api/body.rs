@@ -22,10 +22,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         let limits = request.extensions().get::<BodyLimits>().copied().unwrap_or_default();
         let headers = request.headers().clone();
         let bytes = read_bytes(request, state).await?;
-        let body = match parse(&headers, &bytes, limits)? {
-            Value::Null => Value::Object(serde_json::Map::new()),
-            body => body,
-        };
+        let body = Some(parse(&headers, &bytes, limits)?).filter(|body| !body.is_null());
+        let body = body.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
         serde_json::from_value(body)
             .map(Self)
             .map_err(|problem| ApiError::bad_request(format!("the body does not fit: {problem}")))

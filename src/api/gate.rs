@@ -202,7 +202,9 @@ impl Authenticated {
             return Ok(());
         }
         let Principal { name, role, .. } = &self.principal;
-        Err(ApiError::forbidden(format!("`{name}` may not do this: the role {role} lacks the permission {permission:?}")))
+        Err(ApiError::forbidden(format!(
+            "`{name}` may not do this: the role {role} lacks the permission {permission:?}"
+        )))
     }
 
     /// Writes down what is about to be changed. First the line, then the change: none goes unrecorded.

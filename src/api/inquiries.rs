@@ -38,21 +38,13 @@ pub(super) fn router(door: Door) -> Router {
         .with_state(door)
 }
 
-async fn list(
-    State(door): State<Door>,
-    _caller: Authenticated,
-    Query(query): Query<ListQuery>,
-) -> ApiResult<Response> {
+async fn list(State(door): State<Door>, _caller: Authenticated, Query(query): Query<ListQuery>) -> ApiResult<Response> {
     let open = door.obligations.obligation_list_kind("inquiry", MOST).await?;
     let items: ApiResult<Vec<Value>> = open.iter().map(shown).collect();
     query.cut(items?)
 }
 
-async fn show(
-    State(door): State<Door>,
-    _caller: Authenticated,
-    Path(id): Path<ExecutionId>,
-) -> ApiResult<Json<Value>> {
+async fn show(State(door): State<Door>, _caller: Authenticated, Path(id): Path<ExecutionId>) -> ApiResult<Json<Value>> {
     let waits = door.obligations.obligation_list(id).await?;
     let inquiry = waits.iter().find(|wait| wait.kind == "inquiry");
     let inquiry = inquiry.ok_or_else(|| ApiError::not_found(format!("there is no open inquiry {id}")))?;

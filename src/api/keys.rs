@@ -34,7 +34,8 @@ pub(super) fn router(door: Door) -> Router {
 /// Which scope is meant, and whether values are wanted in clear.
 #[derive(Debug, Default, Deserialize)]
 struct Scope {
-    scope: Option<String>,
+    #[serde(rename = "scope")]
+    name: Option<String>,
     user: Option<String>,
     decrypt: Option<String>,
     prefix: Option<String>,
@@ -85,11 +86,11 @@ async fn list(
 
 /// `all` means, for whoever is no admin, everything they may see in one list: the system's.
 fn visible_scope(wanted: &Scope, caller: &Authenticated) -> ApiResult<Option<String>> {
-    let all = wanted.scope.as_deref() == Some("all");
+    let all = wanted.name.as_deref() == Some("all");
     if all && !caller.principal.may(Permission::UserManage) {
         return Ok(Some(SYSTEM_SCOPE.to_owned()));
     }
-    stored_scope(wanted.scope.as_deref(), wanted.user.as_deref(), caller)
+    stored_scope(wanted.name.as_deref(), wanted.user.as_deref(), caller)
 }
 
 async fn show(
@@ -99,7 +100,7 @@ async fn show(
     Query(wanted): Query<Scope>,
 ) -> ApiResult<Json<Value>> {
     let reading = Reading::wanted(&wanted, &caller)?;
-    let scope = one_scope(wanted.scope.as_deref(), wanted.user.as_deref(), &caller)?;
+    let scope = one_scope(wanted.name.as_deref(), wanted.user.as_deref(), &caller)?;
     let row = door.get(&scope, &name).await?;
     if reading == Reading::Clear && row.secret {
         caller.audit("key.decrypt", &name, json!({ "scope": scope })).await?;
@@ -130,7 +131,7 @@ async fn set(
     let Value::String(text) = new.value else {
         return Err(ApiError::bad_request("`value` must be a text; write structures as JSON in a text"));
     };
-    let (given_scope, user) = (new.scope.or(query.scope), new.user.or(query.user));
+    let (given_scope, user) = (new.scope.or(query.name), new.user.or(query.user));
     let scope = one_scope(given_scope.as_deref(), user.as_deref(), &caller)?;
     let until = new.ttl.map(|seconds| door.clock.now().plus(Duration::from_secs(seconds)));
     let sealing = if new.secret == Some(true) { Sealing::Sealed } else { Sealing::Clear };
@@ -153,7 +154,7 @@ async fn remove(
     Path(name): Path<String>,
     Query(wanted): Query<Scope>,
 ) -> ApiResult<StatusCode> {
-    let scope = one_scope(wanted.scope.as_deref(), wanted.user.as_deref(), &caller)?;
+    let scope = one_scope(wanted.name.as_deref(), wanted.user.as_deref(), &caller)?;
     let detail = json!({ "scope": scope });
     caller.change(Permission::KeyWrite, "key.delete", &name, detail).await?;
     door.datastore.values().key_delete(&scope, &name).await?;

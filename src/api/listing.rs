@@ -30,7 +30,9 @@ impl ListQuery {
                 return Err(ApiError::bad_request(format!("limit={limit}: write a number from 1, or -1 for all")));
             }
             limit if limit > MOST => {
-                return Err(ApiError::bad_request(format!("limit={limit}: at most {MOST} at once; go on with offset=")));
+                return Err(ApiError::bad_request(format!(
+                    "limit={limit}: at most {MOST} at once; go on with offset="
+                )));
             }
             limit => limit,
         };

@@ -54,6 +54,7 @@ use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
 use crate::sensors::body::BodyLimits;
+use crate::sensors::hooks::Hooks;
 use crate::store::{Announcements, Contents, Events, Executions, Journals, Obligations, Outputs};
 
 pub use error::{ApiError, ApiResult};
@@ -108,6 +109,8 @@ pub struct Doors {
     pub webhooks: Arc<Webhooks>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Webhooks that packs declare.
+    pub hooks: Arc<Hooks>,
     /// The governor.
     pub governor: Arc<dyn AsgService>,
     /// Dry replays.
@@ -230,6 +233,7 @@ fn hooks(doors: &Doors) -> Router {
         metrics: doors.metrics.clone(),
         places: Arc::new(Semaphore::new(doors.limits.intake_queue)),
         hooks: webhooks::HookIndex::default(),
+        sensors: Arc::clone(&doors.hooks),
     })
 }
 

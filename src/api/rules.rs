@@ -22,6 +22,7 @@ use crate::api::rule_json;
 use crate::auth::Permission;
 use crate::bus::{Bus, Topic};
 use crate::clock::{self, Clock};
+use crate::content::Compilers;
 use crate::datastore::Datastore;
 use crate::dispatch::Dispatcher;
 use crate::model::SYSTEM_USER;
@@ -112,7 +113,8 @@ async fn create(
     JsonBody(definition): JsonBody<Value>,
 ) -> ApiResult<Response> {
     caller.require(Permission::ContentWrite)?;
-    let rule = door.checked(&definition)?;
+    let rule = read(&definition)?;
+    door.check(&rule)?;
     if door.catalogue().rules.contains_key(&rule.reference) {
         return Err(ApiError::conflict(format!("rule `{}` exists already", rule.reference)));
     }
@@ -130,7 +132,7 @@ async fn replace(
     JsonBody(definition): JsonBody<Value>,
 ) -> ApiResult<Json<Value>> {
     let known = door.named(&named)?;
-    let rule = door.read(&definition)?;
+    let rule = read(&definition)?;
     if rule.reference != known.reference {
         return Err(ApiError::bad_request(format!("`{}` cannot be renamed to `{}`", known.reference, rule.reference)));
     }
@@ -155,6 +157,10 @@ async fn remove(State(door): State<Door>, caller: Authenticated, Path(named): Pa
     Ok(StatusCode::NO_CONTENT)
 }
 
+fn read(definition: &Value) -> ApiResult<Rule> {
+    read_definition(definition).map_err(|problems| ApiError::bad_request(problems.join("; ")))
+}
+
 fn refuse_if_from_file(rule: &Rule) -> ApiResult<()> {
     if rule.metadata_file.is_empty() {
         return Ok(());
@@ -163,19 +169,11 @@ fn refuse_if_from_file(rule: &Rule) -> ApiResult<()> {
     Err(ApiError::conflict(fault))
 }
 
-async fn enable(
-    State(door): State<Door>,
-    caller: Authenticated,
-    Path(named): Path<String>,
-) -> ApiResult<Json<Value>> {
+async fn enable(State(door): State<Door>, caller: Authenticated, Path(named): Path<String>) -> ApiResult<Json<Value>> {
     door.switch(&caller, &*door.named(&named)?, true).await
 }
 
-async fn disable(
-    State(door): State<Door>,
-    caller: Authenticated,
-    Path(named): Path<String>,
-) -> ApiResult<Json<Value>> {
+async fn disable(State(door): State<Door>, caller: Authenticated, Path(named): Path<String>) -> ApiResult<Json<Value>> {
     door.switch(&caller, &*door.named(&named)?, false).await
 }
 
@@ -189,27 +187,13 @@ impl Door {
         find(&catalogue.rules, named).map(|(_, rule)| Arc::clone(rule))
     }
 
-    fn read(&self, definition: &Value) -> ApiResult<Rule> {
-        read_definition(definition).map_err(|problems| ApiError::bad_request(problems.join("; ")))
-    }
-
-    /// A definition that could go to work.
-    fn checked(&self, definition: &Value) -> ApiResult<Rule> {
-        let rule = self.read(definition)?;
-        self.check(&rule)?;
-        Ok(rule)
-    }
-
+    /// Could it go to work?
     fn check(&self, rule: &Rule) -> ApiResult<()> {
         let registry = self.dispatcher.registry();
         let names = registry.names().into_iter();
         let runners: Runners =
             names.filter_map(|name| Some((name.to_owned(), registry.get(name)?.parameters()))).collect();
-        let checks = Checks { runners: &runners, compile: &() };
-        let mut problems = problems_of(rule, &self.catalogue(), &checks);
-        if let Err(found) = CompiledRule::compile(rule) {
-            problems.extend(found.into_iter().map(|one| format!("{}: {} ({})", one.where_, one.message, one.help)));
-        }
+        let problems = problems_of(rule, &self.catalogue(), &Checks { runners: &runners, compile: &Compilers });
         if problems.is_empty() { Ok(()) } else { Err(ApiError::bad_request(problems.join("; "))) }
     }
 
@@ -279,7 +263,7 @@ impl Door {
         let kv: Option<Arc<dyn templates::Datastore>> = Some(names);
         let now = self.clock.now();
         let verdict = rule.evaluate(payload, kv.as_ref(), now);
-        let explanation: Vec<Value> = rule.explain(payload, kv.as_ref(), now).into_iter().map(explained).collect();
+        let explanation: Vec<Value> = rule.explain(payload, kv.as_ref(), now).iter().map(explained).collect();
         let mut answer = json!({
             "matched": matches!(verdict, Verdict::Matched { .. }),
             "enabled": rule.is_enabled(),
@@ -288,18 +272,16 @@ impl Door {
         match verdict {
             Verdict::Failed(reason) => answer["failed"] = json!(reason),
             Verdict::NotMatched { first } => answer["first_unmet"] = json!(first),
-            Verdict::Matched { .. } => {
-                match rule.render_parameters(&json!({ "trigger": payload }), kv.as_ref()) {
-                    Ok(parameters) => answer["parameters"] = Value::Object(parameters),
-                    Err(reason) => answer["failed"] = json!(reason),
-                }
-            }
+            Verdict::Matched { .. } => match rule.render_parameters(&json!({ "trigger": payload }), kv.as_ref()) {
+                Ok(parameters) => answer["parameters"] = Value::Object(parameters),
+                Err(reason) => answer["failed"] = json!(reason),
+            },
         }
         Redactor::new(view.opened()).redact_value(&answer)
     }
 }
 
-fn explained(row: Explanation) -> Value {
+fn explained(row: &Explanation) -> Value {
     json!({
         "depth": row.depth, "key": row.key, "operator": row.operator, "pattern": row.pattern, "value": row.value,
         "held": row.held, "why": row.why,

@@ -55,9 +55,11 @@ pub fn bind(address: SocketAddr, option: &str) -> Result<std::net::TcpListener, 
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    bound.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => BindError::InUse { port: address.port(), option },
-        _ => BindError::Refused { address, option, source },
+    bound.map_err(|source| {
+        if source.kind() == io::ErrorKind::AddrInUse {
+            return BindError::InUse { port: address.port(), option };
+        }
+        BindError::Refused { address, option, source }
     })
 }
 
@@ -145,7 +147,11 @@ impl Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(context, buffer) {
             return Poll::Ready(result);
         }
@@ -181,5 +187,65 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::clock::{SimClock, SystemClock};
+    use crate::model::time::Timestamp;
+    use crate::supervise::Supervisor;
+
+    const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    #[test]
+    fn a_port_in_use_is_named_with_the_way_out() {
+        let held = bind(ANY_PORT, "--listen").unwrap();
+        let address = held.local_addr().unwrap();
+        let expected =
+            format!("port {} is in use by another process; stop it, or choose another with --listen", address.port());
+        assert_eq!(bind(address, "--listen").unwrap_err().to_string(), expected);
+    }
+
+    async fn open(clock: Arc<dyn Clock>) -> (TcpStream, CancellationToken, Supervisor) {
+        let listener = bind(ANY_PORT, "--listen").unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(async || "hello"));
+        let (supervisor, stop) = (Supervisor::new(Arc::new(SystemClock::new())), CancellationToken::new());
+        let token = stop.clone();
+        supervisor.spawn_once("api", async move { serve(listener, router, clock, token).await });
+        (TcpStream::connect(address).await.unwrap(), stop, supervisor)
+    }
+
+    #[tokio::test]
+    async fn requests_are_answered_until_the_door_is_closed() {
+        let (mut client, stop, _supervisor) = open(Arc::new(SystemClock::new())).await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = [0; 15];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        stop.cancel();
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.ends_with(b"hello"));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_finishes_its_request_is_sent_away() {
+        let clock = Arc::new(SimClock::new(Timestamp::default()));
+        let (mut client, _stop, _supervisor) = open(Arc::<SimClock>::clone(&clock)).await;
+        client.write_all(b"GET / HTTP/1.1\r\nx-slow: ").await.unwrap();
+        let mut answer = Vec::new();
+        tokio::select! {
+            read = client.read_to_end(&mut answer) => read.map(drop).unwrap_or_default(),
+            () = async { loop { clock.advance(PATIENCE / 4); tokio::task::yield_now().await; } } => {}
+        }
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
     }
 }

@@ -84,13 +84,7 @@ impl Shaper {
     }
 
     /// What an unfinished execution waits for, a workflow's steps in flight included, and which of its steps are open.
-    pub(super) fn waiting(
-        &self,
-        shown: &mut Value,
-        row: &ExecutionRow,
-        waits: &[ObligationRow],
-        open: &[EntryRow],
-    ) {
+    pub(super) fn waiting(&self, shown: &mut Value, row: &ExecutionRow, waits: &[ObligationRow], open: &[EntryRow]) {
         let redactor = self.redactor(row, Secrets::Masked);
         let waits = waits.iter().map(|wait| {
             json!({ "kind": wait.kind, "key": wait.key, "due_at": wait.due_at,
@@ -102,9 +96,9 @@ impl Shaper {
         });
         shown["waiting_for"] = waits.chain(steps).collect();
         if row.runner == WORKFLOW_RUNNER {
-            let open = open.iter().map(|entry| {
-                json!({ "position": entry.position, "execution": entry.child, "since": entry.recorded_at })
-            });
+            let open = open.iter().map(
+                |entry| json!({ "position": entry.position, "execution": entry.child, "since": entry.recorded_at }),
+            );
             shown["journal_open"] = open.collect();
         }
     }
@@ -116,13 +110,7 @@ impl Shaper {
         }
     }
 
-    fn parameters(
-        &self,
-        row: &ExecutionRow,
-        action: Option<&Action>,
-        secrets: Secrets,
-        redactor: &Redactor,
-    ) -> Value {
+    fn parameters(&self, row: &ExecutionRow, action: Option<&Action>, secrets: Secrets, redactor: &Redactor) -> Value {
         let mut parameters = row.parameters.clone();
         if secrets == Secrets::Shown {
             return parameters;

@@ -165,7 +165,9 @@ async fn list_timers(
     let catalogue = Arc::clone(&door.catalogue.borrow());
     let is_timer = |trigger: &Trigger| {
         let kind = trigger.trigger_type.as_str();
-        kind.starts_with("core.st2.") && kind.ends_with("Timer") && filter.timer_type.as_deref().is_none_or(|it| it == kind)
+        kind.starts_with("core.st2.")
+            && kind.ends_with("Timer")
+            && filter.timer_type.as_deref().is_none_or(|it| it == kind)
     };
     query.cut(awaited(&catalogue, is_timer).into_iter().map(shown_trigger).collect())
 }

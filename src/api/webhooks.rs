@@ -28,9 +28,11 @@ use crate::intake::{Intake, Receipt, Seen};
 use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
 use crate::model::refs::TriggerTypeRef;
-use crate::model::trigger::Trigger;
+use crate::model::trigger::{Sensor, Trigger};
 use crate::schema::Schema;
 use crate::sensors::body::BodyLimits;
+use crate::sensors::hooks::Hooks;
+use crate::sensors::mapping::WebhookRequest;
 
 /// The trigger type that rules name to get a webhook.
 pub const WEBHOOK_TRIGGER: &str = "core.st2.webhook";
@@ -53,14 +55,13 @@ pub(super) struct Door {
     /// Events that may wait to be made durable.
     pub(super) places: Arc<Semaphore>,
     pub(super) hooks: HookIndex,
+    /// Webhooks that packs declare without a listener of their own.
+    pub(super) sensors: Arc<Hooks>,
 }
 
 /// Webhooks authenticate by themselves: their routes stand before the gate.
 pub(super) fn router(door: Door) -> Router {
-    Router::new()
-        .route("/webhooks/st2", post(inject))
-        .route("/webhooks/{*url}", post(receive))
-        .with_state(door)
+    Router::new().route("/webhooks/st2", post(inject)).route("/webhooks/{*url}", post(receive)).with_state(door)
 }
 
 /// The list stands behind the gate.
@@ -135,7 +136,9 @@ async fn inject(State(door): State<Door>, request: Request) -> Response {
 fn answer(door: &Door, taken: ApiResult<(Value, Vec<Receipt>)>) -> Response {
     match taken {
         Ok((body, receipts)) => {
-            receipts.iter().for_each(|receipt| door.metrics.event_accepted("webhook", *receipt));
+            for receipt in &receipts {
+                door.metrics.event_accepted("webhook", *receipt);
+            }
             let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
             let first = receipts.first().map(|receipt| receipt.instance().to_string());
             if let Some(id) = first.and_then(|id| HeaderValue::from_str(&id).ok()) {
@@ -156,6 +159,9 @@ impl Door {
         self.senders.check_webhook(url, &delivery).await?;
         let catalogue = Arc::clone(&self.catalogue.borrow());
         let triggers = self.hooks.triggers(&catalogue, url);
+        if let (true, Some(sensor)) = (triggers.is_empty(), self.sensors.find(None, url)) {
+            return self.receive_for(&sensor, url, &delivery).await;
+        }
         if triggers.is_empty() {
             return Err(ApiError::not_found(format!("Webhook {url} not registered with st2")));
         }
@@ -166,15 +172,17 @@ impl Door {
         for trigger in triggers {
             let dedupe_key = delivery_id(&delivery.headers).map(|id| format!("{trigger} {id}"));
             let trace_tag = trace_tag(&delivery.headers);
-            let seen = Seen {
-                trigger,
-                dedupe_key,
-                trace_tag,
-                ..Seen::of_type(trigger_type.clone(), payload.clone())
-            };
+            let seen = Seen { trigger, trace_tag, dedupe_key, ..Seen::of_type(trigger_type.clone(), payload.clone()) };
             receipts.push(self.accept(seen).await?);
         }
         Ok((body, receipts))
+    }
+
+    /// For a pack's sensor, whose script says what the request means.
+    async fn receive_for(&self, sensor: &Sensor, url: &str, delivery: &Delivery) -> ApiResult<(Value, Vec<Receipt>)> {
+        let body = parse(&delivery.headers, &delivery.body, self.limits)?;
+        let request = delivery.as_request(url.to_owned(), body.clone());
+        Ok((body, self.sensors.receive(sensor, &request).await?))
     }
 
     /// Any trigger by its reference: for somebody who may emit, whatever the door's own webhooks ask for.
@@ -185,11 +193,13 @@ impl Door {
             return Err(ApiError::forbidden(format!("`{}` may not emit triggers: that needs operator", caller.name)));
         }
         let body = parse(&delivery.headers, &delivery.body, self.limits)?;
-        let wanted: Injected = serde_json::from_value(body.clone())
-            .map_err(|problem| ApiError::bad_request(format!("write {{\"trigger\": REF, \"payload\": {{}}}}: {problem}")))?;
+        let wanted: Injected = serde_json::from_value(body.clone()).map_err(|problem| {
+            ApiError::bad_request(format!("write {{\"trigger\": REF, \"payload\": {{}}}}: {problem}"))
+        })?;
         let catalogue = Arc::clone(&self.catalogue.borrow());
         let kind = catalogue.trigger_types.get(&wanted.trigger);
-        let kind = kind.ok_or_else(|| ApiError::not_found(format!("trigger type `{}` does not exist", wanted.trigger)))?;
+        let kind =
+            kind.ok_or_else(|| ApiError::not_found(format!("trigger type `{}` does not exist", wanted.trigger)))?;
         let payload = Value::Object(wanted.payload);
         check_payload(&kind.payload_schema, &payload)?;
         let seen = Seen {
@@ -245,6 +255,19 @@ impl Delivery {
         let (headers, query) = (request.headers().clone(), request.uri().query().unwrap_or_default().to_owned());
         let body = read_bytes(request, &()).await?;
         Ok(Self { headers, query, body })
+    }
+
+    /// As the scripts of packs see it.
+    pub fn as_request(&self, path: String, body: Value) -> WebhookRequest {
+        let content_type = self.headers.get("content-type").and_then(|value| value.to_str().ok());
+        WebhookRequest {
+            method: "POST".to_owned(),
+            path,
+            headers: safe_headers(&self.headers),
+            query: form_urlencoded::parse(self.query.as_bytes()).into_owned().collect(),
+            body,
+            content_type: content_type.map(str::to_owned),
+        }
     }
 }
 

@@ -16,7 +16,6 @@ use crate::api::{self, Doors, Gate, Stores, server};
 use crate::auth::WebhookAuth;
 use crate::config::{Config, Endpoints};
 use crate::dispatch;
-use crate::metrics::Metrics;
 use crate::sensors::body::BodyLimits;
 use crate::sensors::hooks::Hooks;
 use crate::supervise::{Backoff, OnEnd};
@@ -60,21 +59,21 @@ fn url_of(listener: &TcpListener) -> anyhow::Result<String> {
 
 impl Bound {
     /// Starts to answer.
-    pub(super) fn open(self, config: &Config, engine: &Engine, metrics: &Metrics) {
-        let doors = doors(config, engine, metrics);
-        let senders = api::senders(&doors);
+    pub(super) fn open(self, config: &Config, engine: &Engine) {
         let hooks = Arc::new(engine.hooks());
+        let doors = doors(config, engine, &hooks);
+        let senders = api::senders(&doors);
         let supervisor = &engine.world.supervisor;
         serve(engine, "api", self.api, api::router(&doors));
         for (name, (socket, auth)) in self.listeners {
             let listener = Listener {
-                name: Some(name.clone()),
+                name: name.clone(),
                 auth,
                 senders: senders.clone(),
                 hooks: Arc::clone(&hooks),
                 limits: BodyLimits { max_depth: config.limits.json_depth },
                 body_bytes: config.limits.body_bytes,
-                metrics: metrics.clone(),
+                metrics: engine.world.metrics.clone(),
             };
             serve(engine, &format!("listener {name}"), socket, listeners::router(listener));
         }
@@ -90,9 +89,9 @@ fn serve(engine: &Engine, name: &str, socket: TcpListener, router: Router) {
     });
 }
 
-fn doors(config: &Config, engine: &Engine, metrics: &Metrics) -> Doors {
+fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>) -> Doors {
     let store = &engine.store;
-    let super::World { clock, ids, bus, supervisor } = engine.world.clone();
+    let super::World { clock, ids, bus, supervisor, metrics } = engine.world.clone();
     let upkeep = Arc::new(Upkeep::new(engine));
     Doors {
         stores: Stores {
@@ -109,10 +108,11 @@ fn doors(config: &Config, engine: &Engine, metrics: &Metrics) -> Doors {
         dispatcher: Arc::clone(&engine.dispatcher),
         intake: engine.intake.clone(),
         catalogue: engine.catalogue.clone(),
-        world: dispatch::World { clock, ids, bus, supervisor },
+        world: dispatch::World { clock, ids, bus, supervisor, metrics: metrics.clone() },
         limits: config.limits.clone(),
         webhooks: Arc::new(config.webhooks.clone()),
-        metrics: metrics.clone(),
+        metrics,
+        hooks: Arc::clone(hooks),
         governor: Arc::new(GovernorDoor::new(Arc::clone(&engine.governor))),
         workflows: Arc::<Upkeep>::clone(&upkeep),
         backup: upkeep,

@@ -22,6 +22,7 @@ use crate::housekeeping::Housekeeping;
 use crate::intake::Intake;
 use crate::local::nodes::LocalNodes;
 use crate::local;
+use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
 use crate::packs::check::Runners;
 use crate::packs::layout::ContentRoots;
@@ -76,6 +77,8 @@ pub struct World {
     pub bus: Arc<dyn Bus>,
     /// Starts and ends tasks.
     pub supervisor: Supervisor,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 impl std::fmt::Debug for World {
@@ -92,6 +95,7 @@ impl World {
             ids: Arc::new(SystemIds::new(Arc::clone(&clock))),
             bus: Arc::new(MemoryBus::default()),
             supervisor: Supervisor::new(Arc::clone(&clock)),
+            metrics: Metrics::default(),
             clock,
         }
     }
@@ -115,13 +119,13 @@ impl Engine {
             .with_context(|| format!("opening {}", database.display()))?;
         let keyring = Arc::new(Keyring::open_or_create(data_dir)?);
         let datastore = Datastore::new(store.key_values(), keyring, Arc::clone(&world.clock));
-        let World { clock, ids, bus, supervisor } = world.clone();
+        let World { clock, ids, bus, supervisor, metrics } = world.clone();
         let intake = Intake::new(store.events(), Arc::clone(&bus), Arc::clone(&clock), Arc::clone(&ids));
         let (publish, catalogue) = watch::channel(Arc::new(Catalogue::default()));
         let owner = ids.uuid_v4();
         let limits =
             dispatch::Limits { worker_slots: config.workers.slots, default_timeout: DEFAULT_TIMEOUT };
-        let dispatch_world = dispatch::World { clock, ids, bus, supervisor };
+        let dispatch_world = dispatch::World { clock, ids, bus, supervisor, metrics };
         let stores = dispatch_stores(&store, &datastore);
         let dispatcher = Dispatcher::new(stores, dispatch_world, catalogue.clone(), limits, owner);
         let governor = Arc::new(Governor::new(governor_parts(&store, &dispatcher, &catalogue, &world)));
@@ -162,7 +166,7 @@ impl Engine {
     }
 
     fn rules(&self) -> rules::Engine {
-        let World { clock, ids, bus, supervisor: _ } = self.world.clone();
+        let World { clock, ids, bus, .. } = self.world.clone();
         let stores = rules::Stores { events: self.store.events(), datastore: self.datastore.clone() };
         let requests: Arc<dyn Requests> = Arc::<Dispatcher>::clone(&self.dispatcher);
         rules::Engine::new(stores, bus, clock, ids, requests, self.catalogue.clone())
@@ -323,7 +327,7 @@ fn workflow_runner(
     };
     let requests: Arc<dyn Requests> = Arc::<Dispatcher>::clone(world.dispatcher);
     let cancels: Arc<dyn Cancels> = Arc::<Dispatcher>::clone(world.dispatcher);
-    let World { clock, ids, bus, supervisor } = world.world.clone();
+    let World { clock, ids, bus, supervisor, .. } = world.world.clone();
     let parked = Arc::clone(parked);
     let around = workflows::Surroundings { requests, cancels, bus, clock, ids, supervisor, parked };
     // A parked script holds its turn: there must be more turns than may be parked.

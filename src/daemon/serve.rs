@@ -15,7 +15,6 @@ use crate::api;
 use crate::cli::args::{RestoreOptions, ServeOptions, ValidateOptions};
 use crate::cli::output;
 use crate::config::{Config, LogFormat, process_environment};
-use crate::metrics::Metrics;
 
 /// What is ended at the end of the grace gets this long to be gone and written down.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
@@ -77,9 +76,8 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let bound = doors::bind(config, &engine)?;
     let endpoints = bound.endpoints.clone();
-    let metrics = Metrics::default();
     engine.start(config).await?;
-    bound.open(config, &engine, &metrics);
+    bound.open(config, &engine);
     endpoints.write(&config.data_dir).context("writing endpoints.json")?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");

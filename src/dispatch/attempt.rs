@@ -98,7 +98,10 @@ impl Dispatcher {
         let run = self.run_within(&*prepared.runner, call, &stop, timeout);
         let (end, stored) = tokio::join!(run, self.store_output(row, chunks));
         let why = self.unregister(row);
-        stored?;
+        if let Err(problem) = stored {
+            // The result has its own copy of what counts; losing it as well would be worse.
+            tracing::error!(execution = %row.id, %problem, "live output could not be stored");
+        }
         Ok((end, why))
     }
 
@@ -136,12 +139,16 @@ impl Dispatcher {
     }
 
     fn register(&self, row: &ExecutionRow, stop: &Stop) {
-        let run = Running { stop: stop.clone(), why: StopCause::None };
+        let run = Running { fence: row.fence, stop: stop.clone(), why: StopCause::None };
         self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id, run);
     }
 
     fn unregister(&self, row: &ExecutionRow) -> StopCause {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // A later attempt may be at work under the same id already.
+        if running.get(&row.id).is_none_or(|run| run.fence != row.fence) {
+            return StopCause::None;
+        }
         running.remove(&row.id).map_or(StopCause::None, |run| run.why)
     }
 

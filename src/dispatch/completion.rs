@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::policies::{concurrency_of, retry_delay};
+use super::policies::retry_delay;
 use super::{Dispatcher, SEALED_SECRETS, secrets_of};
 use crate::bus::Topic;
 use crate::model::execution::ExecutionStatus;
@@ -26,6 +26,14 @@ impl Dispatcher {
     /// Writes how an execution ended. An end that came too late (another attempt, a cancel) is dropped: only one
     /// attempt's result is ever accepted.
     pub(crate) async fn finish(&self, row: &ExecutionRow, outcome: Outcome) -> StoreResult<()> {
+        if !self.finish_once(row, outcome).await? {
+            tracing::info!(execution = %row.id, "a result came too late and was dropped");
+        }
+        Ok(())
+    }
+
+    /// The same, telling whether this end was the one that counts.
+    pub(super) async fn finish_once(&self, row: &ExecutionRow, outcome: Outcome) -> StoreResult<bool> {
         const MOST_CONFLICTS: usize = 50;
         let mut conflicts = 0;
         while conflicts < MOST_CONFLICTS {
@@ -33,7 +41,7 @@ impl Dispatcher {
             match self.write_end(end).await {
                 Ok(()) => {
                     self.after_end(row, outcome.status);
-                    return Ok(());
+                    return Ok(true);
                 }
                 Err(StoreError::Unavailable(why)) if !self.world.supervisor.token().is_cancelled() => {
                     // Nobody else has this result: it is kept until the store takes it.
@@ -43,10 +51,7 @@ impl Dispatcher {
                 Err(StoreError::Conflict) if self.still_mine(row).await? => {
                     conflicts += 1;
                 }
-                Err(StoreError::Conflict) => {
-                    tracing::info!(execution = %row.id, "a result came too late and was dropped");
-                    return Ok(());
-                }
+                Err(StoreError::Conflict) => return Ok(false),
                 Err(problem) => return Err(problem),
             }
         }
@@ -54,13 +59,15 @@ impl Dispatcher {
     }
 
     async fn write_end(&self, end: Completion) -> StoreResult<()> {
-        if let (Some(_), None, Some(neighbours)) = (&end.parent, &end.activity, self.neighbours.get()) {
-            return match neighbours.parents.deliver(end) {
-                Ok(()) => Ok(()),
-                Err(end) => self.stores.executions.execution_finish(&end).await,
-            };
+        let (Some(parent), None, Some(neighbours)) = (&end.parent, &end.activity, self.neighbours.get()) else {
+            return self.stores.executions.execution_finish(&end).await;
+        };
+        let workflow = parent.execution;
+        if let Err(end) = neighbours.parents.deliver(end) {
+            self.stores.executions.execution_finish(&end).await?;
+            neighbours.parents.look_again(workflow);
         }
-        self.stores.executions.execution_finish(&end).await
+        Ok(())
     }
 
     async fn still_mine(&self, row: &ExecutionRow) -> StoreResult<bool> {
@@ -69,6 +76,7 @@ impl Dispatcher {
     }
 
     fn after_end(&self, row: &ExecutionRow, status: ExecutionStatus) {
+        self.world.metrics.execution_finished(status);
         if let Some(neighbours) = self.neighbours.get() {
             neighbours.end_hook.ended(row, status);
         }
@@ -79,7 +87,6 @@ impl Dispatcher {
     async fn completion(&self, row: &ExecutionRow, outcome: &Outcome) -> StoreResult<Completion> {
         let now = self.world.clock.now();
         let catalogue = self.catalogue();
-        let parameters = row.parameters.as_object().cloned().unwrap_or_default();
         let retry = self.retry(&catalogue, row, outcome.status, now);
         let activity = match self.neighbours.get() {
             Some(neighbours) if row.parent.is_none() => {
@@ -93,7 +100,6 @@ impl Dispatcher {
             result: outcome.result.clone(),
             ended_at: now,
             parent: row.parent.as_ref().map(|parent| parent_outcome(row, parent, outcome)),
-            slot: concurrency_of(&catalogue, &row.action, &parameters).map(|policy| policy.slot),
             instances: self.internal_triggers(&catalogue, row, outcome, now),
             retry: retry.map(Box::new),
             activity,
@@ -137,11 +143,11 @@ impl Dispatcher {
         now: Timestamp,
     ) -> Vec<NewInstance> {
         let mut raised = Vec::new();
-        if is_awaited(catalogue, ACTION_TRIGGER) && !started_by_trigger(row, ACTION_TRIGGER) {
+        if self.is_awaited(catalogue, ACTION_TRIGGER) && !started_by_trigger(row, ACTION_TRIGGER) {
             raised.extend(self.instance(ACTION_TRIGGER, action_payload(self, row, outcome), row, now));
         }
         let notify = catalogue.actions.get(&row.action).map_or(&Value::Null, |action| &action.notify);
-        if !notify.is_null() && is_awaited(catalogue, NOTIFY_TRIGGER) {
+        if !notify.is_null() && self.is_awaited(catalogue, NOTIFY_TRIGGER) {
             let payloads = notify_payloads(self, row, outcome, notify, now);
             raised.extend(payloads.into_iter().filter_map(|payload| self.instance(NOTIFY_TRIGGER, payload, row, now)));
         }
@@ -163,7 +169,7 @@ impl Dispatcher {
 
     /// Raises an internal trigger by itself, if some rule waits for it.
     pub(super) async fn raise_internal(&self, name: &str, payload: Value, row: &ExecutionRow) -> StoreResult<()> {
-        if !is_awaited(&self.catalogue(), name) {
+        if !self.is_awaited(&self.catalogue(), name) {
             return Ok(());
         }
         let now = self.world.clock.now();
@@ -216,10 +222,6 @@ pub enum ReRunError {
     /// The store could not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-fn is_awaited(catalogue: &Catalogue, trigger: &str) -> bool {
-    catalogue.rules.values().any(|rule| rule.enabled && rule.trigger.trigger_type.as_str() == trigger)
 }
 
 /// A rule on the end of actions must not be set off by the action that it runs itself, round and round.

@@ -11,8 +11,11 @@ use crate::model::refs::ExecutionId;
 use crate::requests::{Cancellation, Cancels};
 use crate::runners::Outcome;
 use crate::schema::Schema;
+use crate::store::journal::Steered;
 use crate::store::rows::ExecutionRow;
 use crate::store::{StoreError, StoreResult};
+use crate::workflows::Interrupt;
+use crate::workflows::state::Steering;
 
 /// Why an execution did not obey.
 #[derive(Debug, thiserror::Error)]
@@ -60,13 +63,13 @@ pub enum Steer {
 }
 
 impl Steer {
-    /// As written into the state.
-    pub const fn as_str(self) -> &'static str {
+    /// The steering after this was said.
+    fn told(self, read: Steering) -> Steering {
         match self {
-            Self::Cancel => "cancel",
-            Self::Timeout => "timeout",
-            Self::Pause => "pause",
-            Self::Resume => "resume",
+            Self::Cancel => Steering { interrupt: read.interrupt.or(Some(Interrupt::Cancel)), ..read },
+            Self::Timeout => Steering { interrupt: read.interrupt.or(Some(Interrupt::Timeout)), ..read },
+            Self::Pause => Steering { paused: true, ..read },
+            Self::Resume => Steering { paused: false, ..read },
         }
     }
 }
@@ -75,10 +78,11 @@ impl Dispatcher {
     /// Cancels an execution with all its descendants. Gives back the state it is in now.
     pub async fn cancel(&self, id: ExecutionId) -> Result<Status, ControlError> {
         let row = self.stores.executions.execution_get(id).await?;
-        if row.status == Status::Canceling {
+        if row.status == Status::Canceling && row.runner != WORKFLOW_RUNNER {
+            self.stop_running(id, StopCause::Canceled);
             return Ok(row.status);
         }
-        if !row.status.is_cancelable() {
+        if !row.status.is_cancelable() && row.status != Status::Canceling {
             return Err(ControlError::WrongState { id, verb: "canceled", status: row.status });
         }
         if row.runner == WORKFLOW_RUNNER {
@@ -98,69 +102,71 @@ impl Dispatcher {
     }
 
     async fn cancel_workflow(&self, row: &ExecutionRow) -> Result<Status, ControlError> {
-        let now = self.world.clock.now();
         if row.fence == 0 {
             let result = json!({ "error": "canceled before it started" });
             self.finish(row, Outcome { status: Status::Canceled, result }).await?;
             return Ok(Status::Canceled);
         }
-        let from = [Status::Running, Status::Pausing, Status::Paused, Status::Resuming, Status::Pending];
-        self.stores.executions.status_change(row.id, &from, Status::Canceling, now).await?;
-        self.steer(row.id, Steer::Cancel).await?;
+        let from =
+            vec![Status::Running, Status::Pausing, Status::Paused, Status::Resuming, Status::Pending, Status::Canceling];
+        self.steer(row.id, Steer::Cancel, Some((from, Status::Canceling))).await?;
         Ok(Status::Canceling)
     }
 
-    /// Tells a workflow something through its state; its next turn acts on it. What was said first of cancel and
-    /// timeout holds.
-    pub async fn steer(&self, id: ExecutionId, steer: Steer) -> StoreResult<()> {
+    /// Tells a workflow something; its next turn acts on it. What was said first of cancel and timeout holds. The
+    /// status changes in the same transaction; `false`: it is not one in which this can be said.
+    pub(super) async fn steer(
+        &self,
+        id: ExecutionId,
+        steer: Steer,
+        status: Option<(Vec<Status>, Status)>,
+    ) -> StoreResult<bool> {
         loop {
-            let Some(workflow) = self.stores.journals.workflow_get(id).await? else {
-                self.stores.executions.execution_wake(id, self.world.clock.now()).await?;
-                return Ok(());
-            };
-            let mut state = workflow.state.clone();
-            match steer {
-                Steer::Cancel | Steer::Timeout if state["interrupt"].is_null() => {
-                    state["interrupt"] = json!(steer.as_str());
-                }
-                Steer::Cancel | Steer::Timeout => {}
-                Steer::Pause => state["paused"] = Value::Bool(true),
-                Steer::Resume => {
-                    state["paused"] = Value::Bool(false);
-                    state["diverged"] = Value::Null;
-                }
-            }
             let now = self.world.clock.now();
-            if self.stores.journals.workflow_steer(id, &workflow.state, &state, now).await? {
+            let Some(workflow) = self.stores.journals.workflow_get(id).await? else {
+                // Its first turn, just under way, asks for the status once its row is there.
+                return self.tell_by_status(id, status).await;
+            };
+            let read: Steering = serde_json::from_value(workflow.steering.clone())
+                .map_err(|problem| StoreError::Corrupt(format!("steering of {id}: {problem}")))?;
+            let steered = Steered { write: json!(steer.told(read)), read: workflow.steering, status: status.clone() };
+            if self.stores.journals.workflow_steer(id, &steered, now).await? {
                 self.stop_running(id, StopCause::Canceled);
-                self.world.bus.hint(Topic::Queue);
-                self.world.bus.hint(Topic::Announcements);
-                return Ok(());
+                [Topic::Queue, Topic::Announcements].into_iter().for_each(|topic| self.world.bus.hint(topic));
+                return Ok(true);
             }
+            let current = self.stores.executions.execution_get(id).await?.status;
+            if status.as_ref().is_some_and(|(from, _)| !from.contains(&current)) {
+                return Ok(false);
+            }
+        }
+    }
+
+    async fn tell_by_status(&self, id: ExecutionId, status: Option<(Vec<Status>, Status)>) -> StoreResult<bool> {
+        let now = self.world.clock.now();
+        match status {
+            Some((from, to)) => self.stores.executions.status_change(id, &from, to, now).await,
+            None => self.stores.executions.execution_wake(id, now).await.map(|()| true),
         }
     }
 
     /// Pauses a workflow: what is in flight finishes, nothing new starts.
     pub async fn pause(&self, id: ExecutionId) -> Result<Status, ControlError> {
         let row = self.workflow(id).await?;
-        let now = self.world.clock.now();
-        let from = [Status::Running, Status::Resuming];
-        if !self.stores.executions.status_change(id, &from, Status::Pausing, now).await? {
+        let status = (vec![Status::Running, Status::Resuming], Status::Pausing);
+        if !self.steer(id, Steer::Pause, Some(status)).await? {
             return Err(ControlError::WrongState { id, verb: "paused", status: row.status });
         }
-        self.steer(id, Steer::Pause).await?;
         Ok(Status::Pausing)
     }
 
     /// Lets a paused workflow go on.
     pub async fn resume(&self, id: ExecutionId) -> Result<Status, ControlError> {
         let row = self.workflow(id).await?;
-        let now = self.world.clock.now();
-        let from = [Status::Paused, Status::Pausing];
-        if !self.stores.executions.status_change(id, &from, Status::Resuming, now).await? {
+        let status = (vec![Status::Paused, Status::Pausing], Status::Resuming);
+        if !self.steer(id, Steer::Resume, Some(status)).await? {
             return Err(ControlError::WrongState { id, verb: "resumed", status: row.status });
         }
-        self.steer(id, Steer::Resume).await?;
         Ok(Status::Resuming)
     }
 
@@ -182,7 +188,10 @@ impl Dispatcher {
             check_answer(schema, &response)?;
         }
         let result = json!({ "response": response, "responded_by": user });
-        self.finish(&row, Outcome::succeeded(result)).await?;
+        if !self.finish_once(&row, Outcome::succeeded(result)).await? {
+            let status = self.stores.executions.execution_get(id).await?.status;
+            return Err(ControlError::WrongState { id, verb: "answered", status });
+        }
         Ok(())
     }
 

@@ -9,9 +9,9 @@ pub mod completion;
 pub mod control;
 pub mod sweeper;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -22,13 +22,14 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::{Bus, Topic};
 use crate::clock::{self, Clock, Ids};
 use crate::datastore::Datastore;
+use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
 use crate::model::refs::{ActionRef, ExecutionId, Id};
 use crate::model::time::Timestamp;
 use crate::requests::{EndHook, Parents};
 use crate::runners::{Outcome, Registry, Stop};
-use crate::store::rows::{ExecutionRow, Lease};
-use crate::store::{Events, Executions, Journals, Obligations, Outputs, StoreResult};
+use crate::store::rows::{Claim, ExecutionRow, Lease};
+use crate::store::{Events, Executions, Journals, Obligations, Outputs, StoreError, StoreResult};
 use crate::supervise::Supervisor;
 
 use parameters::CompiledAction;
@@ -64,6 +65,8 @@ pub struct World {
     pub bus: Arc<dyn Bus>,
     /// Starts and ends tasks.
     pub supervisor: Supervisor,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// What dispatch asks when an execution ends; set once, when those parts exist.
@@ -95,12 +98,13 @@ pub struct Dispatcher {
     owner: String,
     slots: Arc<Semaphore>,
     running: Mutex<HashMap<ExecutionId, Running>>,
-    compiled: Mutex<CompiledActions>,
+    known: Mutex<Known>,
     me: Weak<Self>,
 }
 
 /// A run in this process.
 struct Running {
+    fence: i64,
     stop: Stop,
     why: StopCause,
 }
@@ -118,10 +122,21 @@ pub(crate) enum StopCause {
     Shutdown,
 }
 
+/// What was worked out about one catalogue.
 #[derive(Default)]
-struct CompiledActions {
-    version: u64,
+struct Known {
+    version: Option<u64>,
     actions: HashMap<ActionRef, Result<Arc<CompiledAction>, String>>,
+    /// Types of triggers that enabled rules wait for: asked at every end, so not searched among all rules (G12).
+    awaited: HashSet<String>,
+}
+
+impl Known {
+    fn of(catalogue: &Catalogue) -> Self {
+        let enabled = catalogue.rules.values().filter(|rule| rule.enabled);
+        let awaited = enabled.map(|rule| rule.trigger.trigger_type.to_string()).collect();
+        Self { version: Some(catalogue.version), actions: HashMap::new(), awaited }
+    }
 }
 
 impl Dispatcher {
@@ -143,7 +158,7 @@ impl Dispatcher {
             owner,
             slots: Arc::new(Semaphore::new(limits.worker_slots)),
             running: Mutex::default(),
-            compiled: Mutex::default(),
+            known: Mutex::default(),
             me: me.clone(),
         })
     }
@@ -235,10 +250,22 @@ impl Dispatcher {
             let caught = AssertUnwindSafe(me.attempt(&row)).catch_unwind().await;
             drop(permit);
             match caught {
-                Ok(result) => Ok(result?),
+                Ok(Err(problem)) => me.give_back(&row, problem).await,
+                Ok(Ok(())) => Ok(()),
                 Err(_) => Ok(me.finish(&row, Outcome::error("its runner panicked; see the log")).await?),
             }
         });
+    }
+
+    /// An attempt that ended without an end holds a lease that this process would go on extending: what had not begun
+    /// is given back.
+    async fn give_back(&self, row: &ExecutionRow, problem: StoreError) -> anyhow::Result<()> {
+        tracing::warn!(execution = %row.id, %problem, "an attempt could not go on; it is tried again");
+        let now = self.world.clock.now();
+        while let Err(StoreError::Unavailable(_)) = self.stores.executions.execution_release(row.claim(), now).await {
+            clock::sleep(&*self.world.clock, Duration::from_secs(1)).await;
+        }
+        Ok(())
     }
 
     /// Extends this process's leases and stops what was canceled elsewhere, until the token is cancelled.
@@ -262,6 +289,12 @@ impl Dispatcher {
             }
         }
         Ok(())
+    }
+
+    /// Is this very attempt at work in this process?
+    fn is_running(&self, claim: Claim) -> bool {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.get(&claim.execution).is_some_and(|run| run.fence == claim.fence)
     }
 
     /// How many executions run in this process just now.
@@ -291,17 +324,27 @@ impl Dispatcher {
     /// The action ready to be filled in, compiled once per catalogue.
     fn compiled(&self, action: &ActionRef) -> Option<Result<Arc<CompiledAction>, String>> {
         let catalogue = self.catalogue();
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if compiled.version != catalogue.version {
-            *compiled = CompiledActions { version: catalogue.version, actions: HashMap::new() };
-        }
-        if let Some(known) = compiled.actions.get(action) {
-            return Some(known.clone());
+        let mut known = self.known(&catalogue);
+        if let Some(compiled) = known.actions.get(action) {
+            return Some(compiled.clone());
         }
         let found = catalogue.actions.get(action)?;
         let result = self.compile(Arc::clone(found));
-        compiled.actions.insert(action.clone(), result.clone());
+        known.actions.insert(action.clone(), result.clone());
         Some(result)
+    }
+
+    /// Does some rule wait for triggers of this type?
+    fn is_awaited(&self, catalogue: &Catalogue, trigger: &str) -> bool {
+        self.known(catalogue).awaited.contains(trigger)
+    }
+
+    fn known(&self, catalogue: &Catalogue) -> MutexGuard<'_, Known> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.version != Some(catalogue.version) {
+            *known = Known::of(catalogue);
+        }
+        known
     }
 
     fn compile(&self, action: Arc<crate::model::action::Action>) -> Result<Arc<CompiledAction>, String> {

@@ -65,7 +65,7 @@ impl Requests for Dispatcher {
 impl Dispatcher {
     fn usable(&self, action: &ActionRef) -> Result<Arc<CompiledAction>, RequestError> {
         let catalogue = self.catalogue();
-        if let Some(why) = catalogue.broken.get(&format!("action:{action}")) {
+        if let Some(why) = catalogue.broken_action(action) {
             return Err(unusable(action, why));
         }
         let compiled = self.compiled(action).ok_or_else(|| RequestError::UnknownAction(action.clone()))?;

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::control::Steer;
-use super::{Dispatcher, WORKFLOW_RUNNER};
+use super::{Dispatcher, StopCause, WORKFLOW_RUNNER};
 use crate::bus::Topic;
 use crate::model::action::OnLost;
 use crate::model::execution::ExecutionStatus as Status;
@@ -42,8 +42,11 @@ impl Dispatcher {
         let mut done = self.stores.obligations.timers_ring(now).await?;
         done += self.stores.events.holds_release(now).await?;
         for row in self.stores.obligations.leases_lost(now, survivor).await? {
-            self.recover(&row, now).await?;
-            done += 1;
+            // After a long sleep of the whole machine our own leases look lost: what runs here is not.
+            if !self.is_running(row.claim()) {
+                self.recover(&row, now).await?;
+                done += 1;
+            }
         }
         for due in self.stores.obligations.timeouts_due(now).await? {
             self.time_out(&due).await?;
@@ -78,8 +81,13 @@ impl Dispatcher {
             let result = json!({ "error": "nobody answered in time" });
             return self.finish(&row, Outcome { status: Status::Timeout, result }).await;
         }
-        self.stores.obligations.timeout_done(due.execution).await?;
-        self.steer(due.execution, Steer::Timeout).await
+        if row.runner == WORKFLOW_RUNNER && row.fence > 0 {
+            self.steer(due.execution, Steer::Timeout, None).await?;
+        } else if !self.stop_running(due.execution, StopCause::Timeout) {
+            let result = json!({ "error": "its time was up before it started" });
+            self.finish(&row, Outcome { status: Status::Timeout, result }).await?;
+        }
+        self.stores.obligations.timeout_done(due.execution).await
     }
 
     /// A release wakes the first in line; this finds the lines that a policy's higher threshold would move.

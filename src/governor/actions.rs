@@ -58,7 +58,8 @@ impl NativeAction for GovernorAction {
         let outcome = match self.verb {
             Verb::Tick => tick(&self.governor).await,
             Verb::Alert => alert(&self.governor, call).await,
-            Verb::Expand | Verb::Deflate => scale(&self.governor, call, self.verb).await,
+            Verb::Expand => expand(&self.governor, call).await,
+            Verb::Deflate => deflate(&self.governor, call).await,
             Verb::NodePhase => node_phase(&self.governor, call).await,
             Verb::GroupInfo => group_info(&self.governor, call).await,
         };
@@ -135,15 +136,23 @@ struct Scale {
     force: bool,
 }
 
-async fn scale(governor: &Governor, call: &Call, verb: Verb) -> Done {
-    let Scale { asg, by, force } = parameters(call)?;
-    let delays = if force { Delays::Skip } else { Delays::Respect };
-    let origin = origin(call);
-    let request = match verb {
-        Verb::Deflate => Request::Deflate { by, delays, origin },
-        _ => Request::Expand { by, delays, origin },
-    };
-    let admission = governor.admit(&asg, &request).await?;
+impl Scale {
+    const fn delays(&self) -> Delays {
+        if self.force { Delays::Skip } else { Delays::Respect }
+    }
+}
+
+async fn expand(governor: &Governor, call: &Call) -> Done {
+    let scale: Scale = parameters(call)?;
+    let request = Request::Expand { by: scale.by, delays: scale.delays(), origin: origin(call) };
+    let admission = governor.admit(&scale.asg, &request).await?;
+    Ok(answered(&admission, &request))
+}
+
+async fn deflate(governor: &Governor, call: &Call) -> Done {
+    let scale: Scale = parameters(call)?;
+    let request = Request::Deflate { by: scale.by, delays: scale.delays(), origin: origin(call) };
+    let admission = governor.admit(&scale.asg, &request).await?;
     Ok(answered(&admission, &request))
 }
 
@@ -162,7 +171,7 @@ fn answered(admission: &Admission, request: &Request) -> Outcome {
 }
 
 #[derive(Deserialize)]
-struct Phase {
+struct Progress {
     group: GroupName,
     node: NodeName,
     phase: NodePhase,
@@ -170,7 +179,7 @@ struct Phase {
 }
 
 async fn node_phase(governor: &Governor, call: &Call) -> Done {
-    let Phase { group, node, phase, address } = parameters(call)?;
+    let Progress { group, node, phase, address } = parameters(call)?;
     let phase = governor.node_phase(&group, &NodeReport { node, phase, address }).await?;
     Ok(Outcome::succeeded(json!({ "phase": phase })))
 }

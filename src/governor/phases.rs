@@ -31,10 +31,9 @@ impl Governor {
 
 fn apply(state: &mut GroupState, report: &NodeReport, now: Timestamp) -> Result<NodePhase, LedgerError> {
     let Some(node) = state.nodes.iter_mut().find(|node| node.name == report.node) else {
-        return match report.phase {
-            NodePhase::Gone => Ok(NodePhase::Gone), // its row goes when it is proven gone
-            _ => Err(LedgerError::NoSuchNode(report.node.clone())),
-        };
+        // a row goes when its node is proven gone
+        let known = report.phase == NodePhase::Gone;
+        return known.then_some(NodePhase::Gone).ok_or_else(|| LedgerError::NoSuchNode(report.node.clone()));
     };
     if report.address.is_some() {
         node.address.clone_from(&report.address);

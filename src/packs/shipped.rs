@@ -24,13 +24,6 @@ const SHIPPED: &[(&str, &str)] = &[
     ("core/triggers/date_timer.yaml", include_str!("../../packs/core/triggers/date_timer.yaml")),
     ("core/triggers/inquiry.yaml", include_str!("../../packs/core/triggers/inquiry.yaml")),
     ("core/triggers/interval_timer.yaml", include_str!("../../packs/core/triggers/interval_timer.yaml")),
-    ("core/triggers/key_value_pair_create.yaml", include_str!("../../packs/core/triggers/key_value_pair_create.yaml")),
-    ("core/triggers/key_value_pair_delete.yaml", include_str!("../../packs/core/triggers/key_value_pair_delete.yaml")),
-    ("core/triggers/key_value_pair_update.yaml", include_str!("../../packs/core/triggers/key_value_pair_update.yaml")),
-    (
-        "core/triggers/key_value_pair_value_change.yaml",
-        include_str!("../../packs/core/triggers/key_value_pair_value_change.yaml"),
-    ),
     ("core/triggers/notifytrigger.yaml", include_str!("../../packs/core/triggers/notifytrigger.yaml")),
     ("core/triggers/webhook.yaml", include_str!("../../packs/core/triggers/webhook.yaml")),
     ("local/pack.yaml", include_str!("../../packs/local/pack.yaml")),

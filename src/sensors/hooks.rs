@@ -11,7 +11,7 @@ use super::mapping::{Emit, MapError, Mapper, WebhookRequest};
 use crate::clock::Clock;
 use crate::intake::{Intake, Receipt, Seen};
 use crate::model::pack::Catalogue;
-use crate::model::refs::{InstanceId, SensorRef};
+use crate::model::refs::SensorRef;
 use crate::model::trigger::{Sensor, SensorSource, WebhookSource};
 use crate::store::{Events, StoreError};
 
@@ -94,7 +94,7 @@ impl Hooks {
     }
 
     /// Maps a request and makes what it means durable.
-    pub async fn receive(&self, sensor: &Sensor, request: &WebhookRequest) -> Result<Vec<InstanceId>, HookError> {
+    pub async fn receive(&self, sensor: &Sensor, request: &WebhookRequest) -> Result<Vec<Receipt>, HookError> {
         let hook = webhook(sensor).ok_or_else(|| HookError::Unknown(request.path.clone()))?;
         let mapper = self.mapper(sensor, hook)?;
         let emits = mapper.map(request, &self.config_of(sensor)).map_err(|problem| match problem {
@@ -105,13 +105,13 @@ impl Hooks {
         })?;
         let mut accepted = Vec::new();
         for emit in emits {
-            accepted.extend(self.accept(emit).await?);
+            accepted.push(self.accept(emit).await?);
         }
         Ok(accepted)
     }
 
     /// Makes one emitted trigger durable, now or held back; withdraws what it cancels.
-    pub async fn accept(&self, emit: Emit) -> Result<Option<InstanceId>, StoreError> {
+    pub async fn accept(&self, emit: Emit) -> Result<Receipt, StoreError> {
         if let Some(key) = &emit.cancels {
             self.withdraw(key, &emit).await?;
         }
@@ -120,9 +120,9 @@ impl Hooks {
         match (delay, held_as) {
             (Some(delay), Some(key)) => {
                 let due_at = self.clock.now().plus(delay);
-                self.intake.hold(seen, key, due_at).await.map(Some)
+                self.intake.hold(seen, key, due_at).await.map(Receipt::New)
             }
-            _ => self.intake.accept(seen).await.map(Receipt::instance).map(Some),
+            _ => self.intake.accept(seen).await,
         }
     }
 

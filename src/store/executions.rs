@@ -189,9 +189,7 @@ pub(super) fn push_completion(batch: &mut Batch, end: &Completion) {
         "DELETE FROM obligations WHERE execution_id = ?1",
         cells![execution],
     );
-    if let Some(slot) = &end.slot {
-        push_slot_release(batch, slot, execution, end.ended_at);
-    }
+    push_slot_release(batch, execution, end.ended_at);
     match (&end.retry, &end.parent) {
         (Some(retry), _) => push_new_execution(batch, retry),
         (None, Some(parent)) => push_outcome(batch, parent, end.ended_at),
@@ -230,15 +228,14 @@ pub(super) fn push_wake(batch: &mut Batch, execution: ExecutionId, now: Timestam
     batch.push(sql, cells![execution, now]);
 }
 
-fn push_slot_release(batch: &mut Batch, slot: &str, holder: ExecutionId, now: Timestamp) {
-    batch.push(
-        "DELETE FROM slots WHERE slot_key = ?1 AND execution_id = ?2",
-        cells![slot, holder],
-    );
+/// Lets go of the places that an execution holds, whatever policy gave them, and wakes the first in each line.
+fn push_slot_release(batch: &mut Batch, holder: ExecutionId, now: Timestamp) {
     let next = "UPDATE obligations SET kind = 'queue', obligation_key = '', due_at = ?2 WHERE kind = 'slot'
-        AND obligation_key = ?1 AND execution_id = (SELECT min(execution_id) FROM obligations
-            WHERE kind = 'slot' AND obligation_key = ?1)";
-    batch.push(next, cells![slot, now]);
+        AND obligation_key IN (SELECT slot_key FROM slots WHERE execution_id = ?1)
+        AND execution_id = (SELECT min(line.execution_id) FROM obligations line
+            WHERE line.kind = 'slot' AND line.obligation_key = obligations.obligation_key)";
+    batch.push(next, cells![holder, now]);
+    batch.push("DELETE FROM slots WHERE execution_id = ?1", cells![holder]);
 }
 
 impl Executions {

@@ -28,6 +28,32 @@ pub struct WorkflowRow {
     pub bundle: String,
     /// What the engine keeps beside the journal.
     pub state: Value,
+    /// What people and time told it.
+    pub steering: Value,
+}
+
+/// A workflow about to begin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewWorkflow {
+    /// The digest of its script.
+    pub digest: String,
+    /// That script with its imports.
+    pub bundle: String,
+    /// The engine's first state.
+    pub state: Value,
+    /// Nothing has been said yet.
+    pub steering: Value,
+}
+
+/// Something told to a workflow from outside, with what its status becomes by it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Steered {
+    /// The steering it was decided over.
+    pub read: Value,
+    /// The new one.
+    pub write: Value,
+    /// The statuses in which it may be said, and the one that follows; `None` leaves the status alone.
+    pub status: Option<(Vec<ExecutionStatus>, ExecutionStatus)>,
 }
 
 /// A journal entry as stored.
@@ -115,8 +141,6 @@ pub enum Then {
         /// What `execution get` shows.
         reason: String,
     },
-    /// It is given back and the workflow is woken at once.
-    Yield,
     /// The workflow is over.
     Finish(Box<Completion>),
     /// A fresh journal under the same execution: all entries are deleted.
@@ -177,7 +201,7 @@ impl Turn {
         }
         self.waits
             .iter()
-            .for_each(|wait| push_wait(&mut batch, execution, wait));
+            .for_each(|wait| push_wait(&mut batch, execution, wait, self.now));
         self.key_writes
             .iter()
             .for_each(|write| push_key_write(&mut batch, write));
@@ -225,7 +249,7 @@ fn push_entry(batch: &mut Batch, execution: ExecutionId, entry: &EntryRow) {
     );
 }
 
-fn push_wait(batch: &mut Batch, execution: ExecutionId, wait: &Wait) {
+fn push_wait(batch: &mut Batch, execution: ExecutionId, wait: &Wait, now: Timestamp) {
     let sql = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at, owner, token)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     match wait {
@@ -260,11 +284,11 @@ fn push_wait(batch: &mut Batch, execution: ExecutionId, wait: &Wait) {
             // A signal that came before its waiter wakes it all the same.
             let waiting = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at)
                 SELECT ?1, 'queue', '', 0 WHERE EXISTS (SELECT 1 FROM signals
-                    WHERE name = ?2 AND correlation = ?3 AND taken_by IS NULL)
+                    WHERE name = ?2 AND correlation = ?3 AND taken_by IS NULL AND expires_at > ?4)
                 ON CONFLICT (execution_id, kind, obligation_key) DO UPDATE SET due_at = excluded.due_at";
             batch.push(
                 waiting,
-                cells![execution, name.as_str(), correlation.as_str()],
+                cells![execution, name.as_str(), correlation.as_str(), now],
             );
         }
     }
@@ -276,10 +300,6 @@ fn push_then(batch: &mut Batch, execution: ExecutionId, then: &Then, now: Timest
         Then::Continue => {}
         Then::Suspend => batch.push(give_back, cells![execution]),
         Then::Pause { due_at, reason } => push_pause(batch, execution, *due_at, reason, now),
-        Then::Yield => {
-            batch.push(give_back, cells![execution]);
-            push_wake(batch, execution, now);
-        }
         Then::Finish(end) => push_completion(batch, end),
         Then::Restart { parameters } => {
             batch.push(
@@ -298,7 +318,8 @@ fn push_then(batch: &mut Batch, execution: ExecutionId, then: &Then, now: Timest
 }
 
 fn push_pause(batch: &mut Batch, execution: ExecutionId, due_at: Timestamp, reason: &str, now: Timestamp) {
-    let from = [ExecutionStatus::Running, ExecutionStatus::Pausing, ExecutionStatus::Resuming];
+    let from =
+        [ExecutionStatus::Running, ExecutionStatus::Pausing, ExecutionStatus::Resuming, ExecutionStatus::Paused];
     push_status_change(batch, execution, &from, ExecutionStatus::Paused, now);
     batch.push("DELETE FROM obligations WHERE execution_id = ?1 AND kind = 'lease'", cells![execution]);
     let sql = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at, detail)
@@ -308,27 +329,22 @@ fn push_pause(batch: &mut Batch, execution: ExecutionId, due_at: Timestamp, reas
 }
 
 impl Journals {
-    /// Begins a workflow: pins its bundle and writes its first state, unless both are there.
-    pub async fn workflow_begin(
-        &self,
-        execution: ExecutionId,
-        digest: &str,
-        bundle: &str,
-        state: &Value,
-    ) -> StoreResult<()> {
+    /// Begins a workflow: pins its bundle and writes its first state and steering, unless they are there.
+    pub async fn workflow_begin(&self, execution: ExecutionId, begin: &NewWorkflow) -> StoreResult<()> {
+        let NewWorkflow { digest, bundle, state, steering } = begin;
         let mut batch = Batch::default();
         let pin =
             "INSERT INTO bundles (digest, content) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING";
-        batch.push(pin, cells![digest, bundle]);
-        let begin = "INSERT INTO workflows (execution_id, bundle_digest, state) VALUES (?1, ?2, ?3)
+        batch.push(pin, cells![digest.as_str(), bundle.as_str()]);
+        let begin = "INSERT INTO workflows (execution_id, bundle_digest, state, steering) VALUES (?1, ?2, ?3, ?4)
             ON CONFLICT (execution_id) DO NOTHING";
-        batch.push(begin, cells![execution, digest, state]);
+        batch.push(begin, cells![execution, digest.as_str(), state, steering]);
         self.driver.commit(batch).await.map(drop)
     }
 
     /// A workflow's bundle and state; `None` if it has not begun.
     pub async fn workflow_get(&self, execution: ExecutionId) -> StoreResult<Option<WorkflowRow>> {
-        let sql = "SELECT workflows.bundle_digest, bundles.content, workflows.state
+        let sql = "SELECT workflows.bundle_digest, bundles.content, workflows.state, workflows.steering
             FROM workflows JOIN bundles ON bundles.digest = workflows.bundle_digest WHERE execution_id = ?1";
         let rows = self.driver.query(sql, cells![execution]).await?;
         let Some(row) = rows.first() else {
@@ -338,21 +354,24 @@ impl Journals {
             bundle_digest: row.text(0)?.to_owned(),
             bundle: row.text(1)?.to_owned(),
             state: row.json(2)?,
+            steering: row.json(3)?,
         }))
     }
 
-    /// Changes the engine's state from outside a turn (pause, cancel, time-out, going on), if it is still what the
-    /// caller has read, and wakes the workflow.
+    /// Tells a workflow something (pause, cancel, time-out, going on), if its steering and status are still what they
+    /// were, and wakes it.
     pub async fn workflow_steer(
         &self,
         execution: ExecutionId,
-        read: &Value,
-        write: &Value,
+        steered: &Steered,
         now: Timestamp,
     ) -> StoreResult<bool> {
         let mut batch = Batch::default();
-        let sql = "UPDATE workflows SET state = ?3 WHERE execution_id = ?1 AND state = ?2";
-        batch.require(sql, cells![execution, read, write]);
+        let sql = "UPDATE workflows SET steering = ?3 WHERE execution_id = ?1 AND steering = ?2";
+        batch.require(sql, cells![execution, &steered.read, &steered.write]);
+        if let Some((from, to)) = &steered.status {
+            push_status_change(&mut batch, execution, from, *to, now);
+        }
         push_wake(&mut batch, execution, now);
         committed(self.driver.commit(batch).await)
     }
@@ -448,20 +467,22 @@ impl Journals {
         position: &str,
         name: &str,
         correlation: &str,
+        now: Timestamp,
     ) -> StoreResult<bool> {
         let take = "UPDATE signals SET taken_by = ?1 WHERE name = ?2 AND correlation = ?3 AND taken_by IS NULL
             AND sender_id = (SELECT sender_id FROM signals WHERE name = ?2 AND correlation = ?3
-                AND taken_by IS NULL ORDER BY received_at, sender_id LIMIT 1)
+                AND taken_by IS NULL AND expires_at > ?6 ORDER BY received_at, sender_id LIMIT 1)
             AND EXISTS (SELECT 1 FROM journal WHERE execution_id = ?4 AND position = ?5 AND outcome IS NULL)";
         let outcome = "UPDATE journal SET outcome = '{\"ok\":' ||
                 (SELECT payload FROM signals WHERE taken_by = ?1) || '}'
             WHERE execution_id = ?2 AND position = ?3 AND outcome IS NULL";
         let done = "DELETE FROM obligations WHERE execution_id = ?1 AND kind = 'signal' AND obligation_key = ?2";
-        let taker = format!("{}/{position}", claim.execution);
+        // With the fence: after a restart of the workflow the same position waits anew.
+        let taker = format!("{}/{position}/{}", claim.execution, claim.fence);
         let mut batch = Batch::default();
         batch.require(
             take,
-            cells![taker.as_str(), name, correlation, claim.execution, position],
+            cells![taker.as_str(), name, correlation, claim.execution, position, now],
         );
         batch.require(outcome, cells![taker.as_str(), claim.execution, position]);
         batch.push(done, cells![claim.execution, position]);

@@ -161,8 +161,6 @@ pub struct Completion {
     pub ended_at: Timestamp,
     /// The journal entry of the parent that waits for it, and what to write there.
     pub parent: Option<ParentOutcome>,
-    /// The slot it held, if a concurrency policy gave it one.
-    pub slot: Option<String>,
     /// Internal triggers that rules wait for.
     pub instances: Vec<NewInstance>,
     /// What comes instead of telling the parent: another attempt by a retry policy.

@@ -187,18 +187,38 @@ fn commit_batches(
     batches: &[(Batch, Reply<Vec<Effect>>)],
     answers: &mut Vec<StoreResult<Vec<Effect>>>,
 ) -> StoreResult<()> {
-    let mut transaction = connection.transaction().map_err(|e| explain(&e))?;
+    let transaction = connection.transaction().map_err(|e| explain(&e))?;
     for (batch, _) in batches {
-        let savepoint = transaction.savepoint().map_err(|e| explain(&e))?;
-        let result = run_batch(&savepoint, batch);
-        match &result {
-            Ok(_) => savepoint.commit().map_err(|e| explain(&e))?,
-            Err(StoreError::Unavailable(_)) => return result.map(drop),
-            Err(_) => drop(savepoint),
+        let result = run_whole(&transaction, batch);
+        if let Err(StoreError::Unavailable(_)) = result {
+            return result.map(drop);
         }
         answers.push(result);
     }
     transaction.commit().map_err(|e| explain(&e))
+}
+
+/// Runs a batch so that nothing of it remains if it fails. A statement undoes itself: one alone needs no savepoint.
+fn run_whole(connection: &Connection, batch: &Batch) -> StoreResult<Vec<Effect>> {
+    if let [only] = batch.statements.as_slice() {
+        return run_statement(connection, only).map(|effect| vec![effect]);
+    }
+    mark(connection, "SAVEPOINT batch")?;
+    let result = run_batch(connection, batch);
+    match result {
+        Ok(_) => {}
+        // The whole transaction is given up.
+        Err(StoreError::Unavailable(_)) => return result,
+        Err(_) => mark(connection, "ROLLBACK TO batch")?,
+    }
+    mark(connection, "RELEASE batch")?;
+    result
+}
+
+/// Savepoints are set for every batch: their statements are compiled once.
+fn mark(connection: &Connection, sql: &'static str) -> StoreResult<()> {
+    let marked = connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+    marked.map(drop).map_err(|e| explain_in(&e, sql))
 }
 
 fn run_batch(connection: &Connection, batch: &Batch) -> StoreResult<Vec<Effect>> {

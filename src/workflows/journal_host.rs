@@ -13,7 +13,7 @@ use super::outcome::{StepError, StepOutcome};
 use super::parked::{Mailbox, Parked, Waiting};
 use super::position::Position;
 use super::request::{Request, StepKind, keyed_digest};
-use super::state::State;
+use super::state::{State, Steering};
 use crate::bus::{Bus, Topic};
 use crate::clock::{Clock, Ids};
 use crate::datastore::Datastore;
@@ -41,6 +41,13 @@ pub(super) struct Tools {
 /// A signal that nobody sends is given up after this long, if the script says nothing else (G6).
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// What a turn finds beside the journal.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told {
+    pub(super) state: State,
+    pub(super) steering: Steering,
+}
+
 /// The host of one turn.
 pub(super) struct JournalHost {
     pub(super) tools: Tools,
@@ -57,6 +64,7 @@ struct Inner {
     lines: i64,
     size: JournalSize,
     state: State,
+    steering: Steering,
     turn: Turn,
     plans: Vec<Box<dyn Plan>>,
     /// The claim is lost or the store is away: nothing more is written.
@@ -66,15 +74,16 @@ struct Inner {
 }
 
 impl JournalHost {
-    /// Over what was read at the beginning of the turn.
+    /// Over what was read at the beginning of the turn, after the mailbox was opened.
     pub(super) fn new(
         tools: Tools,
         row: ExecutionRow,
-        state: State,
+        mailbox: Arc<Mailbox>,
+        told: Told,
         journal: &[EntryRow],
         lines: i64,
     ) -> StoreResult<Self> {
-        let mailbox = tools.parked.open(row.id);
+        let Told { state, steering } = told;
         let turn = Turn::new(row.claim(), tools.clock.now(), Then::Continue);
         let mut inner = Inner {
             entries: HashMap::new(),
@@ -84,6 +93,7 @@ impl JournalHost {
             lines,
             size: JournalSize::default(),
             state,
+            steering,
             turn,
             plans: Vec::new(),
             failure: None,
@@ -163,7 +173,7 @@ impl JournalHost {
     /// Ends the turn: takes the last letters, writes them with everything else, and lets go of the lease.
     pub(super) fn let_go(&self, then: Then) -> StoreResult<()> {
         self.close();
-        let hint = matches!(then, Then::Yield | Then::Restart { .. });
+        let hint = matches!(then, Then::Restart { .. });
         let result = self.write(then);
         if hint {
             self.tools.bus.hint(Topic::Queue);
@@ -430,7 +440,7 @@ impl Host for JournalHost {
 
     fn interrupted(&self) -> Option<Interrupt> {
         let inner = self.lock();
-        inner.state.interrupt.or_else(|| inner.state.paused.then_some(Interrupt::Pause))
+        inner.steering.interrupt.or_else(|| inner.steering.paused.then_some(Interrupt::Pause))
     }
 
     fn fingerprint(&self, params: &Value) -> String {

@@ -16,12 +16,12 @@ use tokio::sync::Semaphore;
 use super::bundle::{Bundle, CompileError, Sources};
 use super::evaluate::{TurnEnd, evaluate};
 use super::host::Interrupt;
-use super::journal_host::{JournalHost, Tools};
+use super::journal_host::{JournalHost, Told, Tools};
 use super::limits::Limits;
 use super::outcome::StepError;
 use super::parked::{Mailbox, Parked};
 use super::rolling_back;
-use super::state::State;
+use super::state::{Rollback, State, Steering};
 use crate::bus::Bus;
 use crate::clock::{Clock, Ids};
 use crate::datastore::Datastore;
@@ -30,8 +30,8 @@ use crate::model::execution::ExecutionStatus;
 use crate::model::refs::ActionRef;
 use crate::requests::{Cancels, Requests};
 use crate::runners::{Call, Outcome, RunEnd, Runner, Stop, WaitsFor};
-use crate::store::journal::{Journals, Then, WorkflowRow};
-use crate::store::rows::ExecutionRow;
+use crate::store::journal::{Journals, NewWorkflow, Steered, Then, Turn, WorkflowRow};
+use crate::store::rows::{Claim, Completion, ExecutionRow};
 use crate::store::{Contents, Executions, Outputs, StoreError, StoreResult};
 use crate::supervise::Supervisor;
 
@@ -135,40 +135,62 @@ impl WorkflowRunner {
         let row = self.executions.execution_get(call.execution).await?;
         let workflow = match self.begin(&row, &call.action).await? {
             Ok(workflow) => workflow,
-            Err(problem) => return Ok(TurnResult::Over(failed(&StepError::new(problem), &State::default()))),
+            Err(problem) => return Ok(TurnResult::Over(failed(&StepError::new(problem)))),
         };
-        let state: State = read_state(&workflow)?;
-        if state.rollback.is_none() && state.interrupt.is_none() && (state.paused || state.diverged.is_some()) {
-            return self.stay_paused(row, state).await;
-        }
+        let told = read_told(&workflow)?;
         self.take_signals(&row).await?;
-        let journal = self.tools.journals.journal_read(row.id).await?;
-        let lines = self.outputs.output_last(row.id).await?;
-        let host = Arc::new(JournalHost::new(self.tools.clone(), row, state.clone(), &journal, lines)?);
+        let rollback = told.state.rollback.clone();
+        let host = self.host(row, told).await?;
         let mailbox = host.mailbox();
-        let result = steered(self.go_on(&host, &workflow, state), stop, &mailbox).await;
+        let result = steered(self.go_on(&host, &workflow, rollback), stop, &mailbox).await;
         host.close();
-        if result.is_err() {
-            self.rescue(&host);
-        }
-        match result {
+        let result = match result {
             Ok(TurnResult::Over(outcome)) if host.is_dirty() => {
-                self.blocking(&host, |host| host.write(Then::Continue)).await?;
-                Ok(TurnResult::Over(outcome))
+                let written = self.blocking(&host, |host| host.write(Then::Continue)).await;
+                written.map(|()| TurnResult::Over(outcome))
             }
             other => other,
+        };
+        if result.is_err() {
+            self.rescue(host.unwritten());
         }
+        result
     }
 
-    /// A turn that could not be written leaves ends of steps behind that nobody else has, and a lease: they are
-    /// written and given back as soon as the store takes them.
-    fn rescue(&self, host: &Arc<JournalHost>) {
-        let (ends, claim) = (host.unwritten(), host.row.claim());
+    /// The mailbox is opened before the journal is read: no end of a step can fall between the two.
+    async fn host(&self, row: ExecutionRow, told: Told) -> StoreResult<Arc<JournalHost>> {
+        let (workflow, mailbox) = (row.id, self.tools.parked.open(row.id));
+        let read = async {
+            let journal = self.tools.journals.journal_read(workflow).await?;
+            let lines = self.outputs.output_last(workflow).await?;
+            JournalHost::new(self.tools.clone(), row, Arc::clone(&mailbox), told, &journal, lines)
+        };
+        let host = read.await;
+        if host.is_err() {
+            self.rescue(self.tools.parked.close(workflow, &mailbox));
+        }
+        host.map(Arc::new)
+    }
+
+    /// A turn that did not begin, or could not be written, leaves ends of steps behind that nobody else has: they are
+    /// written as soon as the store takes them.
+    fn rescue(&self, ends: Vec<Completion>) {
+        if ends.is_empty() {
+            return;
+        }
         let (executions, clock) = (self.executions.clone(), Arc::clone(&self.tools.clock));
-        self.supervisor.spawn_once(format!("rescue of {}", claim.execution), async move {
+        self.supervisor.spawn_once("rescue of ended steps", async move {
             for end in &ends {
                 until_taken(&*clock, || executions.execution_finish(end)).await;
             }
+            Ok(())
+        });
+    }
+
+    /// A turn that could not be written holds a lease that this process would go on extending: it is given back.
+    fn give_back(&self, claim: Claim) {
+        let (executions, clock) = (self.executions.clone(), Arc::clone(&self.tools.clock));
+        self.supervisor.spawn_once(format!("giving back {}", claim.execution), async move {
             let now = clock.now();
             until_taken(&*clock, || executions.execution_release(claim, now)).await;
             Ok(())
@@ -179,9 +201,9 @@ impl WorkflowRunner {
         &self,
         host: &Arc<JournalHost>,
         workflow: &WorkflowRow,
-        state: State,
+        rollback: Option<Rollback>,
     ) -> StoreResult<TurnResult> {
-        if let Some(rollback) = state.rollback {
+        if let Some(rollback) = rollback {
             return self.roll_back(host, rollback).await;
         }
         let bundle = match self.bundle(workflow) {
@@ -190,7 +212,12 @@ impl WorkflowRunner {
         };
         let limits = self.limits.clone();
         let params = host.row.parameters.clone();
-        let end = self.blocking(host, move |host| Ok(evaluate(&bundle, &params, Arc::clone(host) as _, &limits))).await?;
+        let evaluated = Arc::clone(host);
+        let evaluation = move || evaluate(&bundle, &params, evaluated, &limits);
+        let name = format!("workflow {}", host.row.id);
+        let end = self.supervisor.spawn_blocking(name, evaluation).await;
+        // A panic is a failure of the script like any other: what it did is undone.
+        let end = end.unwrap_or_else(|panicked| TurnEnd::Failed(StepError::new(panicked.to_string())));
         self.act_on(host, end).await
     }
 
@@ -204,16 +231,17 @@ impl WorkflowRunner {
                 Ok(TurnResult::Over(Outcome::succeeded(result)))
             }
             TurnEnd::Suspended => self.suspend(host).await,
+            TurnEnd::Restart(_) if !host.children_have_ended() => {
+                let why = "restart(params) while steps are in flight: wait for what was spawned first";
+                self.undo(host, ExecutionStatus::Failed, &StepError::new(why)).await
+            }
             TurnEnd::Restart(parameters) => {
                 self.blocking(host, |host| host.let_go(Then::Restart { parameters })).await?;
                 Ok(TurnResult::Waits)
             }
             TurnEnd::Diverged(divergence) => self.diverged(host, divergence.to_string()).await,
             TurnEnd::Interrupted(Interrupt::Pause) => {
-                let due_at = self.tools.clock.now().plus(PATIENCE);
-                let reason = "paused on request; `petrel execution resume` lets it go on".to_owned();
-                self.blocking(host, move |host| host.let_go(Then::Pause { due_at, reason })).await?;
-                Ok(TurnResult::Waits)
+                self.pause(host, "paused on request; `petrel execution resume` lets it go on".to_owned()).await
             }
             TurnEnd::Interrupted(Interrupt::Cancel) => {
                 self.undo(host, ExecutionStatus::Canceled, &StepError::new("canceled on request")).await
@@ -228,34 +256,25 @@ impl WorkflowRunner {
         }
     }
 
-    /// Lets go. Told to let go in the middle (steered, or making room), it is woken at once.
+    /// Lets go: whatever it waits for, or somebody who steers it, wakes it again.
     async fn suspend(&self, host: &Arc<JournalHost>) -> StoreResult<TurnResult> {
-        let then = if host.mailbox().is_let_go() { Then::Yield } else { Then::Suspend };
-        self.blocking(host, move |host| host.let_go(then)).await?;
+        self.blocking(host, |host| host.let_go(Then::Suspend)).await?;
         Ok(TurnResult::Waits)
     }
 
     async fn diverged(&self, host: &Arc<JournalHost>, what: String) -> StoreResult<TurnResult> {
-        tracing::warn!(execution = %host.row.id, action = %host.row.action, what, "a workflow diverged and is paused");
-        let due_at = self.tools.clock.now().plus(PATIENCE);
+        tracing::warn!(execution = %host.row.id, action = %host.row.action, what, "a workflow is paused for a person to look at");
         let reason = format!(
-            "{what}; put the script back and `petrel execution resume {id}`, or `petrel execution cancel {id}` \
+            "{what}; put right what changed and `petrel execution resume {id}`, or `petrel execution cancel {id}` \
              to roll it back",
             id = host.row.id
         );
-        self.blocking(host, move |host| {
-            host.change_state(|state| state.diverged = Some(reason.clone()));
-            host.let_go(Then::Pause { due_at, reason })
-        })
-        .await?;
-        Ok(TurnResult::Waits)
+        self.pause(host, reason).await
     }
 
-    async fn stay_paused(&self, row: ExecutionRow, state: State) -> StoreResult<TurnResult> {
-        let reason = state.diverged.clone().unwrap_or_else(|| "paused on request".to_owned());
-        let host = Arc::new(JournalHost::new(self.tools.clone(), row, state, &[], 0)?);
+    async fn pause(&self, host: &Arc<JournalHost>, reason: String) -> StoreResult<TurnResult> {
         let due_at = self.tools.clock.now().plus(PATIENCE);
-        self.blocking(&host, move |host| host.let_go(Then::Pause { due_at, reason })).await?;
+        self.blocking(host, move |host| host.let_go(Then::Pause { due_at, reason })).await?;
         Ok(TurnResult::Waits)
     }
 
@@ -272,7 +291,7 @@ impl WorkflowRunner {
     async fn roll_back(
         &self,
         host: &Arc<JournalHost>,
-        rollback: super::state::Rollback,
+        rollback: Rollback,
     ) -> StoreResult<TurnResult> {
         let unfinished = self.executions.execution_children_unfinished(host.row.id).await?;
         let in_flight = rolling_back::in_flight(&unfinished, host);
@@ -302,12 +321,14 @@ impl WorkflowRunner {
             },
         };
         let content = json!(bundle.sources()).to_string();
-        let fresh = json!(State::default());
-        self.tools.journals.workflow_begin(row.id, bundle.digest(), &content, &fresh).await?;
-        let state = self.told_before_it_began(row, &fresh).await?;
         let digest = bundle.digest().to_owned();
-        self.remember(digest.clone(), Arc::new(bundle));
-        Ok(Ok(WorkflowRow { bundle_digest: digest, bundle: content, state }))
+        let (state, fresh) = (json!(State::default()), json!(Steering::default()));
+        let begin = NewWorkflow { digest, bundle: content, state, steering: fresh };
+        self.tools.journals.workflow_begin(row.id, &begin).await?;
+        let steering = self.told_before_it_began(row, &begin.steering).await?;
+        self.remember(begin.digest.clone(), Arc::new(bundle));
+        let NewWorkflow { digest: bundle_digest, bundle, state, steering: _ } = begin;
+        Ok(Ok(WorkflowRow { bundle_digest, bundle, state, steering }))
     }
 
     /// The script as it was when it last compiled: a broken one hurts nobody who did not ask for it (G7).
@@ -325,9 +346,9 @@ impl WorkflowRunner {
         if interrupt.is_none() && !paused {
             return Ok(fresh.clone());
         }
-        let told = json!(State { interrupt, paused, ..State::default() });
-        self.tools.journals.workflow_steer(row.id, fresh, &told, self.tools.clock.now()).await?;
-        Ok(told)
+        let steered = Steered { read: fresh.clone(), write: json!(Steering { interrupt, paused }), status: None };
+        self.tools.journals.workflow_steer(row.id, &steered, self.tools.clock.now()).await?;
+        Ok(steered.write)
     }
 
     fn bundle(&self, workflow: &WorkflowRow) -> Result<Arc<Bundle>, String> {
@@ -351,9 +372,21 @@ impl WorkflowRunner {
 
     async fn take_signals(&self, row: &ExecutionRow) -> StoreResult<()> {
         for (position, name, correlation) in self.tools.journals.signals_awaited(row.id).await? {
-            self.tools.journals.signal_take(row.claim(), &position, &name, &correlation).await?;
+            let now = self.tools.clock.now();
+            self.tools.journals.signal_take(row.claim(), &position, &name, &correlation, now).await?;
         }
         Ok(())
+    }
+
+    /// What cannot be read cannot be undone either: it waits for a person.
+    async fn set_aside(&self, claim: Claim, what: &str) {
+        tracing::error!(execution = %claim.execution, what, "a workflow's rows make no sense; it is paused");
+        let now = self.tools.clock.now();
+        let then = Then::Pause { due_at: now.plus(PATIENCE), reason: what.to_owned() };
+        if let Err(problem) = self.tools.journals.turn_record(Turn::new(claim, now, then)).await {
+            tracing::error!(execution = %claim.execution, %problem, "it could not even be paused");
+            self.give_back(claim);
+        }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -380,20 +413,21 @@ impl Runner for WorkflowRunner {
 
     async fn run(&self, call: Call, stop: Stop) -> RunEnd {
         let Ok(_turn) = self.turns.acquire().await else { return RunEnd::Waiting(WaitsFor::Journal) };
+        let claim = Claim { execution: call.execution, fence: i64::try_from(call.attempt).unwrap_or(i64::MAX) };
         match self.turn(&call, &stop).await {
-            Ok(TurnResult::Over(outcome)) => RunEnd::Finished(outcome),
-            Ok(TurnResult::Waits) => RunEnd::Waiting(WaitsFor::Journal),
+            Ok(TurnResult::Over(outcome)) => return RunEnd::Finished(outcome),
+            Ok(TurnResult::Waits) => {}
             Err(StoreError::Conflict) => {
                 tracing::info!(execution = %call.execution, "a turn lost its claim and was dropped");
-                RunEnd::Waiting(WaitsFor::Journal)
+                self.give_back(claim);
             }
-            Err(StoreError::Corrupt(what)) => RunEnd::Finished(failed(&StepError::new(what), &State::default())),
+            Err(StoreError::Corrupt(what)) => self.set_aside(claim, &what).await,
             Err(problem) => {
-                // The lease runs out, and the workflow goes on from what is written.
-                tracing::warn!(execution = %call.execution, %problem, "a turn could not be written");
-                RunEnd::Waiting(WaitsFor::Journal)
+                tracing::warn!(execution = %call.execution, %problem, "a turn could not be written; it is tried again");
+                self.give_back(claim);
             }
         }
+        RunEnd::Waiting(WaitsFor::Journal)
     }
 }
 
@@ -412,20 +446,25 @@ async fn steered<T>(work: impl Future<Output = T>, stop: &Stop, mailbox: &Mailbo
 
 /// Tries again while the store is away. A conflict means that somebody else has done it.
 async fn until_taken<F: Future<Output = StoreResult<()>>>(clock: &dyn Clock, write: impl Fn() -> F) {
-    while let Err(StoreError::Unavailable(_)) = write().await {
-        crate::clock::sleep(clock, Duration::from_secs(1)).await;
+    loop {
+        match write().await {
+            Ok(()) | Err(StoreError::Conflict) => return,
+            Err(StoreError::Unavailable(_)) => crate::clock::sleep(clock, Duration::from_secs(1)).await,
+            Err(problem) => return tracing::error!(%problem, "an end of a step could not be written"),
+        }
     }
 }
 
-fn read_state(workflow: &WorkflowRow) -> StoreResult<State> {
-    serde_json::from_value(workflow.state.clone())
-        .map_err(|problem| StoreError::Corrupt(format!("the state of a workflow: {problem}")))
+fn read_told(workflow: &WorkflowRow) -> StoreResult<Told> {
+    let damaged = |problem: serde_json::Error| StoreError::Corrupt(format!("the state of a workflow: {problem}"));
+    let state = serde_json::from_value(workflow.state.clone()).map_err(damaged)?;
+    let steering = serde_json::from_value(workflow.steering.clone()).map_err(damaged)?;
+    Ok(Told { state, steering })
 }
 
-/// The end of a workflow that failed with nothing to undo.
-fn failed(error: &StepError, state: &State) -> Outcome {
-    let result = json!({ "output": Value::Null, "published": state.published, "errors": [error], "error": error.message });
-    Outcome::failed(result)
+/// The end of a workflow that failed before it did anything.
+fn failed(error: &StepError) -> Outcome {
+    Outcome::failed(json!({ "output": Value::Null, "published": {}, "errors": [error], "error": error.message }))
 }
 
 /// Under which name the last good version of a workflow's script is kept.

@@ -1,4 +1,4 @@
-//! What is kept of a workflow beside its journal: what people told it, and how far its rollback is.
+//! What is kept of a workflow beside its journal: what people told it, what it published, how far its rollback is.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,21 @@ use crate::model::execution::ExecutionStatus;
 use crate::model::refs::ActionRef;
 use crate::workflows::host::Interrupt;
 
-/// Stored as JSON; changed from outside only by whoever steers (see `dispatch::control`).
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+/// What people and time told a workflow. Written by those who steer (`dispatch::control`) and never by a turn: a turn
+/// that wrote it back would undo what was said meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct State {
+pub struct Steering {
     /// `cancel` or `timeout`: what was said first holds.
     pub interrupt: Option<Interrupt>,
     /// Somebody wants it to ask for nothing new.
     pub paused: bool,
-    /// The script asks something else than its journal holds: it waits for a person.
-    pub diverged: Option<String>,
+}
+
+/// The engine's own, written by turns only.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
     /// What the script published, by name.
     pub published: BTreeMap<String, Value>,
     /// Set once it is rolling back: nothing is evaluated any more.

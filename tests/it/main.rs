@@ -1,6 +1,7 @@
 //! Tests with the real binary and real processes.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, unreachable_pub, reason = "tests: a failed expectation is a failed test, and nobody imports them")]
 
+mod architecture;
 mod guarantees;
 mod local_nodes;
 mod runners;

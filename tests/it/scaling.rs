@@ -1,13 +1,16 @@
 //! Scaling end to end: the shipped workflows over a provider whose nodes are files, with the real engine around them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use petrel::bus::Topic;
+use petrel::governor::actions::actions;
 use petrel::governor::view::GroupView;
 use petrel::model::decision::{Delays, Request};
 use petrel::model::group::{GroupName, NodeCount};
 use petrel::model::scaling::Origin;
+use petrel::packs::diagnostic::Severity;
 use petrel::store::rows::Page;
 use serde_json::{Value, json};
 
@@ -15,18 +18,14 @@ use crate::support::site::{PATIENCE, Running, Site};
 
 /// A site with the shipped workflows and a pack `files`: a node is a file, and every call is a line of `calls`.
 pub(crate) fn site(broken_node: &str) -> Site {
-    let workflows = Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows");
-    let mut site = Site::new();
-    for entry in std::fs::read_dir(workflows).unwrap().map(Result::unwrap) {
-        let name = format!("workflows/{}", entry.file_name().into_string().unwrap());
-        site = site.file(&name, &std::fs::read_to_string(entry.path()).unwrap());
-    }
+    let site = Site::new();
+    copy_shipped(&site, "workflows");
     let folder = site.path().display().to_string();
     let shell = |verb: &str, command: &str| {
         format!(
             "name: {verb}\nrunner_type: local-shell-cmd\nenabled: true\non_lost: retry\nparameters:\n  \
              group: {{type: string}}\n  name: {{type: string}}\n  tag: {{type: string}}\n  address: {{type: string}}\n  \
-             timeout: {{type: integer, default: 30}}\n  cmd:\n    immutable: true\n    default: \
+             within: {{type: string}}\n  cmd:\n    immutable: true\n    default: \
              'echo {verb} {{{{ name }}}} >> {folder}/calls; {command}'\n"
         )
     };
@@ -40,7 +39,10 @@ pub(crate) fn site(broken_node: &str) -> Site {
                 &format!("touch {folder}/{{{{ name }}}}.node; test \"{{{{ name }}}}\" != \"{broken_node}\""),
             ),
         )
-        .file("packs/files/actions/delete_node.yaml", &shell("delete_node", &format!("rm -f {folder}/{{{{ name }}}}.node")))
+        .file(
+            "packs/files/actions/delete_node.yaml",
+            &shell("delete_node", &format!("rm -f {folder}/{{{{ name }}}}.node")),
+        )
         .file("packs/files/actions/add_backend.yaml", &shell("add_backend", "true"))
         .file("packs/files/actions/drain_backend.yaml", &shell("drain_backend", "true"))
         .file("packs/files/actions/remove_backend.yaml", &shell("remove_backend", "true"))
@@ -49,12 +51,22 @@ pub(crate) fn site(broken_node: &str) -> Site {
         .setting("packs", &format!("{folder}/packs"))
 }
 
+/// What the repository has in this folder, for a site of its own.
+fn copy_shipped(site: &Site, folder: &str) {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    for entry in std::fs::read_dir(shipped).unwrap().map(Result::unwrap) {
+        let name = format!("{folder}/{}", entry.file_name().into_string().unwrap());
+        site.write(&name, &std::fs::read_to_string(entry.path()).unwrap());
+    }
+}
+
 fn web() -> GroupName {
     "web".parse().unwrap()
 }
 
 fn files(site: &Site) -> Vec<String> {
-    let entries = std::fs::read_dir(site.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let entries =
+        std::fs::read_dir(site.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut nodes: Vec<String> = entries.filter_map(|name| name.strip_suffix(".node").map(str::to_owned)).collect();
     nodes.sort();
     nodes
@@ -94,15 +106,32 @@ async fn at_rest(running: &Running) -> Option<GroupView> {
         }
     };
     let found = petrel::clock::timeout(&*running.engine.world.clock, PATIENCE, look).await;
-    match found {
-        Ok(group) => group,
-        Err(_) => panic!("still under way: {:#?}", running.engine.governor.get(&web()).await),
-    }
+    found.expect("what is under way in the group ends")
 }
 
 fn serving(group: &GroupView) -> Vec<(String, String)> {
     let nodes = group.nodes.iter().map(|node| (node.name.to_string(), format!("{} {:?}", node.phase, node.address)));
     nodes.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_workflows_and_actions_around_scaling_load_and_fit_together() {
+    let site = Site::new();
+    copy_shipped(&site, "workflows");
+    copy_shipped(&site, "rules");
+    let running = site.start().await;
+    let findings = running.engine.content.diagnostics();
+    let findings: Vec<String> =
+        findings.iter().filter(|it| it.severity != Severity::Note).map(ToString::to_string).collect();
+    assert_eq!(findings, Vec::<String>::new());
+    let catalogue = running.engine.dispatcher.catalogue();
+    let rules = catalogue.rules.values().filter(|rule| rule.enabled && rule.reference.name().starts_with("asg_"));
+    assert_eq!(rules.count(), 7);
+    let shipped: BTreeSet<&str> = catalogue.actions.keys().map(|it| it.as_str()).collect();
+    let written: BTreeSet<&str> = actions(&running.engine.governor).into_iter().map(|(name, _)| name).collect();
+    let of_pack = shipped.iter().copied().filter(|name| name.starts_with("autoscale."));
+    assert_eq!(of_pack.collect::<BTreeSet<_>>(), written);
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

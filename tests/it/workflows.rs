@@ -145,3 +145,36 @@ async fn a_paused_workflow_asks_for_nothing_new_until_it_is_resumed() {
     assert_eq!(end.status, ExecutionStatus::Succeeded, "{:?}", end.result);
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_is_not_lost_to_a_turn_that_publishes() {
+    let site = Site::new().workflow(
+        "talks",
+        r#"for i in 0..2000 { publish("at", i); run("core.local", #{ cmd: "sleep 0.02" }); } "never""#,
+    );
+    let running = site.start().await;
+    let id = running.request("default.talks", json!({})).await;
+    let executions = running.engine.store.executions();
+    running.until(id, |row| row.status == ExecutionStatus::Running).await;
+    while executions.execution_children(id).await.expect("children").len() < 3 {
+        petrel::clock::sleep(&*running.engine.world.clock, std::time::Duration::from_millis(20)).await;
+    }
+    running.engine.dispatcher.cancel(id).await.expect("cancel");
+    let end = running.end_of(id).await;
+    assert_eq!(end.status, ExecutionStatus::Canceled, "{:?}", end.result);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_ends_as_timeout_when_its_own_time_is_up() {
+    for park in PARKING {
+        let site = Site::new().setting("workers.park", park).workflow(
+            "hurry",
+            r#"try { run("core.pause", #{ max_pause: 600 }, #{ timeout: "1s" }); "late" } catch (e) { e.status }"#,
+        );
+        let running = site.start().await;
+        let result = running.succeed("default.hurry", json!({})).await;
+        assert_eq!(result["output"], "timeout", "park {park}");
+        running.stop().await;
+    }
+}

@@ -8,9 +8,9 @@ use super::wanted::Wanted;
 use crate::api::shape::{Secrets, Shaper};
 use crate::model::refs::ExecutionId;
 use crate::model::time::Timestamp;
+use crate::store::output::OutputRow;
 use crate::store::rows::ExecutionRow;
 use crate::store::stream::AnnouncementRow;
-use crate::store::output::OutputRow;
 use crate::store::{Executions, Outputs, StoreError, StoreResult};
 
 const OUTPUT_EVENT: &str = "st2.execution.output__create";

@@ -38,7 +38,7 @@ impl StreamQuery {
     pub(super) fn understand(self, headers: &HeaderMap) -> ApiResult<Wanted> {
         let header = headers.get("last-event-id").and_then(|value| value.to_str().ok());
         let header = header.map(str::parse::<i64>).transpose();
-        let header = header.map_err(|_| ApiError::bad_request("Last-Event-ID is no id of this stream"))?;
+        let header = header.map_err(|problem| ApiError::bad_request(format!("Last-Event-ID: {problem}")))?;
         let events = self.events.as_deref().unwrap_or(DEFAULT_EVENTS);
         Ok(Wanted {
             events: RegexSet::new(list(events).map(pattern)).map_err(|problem| ApiError::internal(&problem))?,
@@ -76,7 +76,8 @@ impl Wanted {
         let of_action = self.actions.is_empty() || self.actions.contains(&row.action);
         let parent = row.parent.as_ref().map(|(parent, _)| parent);
         let family = [Some(&row.id), Some(&row.root), parent];
-        let of_family = self.executions.is_empty() || family.into_iter().flatten().any(|id| self.executions.contains(id));
+        let of_family =
+            self.executions.is_empty() || family.into_iter().flatten().any(|id| self.executions.contains(id));
         of_action && of_family
     }
 

@@ -1,1 +1,8 @@
-//! Stories through the door.
+//! Stories through the door: real store, real loader, real dispatcher; only the clock stands still.
+
+mod support;
+mod access;
+mod content_and_keys;
+mod hooks;
+mod runs;
+mod streams;

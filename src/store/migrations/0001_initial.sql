@@ -82,6 +82,7 @@ CREATE TABLE executions (
     status_log TEXT NOT NULL
 );
 CREATE INDEX executions_children ON executions (parent_id, id);
+CREATE INDEX executions_tree ON executions (root_id);
 CREATE INDEX executions_unfinished ON executions (id)
     WHERE status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned');
 
@@ -124,7 +125,10 @@ CREATE TABLE bundles (
 CREATE TABLE workflows (
     execution_id TEXT PRIMARY KEY,
     bundle_digest TEXT NOT NULL,
-    state TEXT NOT NULL
+    -- The engine's own: written by turns.
+    state TEXT NOT NULL,
+    -- What people and time told it: written from outside, never by a turn.
+    steering TEXT NOT NULL
 );
 
 CREATE TABLE signals (

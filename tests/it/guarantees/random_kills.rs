@@ -193,6 +193,7 @@ impl Books {
         }
     }
 
+    #[expect(clippy::print_stderr, reason = "the figures of a run, for whoever asked for a long one")]
     fn check(&self, acknowledged: &BTreeSet<u64>) {
         self.check_events(acknowledged);
         self.executions.iter().for_each(|row| self.check_execution(row));

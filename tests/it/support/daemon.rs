@@ -199,7 +199,8 @@ impl<'s> Daemon<'s> {
 
     /// Asks for a run after a while.
     pub(crate) async fn run_later(&self, action: &str, parameters: Value, delay_millis: u64) -> String {
-        let wanted = json!({ "action": action, "parameters": parameters, "delay": delay_millis });
+        let mut wanted = json!({ "action": action, "delay": delay_millis });
+        wanted["parameters"] = parameters;
         let (status, answer) = self.post("/v1/executions", &wanted).await;
         assert_eq!(status, StatusCode::CREATED, "{answer}");
         answer["id"].as_str().unwrap().to_owned()
@@ -263,6 +264,7 @@ async fn read(request: RequestBuilder) -> reqwest::Result<(StatusCode, Value)> {
 }
 
 impl Drop for Daemon<'_> {
+    #[expect(clippy::print_stderr, reason = "whoever reads of the failure wants to read this")]
     fn drop(&mut self) {
         if !std::thread::panicking() {
             return;

@@ -1,4 +1,4 @@
-//! What the stories share: a site on disk, an engine in this process, waiting for a condition, looking at processes.
+//! What the stories share: a site on disk with an engine, the real binary, processes, waiting for a condition.
 
 pub(crate) mod daemon;
 pub mod site;

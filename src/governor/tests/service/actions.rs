@@ -51,7 +51,7 @@ fn alert(state: &str, severity: &str) -> Value {
 
 #[tokio::test]
 async fn an_alert_expands_and_its_end_closes_the_incident() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     let outcome = call(&desk, "autoscale.alert", SYSTEM_USER, alert("open", "critical")).await;
     assert_eq!(outcome.status, ExecutionStatus::Succeeded);
     assert_eq!(outcome.result["groups"]["web"]["verdict"], "expand");
@@ -61,7 +61,7 @@ async fn an_alert_expands_and_its_end_closes_the_incident() {
 
 #[tokio::test]
 async fn information_opens_nothing_and_an_alert_about_nothing_is_refused() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     let outcome = call(&desk, "autoscale.alert", SYSTEM_USER, alert("open", "info")).await;
     assert_eq!((outcome.status, desk.group().await.incidents), (ExecutionStatus::Succeeded, vec![]));
     let nothing = json!({ "incident_key": "7", "severity": "critical", "state": "open" });
@@ -71,7 +71,7 @@ async fn information_opens_nothing_and_an_alert_about_nothing_is_refused() {
 
 #[tokio::test]
 async fn not_now_is_an_answer_to_a_rule_and_a_failure_to_a_person() {
-    let desk = Desk::serving(json!({ "max_nodes": 1 })).await;
+    let desk = Desk::serving(&json!({ "max_nodes": 1 })).await;
     for (user, status) in [(SYSTEM_USER, ExecutionStatus::Succeeded), ("ann", ExecutionStatus::Failed)] {
         let outcome = call(&desk, "autoscale.expand", user, json!({ "asg": "web", "by": null, "force": true })).await;
         assert_eq!((outcome.status, &outcome.result["verdict"]), (status, &json!("refuse")), "{user}");
@@ -83,7 +83,7 @@ async fn not_now_is_an_answer_to_a_rule_and_a_failure_to_a_person() {
 
 #[tokio::test]
 async fn a_report_of_a_node_may_be_repeated_and_never_goes_backwards() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     call(&desk, "autoscale.expand", "ann", json!({ "asg": "web", "force": true })).await;
     let report = |phase: &str| json!({ "group": "web", "node": "web-002", "phase": phase, "address": "10.0.0.7:80" });
     for phase in ["booting", "booting", "in_service", "in_service"] {
@@ -98,7 +98,7 @@ async fn a_report_of_a_node_may_be_repeated_and_never_goes_backwards() {
 
 #[tokio::test]
 async fn the_tick_looks_at_every_group_and_says_what_it_started() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     desk.governor.configure(&web(), json!({ "min_nodes": 2 }).as_object().unwrap()).await.unwrap();
     let outcome = call(&desk, "autoscale.governor_tick", SYSTEM_USER, json!({})).await;
     assert_eq!(outcome.status, ExecutionStatus::Succeeded);

@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::desk::{Desk, expand, new_group, web};
-use crate::governor::service::TRIES;
 use crate::model::decision::{Delays, Request, Row, Verdict};
 use crate::model::node::NodePhase;
 use crate::model::scaling::{ActivityStatus, Origin};
@@ -14,7 +13,7 @@ use crate::store::rows::Page;
 
 #[tokio::test]
 async fn two_governors_that_are_asked_at_once_open_one_activity() {
-    let desk = Desk::serving(json!({ "max_nodes": 9 })).await;
+    let desk = Desk::serving(&json!({ "max_nodes": 9 })).await;
     let before = desk.workflows.started.lock().unwrap().len();
     let others: Vec<_> = (0..8).map(|_| desk.another_governor()).collect();
     let (name, request) = (web(), expand(Delays::Skip));
@@ -27,13 +26,12 @@ async fn two_governors_that_are_asked_at_once_open_one_activity() {
     assert_eq!(refused.count(), 7);
     assert_eq!(desk.group().await.total.get(), 2, "one reservation beside the node that was there");
     assert_eq!(desk.workflows.started.lock().unwrap().len(), before + 1, "what was not written was not let go");
-    assert!(TRIES > 8, "as many as are asked at once can each lose to all the others");
 }
 
 #[tokio::test]
 async fn names_tags_and_rows_exist_before_anybody_is_called() {
     let desk = Desk::new();
-    let admission = desk.governor.create(new_group(json!({ "min_nodes": 2 })), Origin::Api).await.unwrap();
+    let admission = desk.governor.create(new_group(&json!({ "min_nodes": 2 })), Origin::Api).await.unwrap();
     let group = desk.group().await;
     let nodes: Vec<_> = group.nodes.iter().map(|node| (node.name.as_str(), node.phase)).collect();
     assert_eq!(nodes, [("web-001", NodePhase::Requested), ("web-002", NodePhase::Requested)]);
@@ -57,7 +55,7 @@ async fn names_tags_and_rows_exist_before_anybody_is_called() {
 
 #[tokio::test]
 async fn every_decision_is_explained_and_equal_ones_are_counted() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     let before = desk.governor.explain(&web(), 10).await.unwrap();
     for _ in 0..3 {
         desk.tick().await;
@@ -71,7 +69,7 @@ async fn every_decision_is_explained_and_equal_ones_are_counted() {
 
 #[tokio::test]
 async fn what_is_refused_is_recorded_too() {
-    let desk = Desk::serving(json!({ "max_nodes": 1 })).await;
+    let desk = Desk::serving(&json!({ "max_nodes": 1 })).await;
     let answer = desk.ask(&expand(Delays::Skip)).await;
     assert!(answer.is_refused() && answer.reason().contains("max_nodes is 1"), "{}", answer.reason());
     let explained = desk.governor.explain(&web(), 1).await.unwrap();
@@ -80,7 +78,7 @@ async fn what_is_refused_is_recorded_too() {
 
 #[tokio::test]
 async fn without_its_workflow_nothing_is_reserved_and_the_reason_says_so() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     *desk.workflows.missing.lock().unwrap() = true;
     let answer = desk.ask(&expand(Delays::Skip)).await;
     assert!(answer.is_refused() && answer.activity.is_none());
@@ -91,14 +89,14 @@ async fn without_its_workflow_nothing_is_reserved_and_the_reason_says_so() {
 
 #[tokio::test]
 async fn a_freeze_records_and_holds_until_it_is_lifted_or_runs_out() {
-    let desk = Desk::serving(json!({ "min_nodes": 1 })).await;
+    let desk = Desk::serving(&json!({ "min_nodes": 1 })).await;
     desk.governor.configure(&web(), json!({ "min_nodes": 2 }).as_object().unwrap()).await.unwrap();
     desk.governor.freeze("ann", "moving house", Some(Duration::from_mins(2))).await.unwrap();
     let look = desk.tick().await;
     assert!(matches!(look.decision.verdict, Verdict::Record { .. }), "{}", look.decision);
     assert!(look.reason().contains("frozen by ann") && look.reason().contains("moving house"), "{}", look.reason());
     assert!(desk.ask(&expand(Delays::Skip)).await.is_refused());
-    desk.ticks_for(Duration::from_secs(60)).await;
+    desk.ticks_for(Duration::from_mins(1)).await;
     assert_eq!(desk.group().await.activity, None, "two minutes are not over");
     assert!(desk.tick().await.activity.is_some());
     assert_eq!(desk.governor.frozen().await.unwrap(), None);
@@ -106,7 +104,7 @@ async fn a_freeze_records_and_holds_until_it_is_lifted_or_runs_out() {
 
 #[tokio::test]
 async fn what_was_being_decided_when_the_freeze_came_is_decided_again() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     let read = desk.store.groups().group_get("web").await.unwrap();
     desk.governor.freeze("ann", "", None).await.unwrap();
     let now = desk.store.groups().group_get("web").await.unwrap();
@@ -119,7 +117,7 @@ async fn what_was_being_decided_when_the_freeze_came_is_decided_again() {
 async fn a_group_defined_in_a_freeze_is_set_up_after_it() {
     let desk = Desk::new();
     desk.governor.freeze_after_restore(None).await.unwrap();
-    let admission = desk.governor.create(new_group(json!({})), Origin::Api).await.unwrap();
+    let admission = desk.governor.create(new_group(&json!({})), Origin::Api).await.unwrap();
     assert!(admission.is_refused() && admission.reason().contains("a backup was restored"), "{}", admission.reason());
     assert_eq!(desk.group().await.total.get(), 0);
     desk.governor.thaw("ann").await.unwrap();
@@ -128,7 +126,7 @@ async fn a_group_defined_in_a_freeze_is_set_up_after_it() {
 
 #[tokio::test]
 async fn a_stuck_activity_is_cancelled_and_told_again_until_it_has_ended() {
-    let desk = Desk::serving(json!({ "activity_timeout": "1m" })).await;
+    let desk = Desk::serving(&json!({ "activity_timeout": "1m" })).await;
     let execution = desk.ask(&expand(Delays::Skip)).await.execution.unwrap();
     desk.ticks_for(Duration::from_mins(2)).await;
     let cancelled = desk.workflows.cancelled.lock().unwrap().clone();
@@ -138,7 +136,7 @@ async fn a_stuck_activity_is_cancelled_and_told_again_until_it_has_ended() {
 
 #[tokio::test]
 async fn an_activity_whose_workflow_is_lost_does_not_block_its_group_for_ever() {
-    let desk = Desk::serving(json!({ "activity_timeout": "1m" })).await;
+    let desk = Desk::serving(&json!({ "activity_timeout": "1m" })).await;
     desk.ask(&expand(Delays::Skip)).await;
     *desk.workflows.cancellation.lock().unwrap() = Cancellation::Over;
     desk.ticks_for(Duration::from_secs(90)).await;
@@ -149,7 +147,7 @@ async fn an_activity_whose_workflow_is_lost_does_not_block_its_group_for_ever() 
 
 #[tokio::test]
 async fn a_broken_group_costs_no_other_its_look() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     let broken = crate::store::groups::GroupChange {
         group: "broken".to_owned(),
         version: 1,

@@ -13,8 +13,8 @@ use crate::model::scaling::Origin;
 
 #[tokio::test]
 async fn a_name_can_be_taken_once() {
-    let desk = Desk::serving(json!({})).await;
-    let again = desk.governor.create(new_group(json!({})), Origin::Api).await;
+    let desk = Desk::serving(&json!({})).await;
+    let again = desk.governor.create(new_group(&json!({})), Origin::Api).await;
     assert_eq!(again, Err(GovernorError::Exists(web())));
     assert_eq!(desk.group().await.total.get(), 1);
 }
@@ -26,7 +26,7 @@ async fn a_bad_definition_is_refused_with_everything_that_is_wrong() {
         provider: "cloudy".to_owned(),
         dns: Some("cloud".to_owned()),
         domain: String::new(),
-        ..new_group(json!({ "min_nodes": 5, "max_nodes": 2 }))
+        ..new_group(&json!({ "min_nodes": 5, "max_nodes": 2 }))
     };
     let refused = desk.governor.create(bad, Origin::Api).await.unwrap_err().to_string();
     for part in [
@@ -42,7 +42,7 @@ async fn a_bad_definition_is_refused_with_everything_that_is_wrong() {
 
 #[tokio::test]
 async fn configuring_changes_what_is_named_and_nothing_else() {
-    let desk = Desk::serving(json!({ "max_nodes": 7, "warmup": "5s" })).await;
+    let desk = Desk::serving(&json!({ "max_nodes": 7, "warmup": "5s" })).await;
     desk.governor.configure(&web(), json!({ "expand_by": 3 }).as_object().unwrap()).await.unwrap();
     let config = desk.group().await.config;
     assert_eq!((config.expand_by.get(), config.max_nodes.get(), config.warmup.as_secs()), (3, 7, 5));
@@ -57,7 +57,7 @@ async fn configuring_changes_what_is_named_and_nothing_else() {
 
 #[tokio::test]
 async fn a_suspension_holds_back_its_part_until_it_is_lifted_or_runs_out() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     let lasting = Some(Duration::from_mins(1));
     desk.governor.suspend(&web(), Part::Expand, lasting, "ann", "tests").await.unwrap();
     let refused = desk.ask(&expand(Delays::Skip)).await;

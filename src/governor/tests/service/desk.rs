@@ -101,7 +101,7 @@ pub(super) fn web() -> GroupName {
     "web".parse().unwrap()
 }
 
-pub(super) fn new_group(config: Value) -> NewGroup {
+pub(super) fn new_group(config: &Value) -> NewGroup {
     serde_json::from_value(json!({
         "name": "web", "application": "shop", "domain": "example.org", "provider": "cloud", "channel": "ops",
         "config": config,
@@ -166,7 +166,7 @@ impl Desk {
     }
 
     /// A group whose first nodes serve, and have for long enough to count.
-    pub(super) async fn serving(config: Value) -> Self {
+    pub(super) async fn serving(config: &Value) -> Self {
         let desk = Self::new();
         desk.governor.create(new_group(config), Origin::Api).await.unwrap();
         desk.succeed().await;
@@ -253,7 +253,6 @@ impl Desk {
             result: Value::Null,
             ended_at: self.clock.now(),
             parent: None,
-            slot: None,
             instances: Vec::new(),
             retry: None,
             activity,

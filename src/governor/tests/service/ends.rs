@@ -15,7 +15,7 @@ use crate::store::rows::Page;
 
 #[tokio::test]
 async fn an_activity_ends_in_the_transaction_that_ends_its_workflow() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     let execution = desk.ask(&expand(Delays::Skip)).await.execution.unwrap();
     desk.report("web-002", NodePhase::InService).await;
     let row = desk.claim().await;
@@ -33,7 +33,7 @@ async fn an_activity_ends_in_the_transaction_that_ends_its_workflow() {
 
 #[tokio::test]
 async fn an_end_that_met_another_change_is_prepared_again() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     desk.ask(&expand(Delays::Skip)).await;
     let row = desk.claim().await;
     let end = desk.activity_end(&row, ExecutionStatus::Succeeded).await;
@@ -46,7 +46,7 @@ async fn an_end_that_met_another_change_is_prepared_again() {
 
 #[tokio::test]
 async fn an_execution_that_carries_no_activity_ends_none() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     desk.ask(&expand(Delays::Skip)).await;
     let mut row = desk.claim().await;
     row.context = json!({ "user": "ann" });
@@ -55,7 +55,7 @@ async fn an_execution_that_carries_no_activity_ends_none() {
 
 #[tokio::test]
 async fn an_activity_that_has_ended_does_not_end_again() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     desk.ask(&expand(Delays::Skip)).await;
     let row = desk.claim().await;
     desk.succeed().await;
@@ -64,7 +64,7 @@ async fn an_activity_that_has_ended_does_not_end_again() {
 
 #[tokio::test]
 async fn a_deleted_group_is_gone_with_its_last_node_and_its_history_stays() {
-    let desk = Desk::serving(json!({ "min_nodes": 2 })).await;
+    let desk = Desk::serving(&json!({ "min_nodes": 2 })).await;
     desk.ask(&Request::Delete { origin: Origin::Api }).await;
     desk.report("web-001", NodePhase::Draining).await;
     desk.report("web-001", NodePhase::Gone).await;
@@ -78,12 +78,12 @@ async fn a_deleted_group_is_gone_with_its_last_node_and_its_history_stays() {
     assert_eq!(desk.governor.names().await.unwrap(), []);
     assert_eq!(desk.governor.activities(&web(), Page { limit: 10, offset: 0 }).await.unwrap().len(), 3);
     assert!(!desk.governor.explain(&web(), 1).await.unwrap().is_empty());
-    desk.governor.create(new_group(json!({})), Origin::Api).await.expect("the name is free again");
+    desk.governor.create(new_group(&json!({})), Origin::Api).await.expect("the name is free again");
 }
 
 #[tokio::test]
 async fn what_is_left_over_is_cleared_away_by_a_workflow() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     desk.ask(&expand(Delays::Skip)).await;
     desk.end(ExecutionStatus::Failed).await.unwrap();
     let execution = loop {

@@ -19,7 +19,7 @@ use crate::store::rows::Page;
 
 #[tokio::test]
 async fn fault_02_reports_of_many_nodes_at_once_lose_no_update() {
-    let desk = Desk::serving(json!({ "expand_by": 12 })).await;
+    let desk = Desk::serving(&json!({ "expand_by": 12 })).await;
     let nodes = desk.ask(&expand(Delays::Skip)).await.view().nodes;
     let reports = nodes.into_iter().map(|node| NodeReport { node, phase: NodePhase::InService, address: None });
     let (name, reports): (_, Vec<_>) = (web(), reports.collect());
@@ -32,7 +32,7 @@ async fn fault_02_reports_of_many_nodes_at_once_lose_no_update() {
 
 #[tokio::test]
 async fn fault_03_a_node_counts_from_its_reservation_and_serves_when_it_serves() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     desk.ask(&expand(Delays::Skip)).await;
     let group = desk.group().await;
     assert_eq!((group.total.get(), group.in_service.get()), (2, 1));
@@ -43,7 +43,7 @@ async fn fault_03_a_node_counts_from_its_reservation_and_serves_when_it_serves()
 
 #[tokio::test]
 async fn fault_04_a_workflow_that_claims_success_makes_no_node_serve() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     desk.ask(&expand(Delays::Skip)).await;
     desk.end(ExecutionStatus::Succeeded).await.unwrap();
     let activities = desk.governor.activities(&web(), Page { limit: 1, offset: 0 }).await.unwrap();
@@ -53,7 +53,7 @@ async fn fault_04_a_workflow_that_claims_success_makes_no_node_serve() {
 
 #[tokio::test]
 async fn fault_06_a_refused_expansion_leaves_nothing_behind() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     desk.ask(&expand(Delays::Respect)).await;
     desk.succeed().await;
     desk.ticks_for(Duration::from_secs(90)).await;
@@ -64,7 +64,7 @@ async fn fault_06_a_refused_expansion_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn fault_07_a_long_build_gets_no_second_expansion_beside_it() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     desk.governor.observe(&report("shop", IncidentState::Open)).await.unwrap();
     let started = desk.workflows.started.lock().unwrap().len();
     let rows = desk.ticks_for(Duration::from_mins(20)).await;
@@ -74,7 +74,7 @@ async fn fault_07_a_long_build_gets_no_second_expansion_beside_it() {
 
 #[tokio::test]
 async fn fault_08_a_command_a_pulse_and_a_tick_at_once_are_one_expansion() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     desk.governor.observe(&report("shop", IncidentState::Acknowledged)).await.unwrap();
     let rule = Request::Expand { by: None, delays: Delays::Respect, origin: Origin::Rule };
     let (name, human) = (web(), expand(Delays::Skip));
@@ -85,7 +85,7 @@ async fn fault_08_a_command_a_pulse_and_a_tick_at_once_are_one_expansion() {
 
 #[tokio::test]
 async fn fault_09_one_recovery_of_two_is_not_the_end() {
-    let desk = Desk::serving(json!({ "max_nodes": 1 })).await;
+    let desk = Desk::serving(&json!({ "max_nodes": 1 })).await;
     let memory = |state| Report { key: "memory".to_owned(), ..report("shop", state) };
     desk.governor.observe(&report("shop", IncidentState::Open)).await.unwrap();
     desk.governor.observe(&memory(IncidentState::Open)).await.unwrap();
@@ -97,19 +97,19 @@ async fn fault_09_one_recovery_of_two_is_not_the_end() {
 
 #[tokio::test]
 async fn fault_10_the_alert_itself_expands() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     let seen = desk.governor.observe(&report("shop", IncidentState::Open)).await.unwrap();
     assert_eq!(seen[0].1.view().verdict, "expand");
 }
 
 #[tokio::test]
 async fn fault_12_an_alert_reaches_every_group_of_its_application_and_no_other() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     for (name, application) in [("web-2", "shop"), ("api", "shop-api"), ("asg-shop", "blog")] {
         let new = NewGroup {
             name: name.parse().unwrap(),
             application: Some(application.to_owned()),
-            ..super::desk::new_group(json!({ "mode": "observe" }))
+            ..super::desk::new_group(&json!({ "mode": "observe" }))
         };
         desk.governor.create(new, Origin::Api).await.unwrap();
     }
@@ -120,7 +120,7 @@ async fn fault_12_an_alert_reaches_every_group_of_its_application_and_no_other()
 
 #[tokio::test]
 async fn fault_15_a_group_is_not_deleted_beside_a_running_expansion() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     desk.ask(&expand(Delays::Skip)).await;
     let delete = Request::Delete { origin: Origin::Chat };
     let refused = desk.ask(&delete).await;

@@ -16,7 +16,7 @@ pub(super) fn report(entity: &str, state: IncidentState) -> Report {
 
 #[tokio::test]
 async fn a_report_concerns_the_groups_whose_application_or_node_it_names() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     for (entity, groups) in [
         ("shop", 1),
         ("web-001", 1),
@@ -33,7 +33,7 @@ async fn a_report_concerns_the_groups_whose_application_or_node_it_names() {
 
 #[tokio::test]
 async fn a_recovery_finds_the_incident_of_a_node_that_has_gone_meanwhile() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     desk.governor.observe(&report("web-001", IncidentState::Open)).await.unwrap();
     desk.succeed().await;
     let elsewhere = report("web-077", IncidentState::Closed);
@@ -43,7 +43,7 @@ async fn a_recovery_finds_the_incident_of_a_node_that_has_gone_meanwhile() {
 
 #[tokio::test]
 async fn a_late_opening_does_not_wake_what_is_closed() {
-    let desk = Desk::serving(json!({ "max_nodes": 1 })).await;
+    let desk = Desk::serving(&json!({ "max_nodes": 1 })).await;
     let at = |seconds: u64| {
         Some("2026-11-21T08:00:00Z".parse::<crate::model::time::Timestamp>().unwrap())
             .map(|start| start.plus(Duration::from_secs(seconds)))
@@ -61,7 +61,7 @@ async fn a_late_opening_does_not_wake_what_is_closed() {
 
 #[tokio::test]
 async fn a_warning_tells_people_once_and_expands_nothing() {
-    let desk = Desk::serving(json!({})).await;
+    let desk = Desk::serving(&json!({})).await;
     let warning = Report { severity: Severity::Warning, ..report("shop", IncidentState::Open) };
     for _ in 0..2 {
         let seen = desk.governor.observe(&warning).await.unwrap();
@@ -74,7 +74,7 @@ async fn a_warning_tells_people_once_and_expands_nothing() {
 
 #[tokio::test]
 async fn at_the_maximum_somebody_is_called_once() {
-    let desk = Desk::serving(json!({ "max_nodes": 1 })).await;
+    let desk = Desk::serving(&json!({ "max_nodes": 1 })).await;
     desk.governor.observe(&report("shop", IncidentState::Open)).await.unwrap();
     desk.ticks_for(Duration::from_mins(3)).await;
     let told = desk.told().await;
@@ -85,7 +85,7 @@ async fn at_the_maximum_somebody_is_called_once() {
 #[tokio::test]
 async fn in_a_group_that_only_observes_an_alert_is_recorded() {
     let desk = Desk::new();
-    desk.governor.create(new_group(json!({ "mode": "observe" })), Origin::Api).await.unwrap();
+    desk.governor.create(new_group(&json!({ "mode": "observe" })), Origin::Api).await.unwrap();
     let seen = desk.governor.observe(&report("shop", IncidentState::Open)).await.unwrap();
     assert_eq!(seen[0].1.view().verdict, "record");
     assert_eq!(desk.group().await.total.get(), 0);

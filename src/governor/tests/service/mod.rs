@@ -7,4 +7,3 @@ mod incidents;
 mod definition;
 mod faults;
 mod actions;
-mod content;
