@@ -15,7 +15,7 @@ use crate::model::pack::Catalogue;
 use crate::model::rule::Rule;
 use crate::model::trigger::{Sensor, SensorSource};
 use crate::packs::check::{Checks, CompileCheck, Problem, Runners};
-use crate::packs::diagnostic::{Diagnostic, Report, Severity};
+use crate::packs::diagnostic::{Diagnostic, Report, Severity, Span};
 use crate::packs::layout::{ContentRoots, SITE_PACK};
 use crate::packs::load::{LastGood, load};
 use crate::packs::metadata::Origin;
@@ -27,12 +27,15 @@ use crate::sensors::mapping::{Mapper, Poller};
 use crate::sensors::timers::Schedule;
 use crate::store::contents::RuleLayer;
 use crate::store::{Contents, StoreResult};
-use crate::workflows;
+use crate::workflows::{self, Bundle, CompileError};
 
 /// A save is often several events: they are let settle.
 const SETTLE: Duration = Duration::from_millis(200);
 /// Changes that nobody announces (a network folder, a missed event) are found within this time.
 const RESCAN: Duration = Duration::from_secs(10);
+
+/// By uid: file and text.
+type GoodVersions = BTreeMap<String, (String, String)>;
 
 /// Loads, watches, publishes.
 pub struct ContentKeeper {
@@ -84,14 +87,15 @@ impl ContentKeeper {
     pub async fn reload(&self) -> StoreResult<()> {
         let seen = Fingerprint::of(&self.roots).ok();
         let stored = self.contents.last_good_read().await?;
-        let last_good = stored.into_iter().map(|(uid, (file, text))| (uid, LastGood { file, text })).collect();
+        let last_good = stored.clone().into_iter().map(|(uid, (file, text))| (uid, LastGood { file, text })).collect();
         let mut loaded = load(&self.roots, &last_good, &Checks { runners: &self.runners, compile: &Compilers });
         loaded.diagnostics.extend(check_steps(&loaded.catalogue));
         let layer = self.contents.rule_layer_read().await?;
         loaded.diagnostics.extend(apply_layer(&mut loaded.catalogue, &layer));
         let sources = loaded.sources.iter();
-        let good: BTreeMap<_, _> =
+        let mut good: GoodVersions =
             sources.map(|(uid, source)| (uid.clone(), (source.file.clone(), source.text.to_string()))).collect();
+        good.extend(good_scripts(&loaded.catalogue, &stored));
         self.contents.last_good_write(&good).await?;
         self.publish(loaded.catalogue);
         self.tell(loaded.diagnostics);
@@ -222,7 +226,10 @@ impl CompileCheck for Compilers {
         }
         match workflows::runner::load_bundle(&action.entry_point) {
             Ok(_) => Vec::new(),
-            Err(problem) => vec![Problem::error(&["entry_point"], problem)],
+            Err(problem) => {
+                let what = format!("its script does not compile: {}", problem.message);
+                vec![Problem::error(&["entry_point"], what).with_help(Some("the last good version goes on".to_owned()))]
+            }
         }
     }
 
@@ -257,13 +264,45 @@ pub fn check_steps(catalogue: &Catalogue) -> Vec<Diagnostic> {
 }
 
 fn check_workflow(action: &Action, catalogue: &Catalogue) -> Vec<Diagnostic> {
-    let Ok(bundle) = workflows::runner::load_bundle(&action.entry_point) else { return Vec::new() };
+    match workflows::runner::load_bundle(&action.entry_point) {
+        Ok(bundle) => check_bundle(action, &bundle, catalogue),
+        Err(problem) if action.entry_point.is_file() => tell_place(action, &problem),
+        Err(_) => Vec::new(), // the metadata's own check says so
+    }
+}
+
+/// Where in the script, or in what it imports, the compiler stopped.
+fn tell_place(action: &Action, problem: &CompileError) -> Vec<Diagnostic> {
+    let script = action.entry_point.with_file_name(format!("{}.rhai", problem.file));
+    let source: Arc<str> = std::fs::read_to_string(&script).unwrap_or_default().into();
+    let mut report = Report::new(script.display().to_string(), source);
+    report.name_object(&action.reference.uid());
+    let place = (problem.line > 0).then(|| Span::point(problem.line, problem.column.max(1)));
+    report.error(place, problem.message.clone());
+    report.into_diagnostics()
+}
+
+/// The scripts of workflows as they are, or as they last compiled.
+fn good_scripts(catalogue: &Catalogue, stored: &GoodVersions) -> GoodVersions {
+    let workflows = catalogue.actions.values().filter(|action| action.runner == crate::dispatch::WORKFLOW_RUNNER);
+    let good = workflows.filter_map(|action| {
+        let uid = workflows::runner::bundle_uid(&action.reference);
+        let version = match workflows::runner::load_bundle(&action.entry_point) {
+            Ok(bundle) => (action.entry_point.display().to_string(), serde_json::json!(bundle.sources()).to_string()),
+            Err(_) => stored.get(&uid)?.clone(),
+        };
+        Some((uid, version))
+    });
+    good.collect()
+}
+
+fn check_bundle(action: &Action, bundle: &Bundle, catalogue: &Catalogue) -> Vec<Diagnostic> {
     let source: Arc<str> = std::fs::read_to_string(&action.entry_point).unwrap_or_default().into();
     let mut report = Report::new(action.entry_point.display().to_string(), source);
     report.name_object(&action.reference.uid());
-    for call in workflows::lint(&bundle) {
+    for call in workflows::lint(bundle) {
         let Some(reference) = &call.action else { continue };
-        let place = Some(crate::packs::diagnostic::Span::point(call.line, call.column));
+        let place = Some(Span::point(call.line, call.column));
         match catalogue.actions.get(reference) {
             None => {
                 report

@@ -83,14 +83,18 @@ impl Shaper {
         shown
     }
 
-    /// What an unfinished execution waits for, and which steps of a workflow are open.
+    /// What an unfinished execution waits for, a workflow's steps in flight included, and which of its steps are open.
     pub(super) fn waiting(&self, shown: &mut Value, row: &ExecutionRow, waits: &[ObligationRow], open: &[EntryRow]) {
         let redactor = self.redactor(row, Secrets::Masked);
         let waits = waits.iter().map(|wait| {
             json!({ "kind": wait.kind, "key": wait.key, "due_at": wait.due_at,
                 "detail": wait.detail.as_deref().map(|detail| redactor.redact(detail)) })
         });
-        shown["waiting_for"] = waits.collect();
+        let steps = open.iter().filter_map(|entry| {
+            let child = entry.child?;
+            Some(json!({ "kind": "step", "key": entry.position, "due_at": null, "detail": child }))
+        });
+        shown["waiting_for"] = waits.chain(steps).collect();
         if row.runner == WORKFLOW_RUNNER {
             let open = open.iter().map(
                 |entry| json!({ "position": entry.position, "execution": entry.child, "since": entry.recorded_at }),

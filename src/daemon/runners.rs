@@ -111,6 +111,7 @@ fn workflow_runner(
         journals: store.journals(),
         executions: store.executions(),
         outputs: store.outputs(),
+        contents: store.contents(),
         datastore: datastore.clone(),
     };
     let requests: Arc<dyn Requests> = Arc::<Dispatcher>::clone(world.dispatcher);

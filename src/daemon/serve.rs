@@ -1,7 +1,9 @@
 //! The commands that are a daemon, or stand in for one: `serve`, `validate`, `restore`.
 
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,6 +15,9 @@ use crate::api;
 use crate::cli::args::{RestoreOptions, ServeOptions, ValidateOptions};
 use crate::cli::output;
 use crate::config::{Config, LogFormat, process_environment};
+
+/// What is ended at the end of the grace gets this long to be gone and written down.
+const LAST_MOMENT: Duration = Duration::from_secs(5);
 
 /// `petrel serve`.
 pub fn serve_main(options: &ServeOptions) -> ExitCode {
@@ -95,8 +100,15 @@ async fn until_told_to_stop(engine: &Engine) -> anyhow::Result<()> {
 
 /// Intake ends with the doors; what runs gets the grace; what could not finish goes on at the next start (G11).
 async fn close(config: &Config, engine: &Engine) -> anyhow::Result<()> {
-    engine.dispatcher.stop_all();
-    let late = engine.world.supervisor.shutdown(config.server.shutdown_grace).await;
+    let grace = config.server.shutdown_grace;
+    let mut stopping = pin!(engine.world.supervisor.shutdown(grace + LAST_MOMENT));
+    let late = tokio::select! {
+        late = &mut stopping => late,
+        () = engine.world.clock.sleep_for(grace) => {
+            engine.dispatcher.stop_all();
+            stopping.await
+        }
+    };
     if late.is_empty() {
         tracing::info!("everything has stopped");
     } else {

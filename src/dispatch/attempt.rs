@@ -10,6 +10,7 @@ use super::policies::concurrency_of;
 use super::{Dispatcher, Running, StopCause, WORKFLOW_RUNNER, secrets_of};
 use crate::bus::Topic;
 use crate::clock;
+use crate::model::action::OnLost;
 use crate::model::execution::ExecutionStatus;
 use crate::model::pack::OverThreshold;
 use crate::runners::{Call, Outcome, OutputChunk, OutputSink, RunEnd, Runner, Stop, WaitsFor};
@@ -40,10 +41,17 @@ impl Dispatcher {
             return self.finish(row, canceled()).await;
         }
         match self.call(row, prepared).await? {
-            RunEnd::Finished(outcome) => self.finish(row, outcome).await,
-            RunEnd::Waiting(WaitsFor::Journal) => Ok(()),
-            RunEnd::Waiting(inquiry @ WaitsFor::Inquiry { .. }) => self.await_answer(row, inquiry).await,
+            (RunEnd::Finished(outcome), why) if is_cut_short(row, &outcome, why) => self.hand_back(row).await,
+            (RunEnd::Finished(outcome), why) => self.finish(row, explain_stop(row, outcome, why)).await,
+            (RunEnd::Waiting(WaitsFor::Journal), _) => Ok(()),
+            (RunEnd::Waiting(inquiry @ WaitsFor::Inquiry { .. }), _) => self.await_answer(row, inquiry).await,
         }
+    }
+
+    /// It is run again by whoever comes next.
+    async fn hand_back(&self, row: &ExecutionRow) -> StoreResult<()> {
+        tracing::info!(execution = %row.id, action = %row.action, "the daemon stops: it is run again at the next start");
+        self.stores.obligations.lease_requeue(row.claim(), self.world.clock.now()).await.map(drop)
     }
 
     /// Takes the place that a concurrency policy asks for. `false`: it waits in line, or was canceled for want of one.
@@ -73,8 +81,8 @@ impl Dispatcher {
         Ok(Prepared { runner: Arc::clone(runner), action: Arc::clone(&compiled.action), parameters })
     }
 
-    async fn call(&self, row: &ExecutionRow, prepared: Prepared) -> StoreResult<RunEnd> {
-        let stop = Stop::default();
+    async fn call(&self, row: &ExecutionRow, prepared: Prepared) -> StoreResult<(RunEnd, StopCause)> {
+        let stop = self.stop_of(row);
         self.register(row, &stop);
         let (sink, chunks) = OutputSink::channel(OUTPUT_QUEUE);
         let timeout = self.timeout_of(row, &prepared.parameters);
@@ -94,10 +102,15 @@ impl Dispatcher {
             // The result has its own copy of what counts; losing it as well would be worse.
             tracing::error!(execution = %row.id, %problem, "live output could not be stored");
         }
-        Ok(match end {
-            RunEnd::Finished(outcome) => RunEnd::Finished(self.explain_stop(row, outcome, why)),
-            waiting @ RunEnd::Waiting(_) => waiting,
-        })
+        Ok((end, why))
+    }
+
+    /// A workflow lets go as soon as the daemon stops; everything else is given its grace.
+    fn stop_of(&self, row: &ExecutionRow) -> Stop {
+        if row.runner == WORKFLOW_RUNNER {
+            return Stop::new(self.world.supervisor.token().child_token());
+        }
+        Stop::default()
     }
 
     /// The runner itself keeps the time where it can; this is the second line.
@@ -123,19 +136,6 @@ impl Dispatcher {
         let given = parameters.get("timeout").and_then(Value::as_f64).filter(|seconds| *seconds > 0.0);
         let given = given.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         Some(given.unwrap_or(self.limits.default_timeout))
-    }
-
-    fn explain_stop(&self, row: &ExecutionRow, outcome: Outcome, why: StopCause) -> Outcome {
-        if outcome.status == ExecutionStatus::Succeeded || row.runner == WORKFLOW_RUNNER {
-            return outcome;
-        }
-        let status = match why {
-            StopCause::None => outcome.status,
-            StopCause::Canceled => ExecutionStatus::Canceled,
-            StopCause::Timeout => ExecutionStatus::Timeout,
-            StopCause::Shutdown => ExecutionStatus::Abandoned,
-        };
-        Outcome { status, result: outcome.result }
     }
 
     fn register(&self, row: &ExecutionRow, stop: &Stop) {
@@ -196,6 +196,25 @@ struct Prepared {
     runner: Arc<dyn Runner>,
     action: Arc<crate::model::action::Action>,
     parameters: Map<String, Value>,
+}
+
+/// Ended by the daemon's own end, and its action may be run again (G11).
+fn is_cut_short(row: &ExecutionRow, outcome: &Outcome, why: StopCause) -> bool {
+    why == StopCause::Shutdown && row.on_lost == OnLost::Retry && outcome.status != ExecutionStatus::Succeeded
+}
+
+/// What was stopped ends as what stopped it.
+fn explain_stop(row: &ExecutionRow, outcome: Outcome, why: StopCause) -> Outcome {
+    if outcome.status == ExecutionStatus::Succeeded || row.runner == WORKFLOW_RUNNER {
+        return outcome;
+    }
+    let status = match why {
+        StopCause::None => outcome.status,
+        StopCause::Canceled => ExecutionStatus::Canceled,
+        StopCause::Timeout => ExecutionStatus::Timeout,
+        StopCause::Shutdown => ExecutionStatus::Abandoned,
+    };
+    Outcome { status, result: outcome.result }
 }
 
 fn canceled() -> Outcome {

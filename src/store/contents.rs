@@ -37,6 +37,13 @@ impl Contents {
         entries.collect()
     }
 
+    /// The last good version of one object: file and text.
+    pub async fn last_good_get(&self, uid: &str) -> StoreResult<Option<(String, String)>> {
+        let sql = "SELECT file, content FROM last_good_content WHERE uid = ?1";
+        let rows = self.driver.query(sql, cells![uid]).await?;
+        rows.first().map(|row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned()))).transpose()
+    }
+
     /// Replaces the last good versions: what is not named any more is forgotten.
     pub async fn last_good_write(&self, objects: &BTreeMap<String, (String, String)>) -> StoreResult<()> {
         let known = self.last_good_read().await?;

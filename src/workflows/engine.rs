@@ -19,6 +19,9 @@ static BUILTINS: LazyLock<Shared<Module>> = LazyLock::new(|| builtins::module().
 /// Symbols that no workflow may use. Functions of the same fate are in [`builtins::FORBIDDEN`].
 const DISABLED: [&str; 1] = ["eval"];
 
+/// Nesting of expressions; half of it in functions, which have less stack left.
+const MAX_EXPRESSION_DEPTH: usize = 64;
+
 /// How builtins find the evaluation they belong to.
 #[derive(Clone)]
 pub(super) struct TurnTag(pub(super) Arc<Turn>);
@@ -60,6 +63,8 @@ fn base_engine(limits: &Limits) -> Engine {
     let mut engine = Engine::new_raw();
     engine.register_global_module(Shared::clone(&STANDARD));
     engine.set_max_call_levels(limits.call_depth);
+    // The same in every build: what compiles here must compile there.
+    engine.set_max_expr_depths(MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_DEPTH / 2);
     engine.set_max_string_size(limits.string_size);
     engine.set_max_array_size(limits.array_size);
     engine.set_max_map_size(limits.map_size);

@@ -13,7 +13,7 @@ use futures_util::future::{self, Either};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::bundle::{Bundle, Sources};
+use super::bundle::{Bundle, CompileError, Sources};
 use super::evaluate::{TurnEnd, evaluate};
 use super::host::{Host as _, Interrupt};
 use super::journal_host::{JournalHost, Told, Tools};
@@ -27,11 +27,12 @@ use crate::clock::{Clock, Ids};
 use crate::datastore::Datastore;
 use crate::model::action::{Action, ParameterSpec};
 use crate::model::execution::ExecutionStatus;
+use crate::model::refs::ActionRef;
 use crate::requests::{Cancels, Requests};
 use crate::runners::{Call, Outcome, RunEnd, Runner, Stop, WaitsFor};
 use crate::store::journal::{Journals, NewWorkflow, Steered, Then, Turn, WorkflowRow};
 use crate::store::rows::{Claim, Completion, ExecutionRow};
-use crate::store::{Executions, Outputs, StoreError, StoreResult};
+use crate::store::{Contents, Executions, Outputs, StoreError, StoreResult};
 use crate::supervise::Supervisor;
 
 /// A paused or diverged workflow that nobody resumes is given up after this long (G6).
@@ -44,6 +45,7 @@ pub struct WorkflowRunner {
     tools: Tools,
     executions: Executions,
     outputs: Outputs,
+    contents: Contents,
     cancels: Arc<dyn Cancels>,
     supervisor: Supervisor,
     limits: Limits,
@@ -60,6 +62,8 @@ pub struct Stores {
     pub executions: Executions,
     /// What workflows log.
     pub outputs: Outputs,
+    /// Scripts that were good.
+    pub contents: Contents,
     /// `kv_get` and its family.
     pub datastore: Datastore,
 }
@@ -111,13 +115,14 @@ pub(super) enum TurnResult {
 impl WorkflowRunner {
     /// A runner over these stores.
     pub fn new(stores: Stores, around: Surroundings, settings: Settings) -> Self {
-        let Stores { journals, executions, outputs, datastore } = stores;
+        let Stores { journals, executions, outputs, contents, datastore } = stores;
         let Surroundings { requests, cancels, bus, clock, ids, supervisor, parked } = around;
         let tools = Tools { journals, datastore, requests, bus, clock, ids, parked, park: settings.park };
         Self {
             tools,
             executions,
             outputs,
+            contents,
             cancels,
             supervisor,
             limits: settings.limits,
@@ -312,7 +317,10 @@ impl WorkflowRunner {
         }
         let bundle = match load_bundle(&action.entry_point) {
             Ok(bundle) => bundle,
-            Err(problem) => return Ok(Err(problem)),
+            Err(problem) => match self.last_good(action).await? {
+                Some(bundle) => bundle,
+                None => return Ok(Err(problem.to_string())),
+            },
         };
         let content = json!(bundle.sources()).to_string();
         let digest = bundle.digest().to_owned();
@@ -323,6 +331,13 @@ impl WorkflowRunner {
         self.remember(begin.digest.clone(), Arc::new(bundle));
         let NewWorkflow { digest: bundle_digest, bundle, state, steering: _ } = begin;
         Ok(Ok(WorkflowRow { bundle_digest, bundle, state, steering }))
+    }
+
+    /// The script as it was when it last compiled: a broken one hurts nobody who did not ask for it (G7).
+    async fn last_good(&self, action: &Action) -> StoreResult<Option<Bundle>> {
+        let Some((_, text)) = self.contents.last_good_get(&bundle_uid(&action.reference)).await? else { return Ok(None) };
+        let sources: Option<Sources> = serde_json::from_str(&text).ok();
+        Ok(sources.and_then(|sources| Bundle::from_sources(&sources).ok()))
     }
 
     /// What somebody wanted of it before there was a state to write it to is told by its status.
@@ -454,8 +469,13 @@ fn failed(error: &StepError) -> Outcome {
     Outcome::failed(json!({ "output": Value::Null, "published": {}, "errors": [error], "error": error.message }))
 }
 
+/// Under which name the last good version of a workflow's script is kept.
+pub fn bundle_uid(workflow: &ActionRef) -> String {
+    format!("bundle:{workflow}")
+}
+
 /// Compiles a workflow's script from disk; imports are other scripts below the same folder.
-pub fn load_bundle(entry_point: &Path) -> Result<Bundle, String> {
+pub fn load_bundle(entry_point: &Path) -> Result<Bundle, CompileError> {
     let folder = entry_point.parent().unwrap_or(Path::new("."));
     let main = entry_point.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let read = |name: &str| -> Option<String> {
@@ -465,5 +485,5 @@ pub fn load_bundle(entry_point: &Path) -> Result<Bundle, String> {
         }
         std::fs::read_to_string(folder.join(format!("{name}.rhai"))).ok()
     };
-    Bundle::load(&main, &read).map_err(|problem| problem.to_string())
+    Bundle::load(&main, &read)
 }

@@ -8,6 +8,7 @@
 
 mod architecture;
 mod bad_input;
+mod guarantees;
 mod local_nodes;
 mod policies;
 mod polling;

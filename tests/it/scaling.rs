@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::support::site::{PATIENCE, Running, Site};
 
 /// A site with the shipped workflows and a pack `files`: a node is a file, and every call is a line of `calls`.
-fn site(broken_node: &str) -> Site {
+pub(crate) fn site(broken_node: &str) -> Site {
     let site = Site::new();
     copy_shipped(&site, "workflows");
     let folder = site.path().display().to_string();

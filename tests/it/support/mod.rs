@@ -1,5 +1,6 @@
 //! What the stories share: a site on disk with an engine, the real binary, processes, waiting for a condition.
 
+pub(crate) mod daemon;
 pub mod site;
 
 use std::fs;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use petrel::clock::{Clock, SystemClock, sleep};
 
 /// Slow machines need long; who is right does not wait for it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Looks until there is something to see.

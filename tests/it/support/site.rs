@@ -61,6 +61,11 @@ impl Site {
         self
     }
 
+    /// The keys of the configuration that were set.
+    pub fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// The configuration.
     pub fn config(&self) -> Config {
         let mut environment: std::collections::BTreeMap<String, String> = self
