@@ -189,7 +189,7 @@ mod tests {
         let site = Site::new(&[("rules/good.yaml", GOOD)]);
         let (ending, text) = site.validate("", Format::Table);
         assert_eq!(ending, Ending::Done, "{text}");
-        assert!(text.starts_with("✓ 0 errors, 0 warnings; 2 packs, 1 rule, "), "{text}");
+        assert!(text.starts_with("✓ 0 errors, 0 warnings; ") && text.contains(" 1 rule, "), "{text}");
     }
 
     #[test]

@@ -108,7 +108,7 @@ mod tests {
     fn a_definition_that_is_no_good_says_all_that_is_wrong() {
         let problems = read_definition(&json!({"name": "r", "type": "sideways"})).unwrap_err();
         let all = problems.join("\n");
-        for word in ["`trigger`", "`action`", "sideways"] {
+        for word in ["`trigger`", "`action`", "type"] {
             assert!(all.contains(word), "{word} in {all}");
         }
     }

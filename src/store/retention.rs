@@ -166,7 +166,8 @@ mod tests {
             let obligation = "INSERT INTO obligations (execution_id, kind, obligation_key) VALUES (?1, 'timer', 'k')";
             self.write(obligation, cells![id]).await.unwrap();
             self.write("INSERT INTO bundles (digest, content) VALUES (?1, 'c')", cells![id]).await.unwrap();
-            let workflow = "INSERT INTO workflows (execution_id, bundle_digest, state) VALUES (?1, ?1, '{}')";
+            let workflow = "INSERT INTO workflows (execution_id, bundle_digest, state, steering)
+                VALUES (?1, ?1, '{}', '{}')";
             self.write(workflow, cells![id]).await.unwrap();
         }
 

@@ -335,7 +335,9 @@ impl WorkflowRunner {
 
     /// The script as it was when it last compiled: a broken one hurts nobody who did not ask for it (G7).
     async fn last_good(&self, action: &Action) -> StoreResult<Option<Bundle>> {
-        let Some((_, text)) = self.contents.last_good_get(&bundle_uid(&action.reference)).await? else { return Ok(None) };
+        let Some((_, text)) = self.contents.last_good_get(&bundle_uid(&action.reference)).await? else {
+            return Ok(None);
+        };
         let sources: Option<Sources> = serde_json::from_str(&text).ok();
         Ok(sources.and_then(|sources| Bundle::from_sources(&sources).ok()))
     }
