@@ -224,10 +224,10 @@ impl Ids for SeededIds {
     }
 }
 
-/// The golden ratio in 64 bits: the step of the SplitMix64 generator.
+/// The golden ratio in 64 bits: the step of the `SplitMix64` generator.
 const SPLITMIX_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The output function of SplitMix64.
+/// The output function of `SplitMix64`.
 const fn scramble(state: u64) -> u64 {
     let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

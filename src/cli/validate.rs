@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::cli::args::{Format, ValidateOptions};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::output::Output;
+use crate::config::process_environment;
 use crate::content::{Compilers, check_steps};
 use crate::packs::check::{Checks, Runners};
 use crate::packs::diagnostic::{Diagnostic, Severity};
@@ -91,7 +92,7 @@ impl ShippedPacks {
         let mut number = 0;
         loop {
             let name = format!("petrel-validate-{}-{number}", std::process::id());
-            let folder = std::env::temp_dir().join(name);
+            let folder = temporary_files().join(name);
             match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
                 Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists && number < Self::MOST_LEFT_BEHIND => {
                     number += 1;
@@ -147,6 +148,11 @@ fn summary(loaded: &Loaded, findings: &[&Diagnostic]) -> String {
 
 fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// Where this system keeps files that nobody misses.
+fn temporary_files() -> PathBuf {
+    process_environment().get("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
 }
 
 #[cfg(test)]

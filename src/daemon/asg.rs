@@ -31,7 +31,7 @@ impl GovernorDoor {
 
     async fn admit(&self, group: &str, request: Request) -> AsgResult {
         let group = group_name(group)?;
-        answer(self.governor.admit(&group, &request).await?)
+        answer(&self.governor.admit(&group, &request).await?)
     }
 }
 
@@ -53,7 +53,7 @@ fn group_name(text: &str) -> Result<GroupName, AsgError> {
 }
 
 /// What a person asks for and does not get is an error at the door; the reason is the governor's.
-fn answer(admission: Admission) -> AsgResult {
+fn answer(admission: &Admission) -> AsgResult {
     if admission.is_refused() {
         return Err(AsgError::Refused(admission.reason()));
     }

@@ -9,7 +9,7 @@ pub mod completion;
 pub mod control;
 pub mod sweeper;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -97,7 +97,7 @@ pub struct Dispatcher {
     limits: Limits,
     owner: String,
     slots: Arc<Semaphore>,
-    running: Mutex<HashMap<ExecutionId, Running>>,
+    running: Mutex<BTreeMap<ExecutionId, Running>>,
     known: Mutex<Known>,
     me: Weak<Self>,
 }
@@ -159,7 +159,7 @@ impl Dispatcher {
             slots: Arc::new(Semaphore::new(limits.worker_slots)),
             running: Mutex::default(),
             known: Mutex::default(),
-            me: me.clone(),
+            me: Weak::clone(me),
         })
     }
 

@@ -46,6 +46,7 @@ pub enum OnLost {
 }
 
 /// One parameter of an action or a runner.
+#[expect(clippy::struct_excessive_bools, reason = "three independent attributes of StackStorm's metadata")]
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParameterSpec {
     /// JSON Schema of the value: StackStorm's attributes translated (no inline `required`, no `secret` …).

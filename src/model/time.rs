@@ -127,7 +127,8 @@ pub fn format_duration(duration: Duration) -> String {
     for (unit, size) in UNITS {
         let count = millis / size;
         if count > 0 && parts < 2 {
-            text.push_str(&format!("{count}{unit}"));
+            text.push_str(&count.to_string());
+            text.push_str(unit);
             millis -= count * size;
             parts += 1;
         }

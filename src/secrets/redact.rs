@@ -178,7 +178,7 @@ fn ascii_escaped(json: &str) -> String {
     let mut units = [0; 2];
     let escape = |c: char| match c {
         c if c.is_ascii() => c.to_string(),
-        c => c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+        c => c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat(),
     };
     json.chars().map(escape).collect()
 }

@@ -458,7 +458,7 @@ pub(super) fn push_status_change(
 ) {
     let sql = "UPDATE executions SET status = ?3, status_log = status_log || ?4
         WHERE id = ?1 AND ?2 LIKE '%,' || status || ',%'";
-    let from: String = from.iter().map(|status| format!(",{status},")).collect();
+    let from: String = from.iter().flat_map(|status| [",", status.as_str(), ","]).collect();
     batch.require(sql, cells![id, from, to.as_str(), log_entry(now, to)]);
     push_announcement(batch, "st2.execution__update", &id.to_string(), None, now);
 }

@@ -360,10 +360,6 @@ impl Journals {
     }
 
     /// Takes the oldest signal that one open wait of a workflow waits for: the entry gets its outcome at once.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a wait has three names; together with claim and time they are its proof"
-    )]
     pub async fn signal_take(
         &self,
         claim: Claim,

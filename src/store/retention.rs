@@ -38,6 +38,7 @@ impl Retention {
     }
 
     /// Deletes one chunk of each kind; gives back how many rows went. Zero: there is nothing left to delete.
+    #[expect(clippy::too_many_lines, reason = "a table of statements")]
     pub async fn sweep(&self, horizon: &Horizon) -> StoreResult<usize> {
         let mut batch = Batch::default();
         push_executions(&mut batch, horizon.executions);

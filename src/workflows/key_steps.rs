@@ -36,15 +36,14 @@ impl KeyStep {
                 let number = increment(value.as_ref(), &param("by"), &key)?;
                 Self::with(json!(number), set(&json!(number), expected))
             }
-            StepKind::KvCas if value.clone().unwrap_or_default() == param("expected") => {
+            StepKind::KvCas if value.as_ref().unwrap_or(&Value::Null) == &param("expected") => {
                 Self::with(json!(true), set(&param("value"), expected))
             }
-            StepKind::KvCas => Self { outcome: StepOutcome::Ok(json!(false)), write: None },
             StepKind::KvDelete if row.is_some() => {
                 let gone = KeyWrite { value: None, ..set(&Value::Null, expected) };
                 Self::with(json!(true), gone)
             }
-            StepKind::KvDelete => Self { outcome: StepOutcome::Ok(json!(false)), write: None },
+            StepKind::KvCas | StepKind::KvDelete => Self { outcome: StepOutcome::Ok(json!(false)), write: None },
             _ => Self { outcome: StepOutcome::Ok(value.unwrap_or_default()), write: None },
         })
     }

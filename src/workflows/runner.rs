@@ -478,7 +478,7 @@ pub fn bundle_uid(workflow: &ActionRef) -> String {
 
 /// Compiles a workflow's script from disk; imports are other scripts below the same folder.
 pub fn load_bundle(entry_point: &Path) -> Result<Bundle, CompileError> {
-    let folder = entry_point.parent().unwrap_or(Path::new("."));
+    let folder = entry_point.parent().unwrap_or_else(|| Path::new("."));
     let main = entry_point.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let read = |name: &str| -> Option<String> {
         let inside = !name.split('/').any(|part| part.is_empty() || part == "..");

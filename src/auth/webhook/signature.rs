@@ -82,10 +82,8 @@ impl Signature {
         const NEWER: &str = "x-hub-signature-256";
         const OLDER: &str = "x-hub-signature";
         let only_older = !request.headers.contains_key(NEWER) && request.headers.contains_key(OLDER);
-        let (name, prefix, algorithm) = match only_older {
-            true => (OLDER, "sha1=", Algorithm::Sha1),
-            false => (NEWER, "sha256=", Algorithm::Sha256),
-        };
+        let (name, prefix, algorithm) =
+            if only_older { (OLDER, "sha1=", Algorithm::Sha1) } else { (NEWER, "sha256=", Algorithm::Sha256) };
         let written = Written { place: Place::Header(name.to_owned()), prefix, encoding: Encoding::Hex };
         self.compare(algorithm, &[request.body], &written.decode(request)?)
     }
