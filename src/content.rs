@@ -220,19 +220,6 @@ impl CompileCheck for Compilers {
         problems
     }
 
-    fn action(&self, action: &Action) -> Vec<Problem> {
-        if action.runner != crate::dispatch::WORKFLOW_RUNNER || !action.entry_point.is_file() {
-            return Vec::new();
-        }
-        match workflows::runner::load_bundle(&action.entry_point) {
-            Ok(_) => Vec::new(),
-            Err(problem) => {
-                let what = format!("its script does not compile: {}", problem.message);
-                vec![Problem::error(&["entry_point"], what).with_help(Some("the last good version goes on".to_owned()))]
-            }
-        }
-    }
-
     fn sensor(&self, sensor: &Sensor) -> Vec<Problem> {
         let problem = match &sensor.source {
             SensorSource::Webhook(hook) => {
@@ -271,7 +258,8 @@ fn check_workflow(action: &Action, catalogue: &Catalogue) -> Vec<Diagnostic> {
     }
 }
 
-/// Where in the script, or in what it imports, the compiler stopped.
+/// Where in the script, or in what it imports, the compiler stopped. The action is not refused for it: its last good
+/// script works on, and without one the run says why.
 fn tell_place(action: &Action, problem: &CompileError) -> Vec<Diagnostic> {
     let script = action.entry_point.with_file_name(format!("{}.rhai", problem.file));
     let source: Arc<str> = std::fs::read_to_string(&script).unwrap_or_default().into();
