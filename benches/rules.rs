@@ -99,7 +99,7 @@ fn host(number: usize) -> String {
 fn instance() -> Result<TriggerInstance> {
     let body: Value = serde_json::from_str(&event())?;
     Ok(TriggerInstance {
-        id: InstanceId::from_bytes([7; 16]),
+        id: InstanceId::from_bytes([7; 12]),
         trigger: "core.st2.webhook".to_owned(),
         trigger_type: "core.st2.webhook".parse()?,
         payload: json!({ "headers": {}, "headers_lower": {}, "body": body }),

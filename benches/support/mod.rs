@@ -58,7 +58,7 @@ impl Daemon {
                 let answer = Client::connect(address).await?.get("/readyz", "").await?;
                 if answer.0 == 200 {
                     self.ready_after = started.elapsed();
-                    self.key = std::fs::read_to_string(data.join("admin.key"))?.trim().to_owned();
+                    std::fs::read_to_string(data.join("admin.key"))?.trim().clone_into(&mut self.key);
                     return Ok(());
                 }
             }

@@ -21,17 +21,15 @@ pub(super) enum Folder {
 impl Folder {
     /// The named folder, or one of its own among the temporary files.
     pub(super) fn make(named: Option<&Path>, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
-        match named {
-            Some(path) => Ok(Self::Kept(empty(path)?)),
-            None => {
-                let environment = process_environment();
-                let parent = environment.get("TMPDIR").map_or("/tmp", String::as_str);
-                let name = format!("petrel-demo-{:012x}", SystemIds::new(Arc::clone(clock)).random_u64() >> 16);
-                let path = std::path::absolute(Path::new(parent).join(name))?;
-                private().create(&path).with_context(|| format!("making {}", path.display()))?;
-                Ok(Self::Own(path))
-            }
+        if let Some(path) = named {
+            return Ok(Self::Kept(empty(path)?));
         }
+        let environment = process_environment();
+        let parent = environment.get("TMPDIR").map_or("/tmp", String::as_str);
+        let name = format!("petrel-demo-{:012x}", SystemIds::new(Arc::clone(clock)).random_u64() >> 16);
+        let path = std::path::absolute(Path::new(parent).join(name))?;
+        private().create(&path).with_context(|| format!("making {}", path.display()))?;
+        Ok(Self::Own(path))
     }
 
     /// Where it is, absolutely.

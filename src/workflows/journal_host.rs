@@ -14,13 +14,14 @@ use super::parked::{Mailbox, Parked, Waiting};
 use super::position::Position;
 use super::request::{Request, StepKind, keyed_digest};
 use super::state::{State, Steering};
+use super::waits::{ask_parameters, wait_of};
 use crate::bus::{Bus, Topic};
 use crate::clock::{Clock, Ids};
 use crate::datastore::Datastore;
 use crate::model::refs::{ActionRef, ExecutionId, InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
 use crate::requests::{Parent, Plan, Requests, Wanted};
-use crate::store::journal::{EntryRow, Journals, Then, Turn, Wait};
+use crate::store::journal::{EntryRow, Journals, Then, Turn};
 use crate::store::rows::{Completion, ExecutionRow, NewInstance, Wake};
 use crate::store::{StoreError, StoreResult};
 
@@ -37,9 +38,6 @@ pub(super) struct Tools {
     /// How long a waiting script may hold its thread; zero: not at all.
     pub(super) park: Duration,
 }
-
-/// A signal that nobody sends is given up after this long, if the script says nothing else (G6).
-const SIGNAL_PATIENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What a turn finds beside the journal.
 #[derive(Debug, Clone, Default)]
@@ -563,38 +561,5 @@ impl Inner {
             && announcements.is_empty()
             && state.is_none();
         !empty
-    }
-}
-
-/// What `ask` takes beside what `core.ask` has: a message, shown with the inquiry, and a time limit.
-fn ask_parameters(mut parameters: Map<String, Value>) -> Map<String, Value> {
-    if let Some(message) = parameters.remove("message") {
-        let schema = parameters.entry("schema").or_insert_with(|| json!({ "type": "object" }));
-        if schema.get("description").is_none()
-            && let Value::Object(members) = schema
-        {
-            members.insert("description".to_owned(), message);
-        }
-    }
-    if let Some(millis) = parameters.remove("timeout_millis").and_then(|millis| millis.as_u64()) {
-        parameters.insert("ttl".to_owned(), json!(millis.div_ceil(60_000).max(1)));
-    }
-    parameters
-}
-
-fn wait_of(at: &Position, request: &Request, now: Timestamp) -> Result<Wait, String> {
-    let position = at.to_string();
-    let millis = |name: &str| request.params.get(name).and_then(Value::as_u64).map(Duration::from_millis);
-    let text = |name: &str| request.params.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    match request.kind {
-        StepKind::SleepUntil => {
-            let until = text("until").parse::<Timestamp>().map_err(|problem| problem.to_string())?;
-            Ok(Wait::Timer { position, due_at: until })
-        }
-        StepKind::WaitSignal => {
-            let due_at = now.plus(millis("timeout_millis").unwrap_or(SIGNAL_PATIENCE));
-            Ok(Wait::Signal { position, name: text("name"), correlation: text("key"), due_at })
-        }
-        _ => Ok(Wait::Timer { position, due_at: now.plus(millis("millis").unwrap_or_default()) }),
     }
 }

@@ -48,6 +48,7 @@ mod journal_host;
 mod key_steps;
 pub mod parked;
 mod rolling_back;
+mod waits;
 pub mod runner;
 pub mod dry;
 pub mod state;
