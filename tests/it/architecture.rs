@@ -31,7 +31,10 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("rules", "model store bus clock templates datastore requests"),
     ("governor", "model store bus clock runners requests"),
     ("workflows", "model store bus clock supervise runners datastore requests"),
-    ("dispatch", "model store bus clock supervise secrets schema templates runners datastore requests workflows"),
+    (
+        "dispatch",
+        "model store bus clock supervise secrets schema templates runners datastore requests workflows metrics",
+    ),
     ("content", "model store bus clock packs rules sensors workflows dispatch"),
     (
         "api",

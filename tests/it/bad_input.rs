@@ -119,8 +119,7 @@ async fn g07_every_kind_of_bad_content_names_its_place_and_the_rest_works() {
     let daemon = serve(&site, &[]).await;
     let taken = daemon.post("/v1/webhooks/good", "application/json", "{}".to_owned()).await;
     assert_eq!(taken.status(), StatusCode::ACCEPTED);
-    let refused = daemon.post("/v1/webhooks/o", "application/json", "{}".to_owned()).await;
-    assert_eq!(refused.status(), StatusCode::NOT_FOUND, "a rule that never was good listens nowhere");
+    daemon.stop();
 }
 
 #[tokio::test]

@@ -2,8 +2,15 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::disallowed_methods,
+    clippy::cognitive_complexity,
+    clippy::redundant_closure_for_method_calls,
+    clippy::manual_is_multiple_of,
+    clippy::single_match,
+    clippy::single_match_else,
+    clippy::needless_pass_by_value,
     unreachable_pub,
-    reason = "tests: a failed expectation is a failed test, and nobody imports them"
+    reason = "stories: a failed expectation is a failed test, they start what they need, and nobody imports them"
 )]
 
 mod architecture;

@@ -170,7 +170,11 @@ async fn a_step_ends_as_timeout_when_its_own_time_is_up() {
     for park in PARKING {
         let site = Site::new().setting("workers.park", park).workflow(
             "hurry",
-            r#"try { run("core.pause", #{ max_pause: 600 }, #{ timeout: "1s" }); "late" } catch (e) { e.status }"#,
+            r#"
+                let end = "in time";
+                try { run("core.pause", #{ max_pause: 600 }, #{ timeout: "1s" }); } catch (e) { end = e.status; }
+                end
+            "#,
         );
         let running = site.start().await;
         let result = running.succeed("default.hurry", json!({})).await;
