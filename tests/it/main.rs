@@ -6,7 +6,6 @@
     clippy::cognitive_complexity,
     clippy::redundant_closure_for_method_calls,
     clippy::manual_is_multiple_of,
-    clippy::single_match,
     clippy::single_match_else,
     clippy::needless_pass_by_value,
     unreachable_pub,
