@@ -126,13 +126,19 @@ impl Dispatcher {
         &self,
         id: ExecutionId,
         steer: Steer,
-        status: Option<(Vec<Status>, Status)>,
+        mut status: Option<(Vec<Status>, Status)>,
     ) -> StoreResult<bool> {
         loop {
             let now = self.world.clock.now();
             let Some(workflow) = self.stores.journals.workflow_get(id).await? else {
-                // Its first turn, just under way, asks for the status once its row is there.
-                return self.tell_by_status(id, status).await;
+                // Its first turn, just under way, asks for the status once its row is there. It may have asked before
+                // we said it: then the row is there now, and is told in the ordinary way.
+                let told = self.tell_by_status(id, status.clone()).await?;
+                if told && self.stores.journals.workflow_get(id).await?.is_some() {
+                    status = status.map(|(from, to)| ([from, vec![to]].concat(), to));
+                    continue;
+                }
+                return Ok(told);
             };
             let read: Steering = serde_json::from_value(workflow.steering.clone())
                 .map_err(|problem| StoreError::Corrupt(format!("steering of {id}: {problem}")))?;
