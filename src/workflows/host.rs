@@ -12,7 +12,7 @@ use crate::workflows::request::Request;
 
 /// Keeps the journal of one execution in memory while a script is evaluated over it.
 ///
-/// All methods are called from the thread that called [`evaluate`](super::evaluate), and may block it.
+/// All methods are called from the thread that called [`evaluate`](super::evaluate()), and may block it.
 pub trait Host: Send + Sync {
     /// What the journal holds at a position.
     fn entry(&self, at: &Position) -> Option<Arc<Entry>>;

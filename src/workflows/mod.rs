@@ -4,7 +4,7 @@
 //!
 //! Every builtin that is not a pure function is a *step*. Steps are numbered in the dynamic order in which the script
 //! reaches them ([`Position`]); branches of `parallel` and `map_items` and attempts of `retry` number their own. The
-//! journal maps positions to a [`Request`] and its outcome. At each step [`evaluate`] looks the position up:
+//! journal maps positions to a [`Request`] and its outcome. At each step [`evaluate()`] looks the position up:
 //!
 //! ```text
 //!   not in the journal ──► ask the host: it journals the request before anything happens
