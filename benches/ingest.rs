@@ -136,7 +136,8 @@ impl Contender {
     /// Seconds since `began` until the daemon's status is like this.
     async fn until(&self, began: Instant, wanted: impl Fn(&Value) -> bool) -> Result<f64> {
         while !wanted(&self.daemon.status().await?) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            // Looking costs what it looks for: not too often.
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(began.elapsed().as_secs_f64())
     }

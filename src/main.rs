@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use petrel::cli::args::Command;
 use petrel::{cli, daemon, demo, local, runners};
 
+#[global_allocator]
+static HEAP: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Err(code) => code,

@@ -13,9 +13,12 @@ use crate::intake::Receipt;
 use crate::model::execution::ExecutionStatus;
 
 /// The counters. Cloning gives another handle to the same ones.
-#[derive(Debug, Clone)]
-pub struct Metrics {
-    registry: Arc<Registry>,
+#[derive(Debug, Clone, Default)]
+pub struct Metrics(Arc<Counters>);
+
+#[derive(Debug)]
+struct Counters {
+    registry: Registry,
     accepted: Family<ByDoor, Counter>,
     duplicates: Family<ByDoor, Counter>,
     refused: Family<Refused, Counter>,
@@ -48,7 +51,7 @@ struct Answered {
     status: u16,
 }
 
-impl Default for Metrics {
+impl Default for Counters {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("petrel");
         let accepted = Family::default();
@@ -64,7 +67,6 @@ impl Default for Metrics {
         registry.register("http_requests", "Requests that were answered", requests.clone());
         registry.register("queue_depth", "Executions that have not ended", queue_depth.clone());
         registry.register("instances_pending", "Events that wait to be matched", pending_instances.clone());
-        let registry = Arc::new(registry);
         Self { registry, accepted, duplicates, refused, finished, requests, queue_depth, pending_instances }
     }
 }
@@ -73,38 +75,38 @@ impl Metrics {
     /// A door gave a receipt.
     pub fn event_accepted(&self, door: &'static str, receipt: Receipt) {
         let family = match receipt {
-            Receipt::New(_) => &self.accepted,
-            Receipt::Duplicate(_) => &self.duplicates,
+            Receipt::New(_) => &self.0.accepted,
+            Receipt::Duplicate(_) => &self.0.duplicates,
         };
         family.get_or_create(&ByDoor { door }).inc();
     }
 
     /// A door refused an event with this HTTP status.
     pub fn event_refused(&self, door: &'static str, status: u16) {
-        self.refused.get_or_create(&Refused { door, status }).inc();
+        self.0.refused.get_or_create(&Refused { door, status }).inc();
     }
 
     /// An execution ended.
     pub fn execution_finished(&self, status: ExecutionStatus) {
-        self.finished.get_or_create(&ByStatus { status: status.as_str() }).inc();
+        self.0.finished.get_or_create(&ByStatus { status: status.as_str() }).inc();
     }
 
     /// A request was answered; `route` is the pattern it met, so that there are not more of them than routes.
     pub fn request_answered(&self, method: &str, route: &str, status: u16) {
         let answered = Answered { method: method.to_owned(), route: route.to_owned(), status };
-        self.requests.get_or_create(&answered).inc();
+        self.0.requests.get_or_create(&answered).inc();
     }
 
     /// What waits just now.
     pub fn waiting(&self, executions: i64, instances: i64) {
-        self.queue_depth.set(executions);
-        self.pending_instances.set(instances);
+        self.0.queue_depth.set(executions);
+        self.0.pending_instances.set(instances);
     }
 
     /// All of it in the text format of `OpenMetrics`.
     pub fn render(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, &self.registry)?;
+        encode(&mut text, &self.0.registry)?;
         Ok(text)
     }
 }

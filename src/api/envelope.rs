@@ -22,13 +22,9 @@ const REQUEST_ID: &str = "x-request-id";
 /// Longer ids than this are somebody's joke; they get one of ours.
 const LONGEST_ID: usize = 128;
 
-/// The pattern that a request met, carried out of the routes.
-#[derive(Debug, Clone)]
-struct Route(String);
-
 /// Notes the pattern of the route, so that requests are counted by patterns and not by paths.
 pub(super) async fn note_route(request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map(|path| Route(path.as_str().to_owned()));
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
     if let Some(route) = route {
         response.extensions_mut().insert(route);
@@ -48,7 +44,7 @@ pub(super) async fn wrap(State(envelope): State<Envelope>, request: Request, nex
     if let Some(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    let route = response.extensions().get::<Route>().map_or("none", |route| route.0.as_str());
+    let route = response.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     envelope.metrics.request_answered(method.as_str(), route, response.status().as_u16());
     response
 }

@@ -8,8 +8,9 @@ use crate::api::error::{ApiError, ApiResult};
 use crate::api::gate::Authenticated;
 use crate::auth::Permission;
 use crate::datastore::Datastore;
-use crate::dispatch::completion::shown_context;
-use crate::dispatch::{Dispatcher, WORKFLOW_RUNNER, secrets_of};
+
+use crate::dispatch::sealed::{redactor_of, shown_context};
+use crate::dispatch::{Dispatcher, WORKFLOW_RUNNER};
 use crate::model::action::Action;
 use crate::secrets::{MASK, Redactor};
 use crate::store::journal::EntryRow;
@@ -105,7 +106,7 @@ impl Shaper {
 
     fn redactor(&self, row: &ExecutionRow, secrets: Secrets) -> Redactor {
         match secrets {
-            Secrets::Masked => Redactor::new(secrets_of(&row.context, &self.datastore)),
+            Secrets::Masked => redactor_of(&row.context, &self.datastore),
             Secrets::Shown => Redactor::nothing(),
         }
     }

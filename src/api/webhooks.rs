@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::Router;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, watch};
@@ -61,6 +62,7 @@ pub(super) struct Door {
 
 /// Webhooks authenticate by themselves: their routes stand before the gate.
 pub(super) fn router(door: Door) -> Router {
+    let door = Arc::new(door);
     Router::new().route("/webhooks/st2", post(inject)).route("/webhooks/{*url}", post(receive)).with_state(door)
 }
 
@@ -124,22 +126,28 @@ impl Indexed {
     }
 }
 
-async fn receive(State(door): State<Door>, Path(url): Path<String>, request: Request) -> Response {
+async fn receive(State(door): State<Arc<Door>>, Path(url): Path<String>, request: Request) -> Response {
     answer(&door, door.receive(url.trim_matches('/'), request).await)
 }
 
-async fn inject(State(door): State<Door>, request: Request) -> Response {
+async fn inject(State(door): State<Arc<Door>>, request: Request) -> Response {
     answer(&door, door.inject(request).await)
 }
 
+/// What was made durable, and the body as it is said back, in JSON.
+struct Taken {
+    body: String,
+    receipts: Vec<Receipt>,
+}
+
 /// 202 with the body that came and the first instance's id; what is refused is counted.
-fn answer(door: &Door, taken: ApiResult<(Value, Vec<Receipt>)>) -> Response {
+fn answer(door: &Door, taken: ApiResult<Taken>) -> Response {
     match taken {
-        Ok((body, receipts)) => {
+        Ok(Taken { body, receipts }) => {
             for receipt in &receipts {
                 door.metrics.event_accepted("webhook", *receipt);
             }
-            let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
+            let mut response = (StatusCode::ACCEPTED, [(CONTENT_TYPE, "application/json")], body).into_response();
             let first = receipts.first().map(|receipt| receipt.instance().to_string());
             if let Some(id) = first.and_then(|id| HeaderValue::from_str(&id).ok()) {
                 response.headers_mut().insert(HeaderName::from_static("x-trigger-instance-id"), id);
@@ -154,7 +162,7 @@ fn answer(door: &Door, taken: ApiResult<(Value, Vec<Receipt>)>) -> Response {
 }
 
 impl Door {
-    async fn receive(&self, url: &str, request: Request) -> ApiResult<(Value, Vec<Receipt>)> {
+    async fn receive(&self, url: &str, request: Request) -> ApiResult<Taken> {
         let delivery = Delivery::read(request).await?;
         self.senders.check_webhook(url, &delivery).await?;
         let catalogue = Arc::clone(&self.catalogue.borrow());
@@ -166,34 +174,38 @@ impl Door {
             return Err(ApiError::not_found(format!("Webhook {url} not registered with st2")));
         }
         let body = parse(&delivery.headers, &delivery.body, self.limits)?;
-        let payload = payload(&delivery.headers, &body);
+        let said_back = body.to_string();
+        let payload = payload(&delivery.headers, body);
         let trigger_type: TriggerTypeRef = WEBHOOK_TRIGGER.parse().map_err(|problem| ApiError::internal(&problem))?;
         let mut receipts = Vec::new();
-        for trigger in triggers {
+        let mut payloads = std::iter::repeat_n(payload, triggers.len());
+        for (trigger, payload) in triggers.into_iter().zip(&mut payloads) {
             let dedupe_key = delivery_id(&delivery.headers).map(|id| format!("{trigger} {id}"));
             let trace_tag = trace_tag(&delivery.headers);
-            let seen = Seen { trigger, trace_tag, dedupe_key, ..Seen::of_type(trigger_type.clone(), payload.clone()) };
+            let seen = Seen { trigger, trace_tag, dedupe_key, ..Seen::of_type(trigger_type.clone(), payload) };
             receipts.push(self.accept(seen).await?);
         }
-        Ok((body, receipts))
+        Ok(Taken { body: said_back, receipts })
     }
 
     /// For a pack's sensor, whose script says what the request means.
-    async fn receive_for(&self, sensor: &Sensor, url: &str, delivery: &Delivery) -> ApiResult<(Value, Vec<Receipt>)> {
+    async fn receive_for(&self, sensor: &Sensor, url: &str, delivery: &Delivery) -> ApiResult<Taken> {
         let body = parse(&delivery.headers, &delivery.body, self.limits)?;
-        let request = delivery.as_request(url.to_owned(), body.clone());
-        Ok((body, self.sensors.receive(sensor, &request).await?))
+        let said_back = body.to_string();
+        let request = delivery.as_request(url.to_owned(), body);
+        Ok(Taken { body: said_back, receipts: self.sensors.receive(sensor, &request).await? })
     }
 
     /// Any trigger by its reference: for somebody who may emit, whatever the door's own webhooks ask for.
-    async fn inject(&self, request: Request) -> ApiResult<(Value, Vec<Receipt>)> {
+    async fn inject(&self, request: Request) -> ApiResult<Taken> {
         let delivery = Delivery::read(request).await?;
         let (caller, _) = self.senders.gate.authenticate(&delivery.headers, &delivery.query).await?;
         if !caller.may(Permission::TriggerEmit) {
             return Err(ApiError::forbidden(format!("`{}` may not emit triggers: that needs operator", caller.name)));
         }
         let body = parse(&delivery.headers, &delivery.body, self.limits)?;
-        let wanted: Injected = serde_json::from_value(body.clone()).map_err(|problem| {
+        let said_back = body.to_string();
+        let wanted: Injected = serde_json::from_value(body).map_err(|problem| {
             ApiError::bad_request(format!("write {{\"trigger\": REF, \"payload\": {{}}}}: {problem}"))
         })?;
         let catalogue = Arc::clone(&self.catalogue.borrow());
@@ -207,7 +219,7 @@ impl Door {
             dedupe_key: delivery_id(&delivery.headers),
             ..Seen::of_type(wanted.trigger, payload)
         };
-        Ok((body, vec![self.accept(seen).await?]))
+        Ok(Taken { body: said_back, receipts: vec![self.accept(seen).await?] })
     }
 
     async fn accept(&self, seen: Seen) -> ApiResult<Receipt> {
@@ -337,10 +349,12 @@ impl Senders {
 }
 
 /// The payload of `core.st2.webhook`, without what authenticated the sender.
-fn payload(headers: &HeaderMap, body: &Value) -> Value {
+fn payload(headers: &HeaderMap, body: Value) -> Value {
     let kept = safe_headers(headers);
-    let shown: Map<String, Value> = kept.iter().map(|(name, value)| (title_case(name), json!(value))).collect();
-    json!({ "headers": shown, "headers_lower": kept, "body": body })
+    let shown: Map<String, Value> = kept.iter().map(|(name, value)| (title_case(name), value.clone().into())).collect();
+    let lower: Map<String, Value> = kept.into_iter().map(|(name, value)| (name, value.into())).collect();
+    let parts = [("headers", shown.into()), ("headers_lower", lower.into()), ("body", body)];
+    parts.into_iter().map(|(name, part)| (name.to_owned(), part)).collect()
 }
 
 /// The headers by lower-case name, without what authenticates the sender.

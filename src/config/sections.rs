@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::thread;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -56,7 +55,7 @@ pub struct Limits {
 /// Who does the work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workers {
-    /// Executions at the same time. Twice the processors, at least 4
+    /// Executions at the same time; most of them wait for a network or a process. 60, as StackStorm's action runner
     pub slots: usize,
     /// Workflows that wait on a thread of their own; 0: none. 64
     pub max_parked: usize,
@@ -217,9 +216,8 @@ fn read_limits(mut section: Section<'_>) -> Limits {
 }
 
 fn read_workers(mut section: Section<'_>) -> Workers {
-    let processors = thread::available_parallelism().map_or(2, usize::from);
     let workers = Workers {
-        slots: section.read("slots", (2 * processors).max(4), at_least_one),
+        slots: section.read("slots", 60, at_least_one),
         max_parked: section.read("max_parked", 64, count),
         park: section.read("park", Duration::from_secs(5), duration_or_zero),
     };

@@ -24,7 +24,7 @@ fn an_empty_file_gives_the_documented_defaults() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:9101");
     assert_eq!((config.limits.body_bytes, config.limits.json_depth), (1_048_576, 64));
     assert_eq!((config.workers.max_parked, config.workers.park), (64, Duration::from_secs(5)));
-    assert!(config.workers.slots >= 4);
+    assert_eq!(config.workers.slots, 60);
     assert_eq!(config.retention.instances, Duration::from_hours(7 * 24));
     assert_eq!(config.server.shutdown_grace, Duration::from_secs(10));
     assert_eq!(config.retention.audit, Duration::from_hours(365 * 24));

@@ -4,17 +4,17 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::policies::concurrency_of;
-use super::{Dispatcher, Running, StopCause, WORKFLOW_RUNNER, secrets_of};
+use super::sealed::redactor_of;
+use super::{Dispatcher, Running, StopCause, WORKFLOW_RUNNER};
 use crate::bus::Topic;
 use crate::clock;
 use crate::model::action::OnLost;
 use crate::model::execution::ExecutionStatus;
 use crate::model::pack::OverThreshold;
 use crate::runners::{Call, Outcome, OutputChunk, OutputSink, RunEnd, Runner, Stop, WaitsFor};
-use crate::secrets::Redactor;
 use crate::store::StoreResult;
 use crate::store::executions::SlotTaken;
 use crate::store::output::OutputRow;
@@ -28,8 +28,9 @@ const OUTPUT_BATCH: usize = 64;
 const STOP_GRACE: Duration = Duration::from_secs(15);
 
 impl Dispatcher {
-    /// Runs a claimed execution to its end, or until it waits for somebody.
-    pub(super) async fn attempt(&self, row: &ExecutionRow) -> StoreResult<()> {
+    /// Runs a claimed execution to its end, or until it waits for somebody. Its worker slot is free for another as soon
+    /// as it has run: while its end is being written nobody works.
+    pub(super) async fn attempt(&self, row: &ExecutionRow, slot: Option<OwnedSemaphorePermit>) -> StoreResult<()> {
         if !self.holds_its_slot(row).await? {
             return Ok(());
         }
@@ -40,7 +41,9 @@ impl Dispatcher {
         if row.status == ExecutionStatus::Canceling && row.runner != WORKFLOW_RUNNER {
             return self.finish(row, canceled()).await;
         }
-        match self.call(row, prepared).await? {
+        let (end, why) = self.call(row, prepared).await?;
+        drop(slot);
+        match (end, why) {
             (RunEnd::Finished(outcome), why) if is_cut_short(row, &outcome, why) => self.hand_back(row).await,
             (RunEnd::Finished(outcome), why) => self.finish(row, explain_stop(row, outcome, why)).await,
             (RunEnd::Waiting(WaitsFor::Journal), _) => Ok(()),
@@ -155,7 +158,7 @@ impl Dispatcher {
     /// Stores output as it comes, redacted, many pieces in one batch.
     async fn store_output(&self, row: &ExecutionRow, mut chunks: mpsc::Receiver<OutputChunk>) -> StoreResult<()> {
         let Some(first) = chunks.recv().await else { return Ok(()) };
-        let redactor = Redactor::new(secrets_of(&row.context, &self.stores.datastore));
+        let redactor = redactor_of(&row.context, &self.stores.datastore);
         let mut sequence = self.stores.outputs.output_last(row.id).await?;
         let mut batch = vec![first];
         while !batch.is_empty() {

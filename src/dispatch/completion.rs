@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::Dispatcher;
 use super::policies::retry_delay;
-use super::{Dispatcher, SEALED_SECRETS, secrets_of};
+use super::sealed::redactor_of;
 use crate::bus::Topic;
 use crate::model::execution::ExecutionStatus;
 use crate::model::pack::Catalogue;
@@ -14,7 +15,6 @@ use crate::model::refs::{ExecutionId, InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
 use crate::requests::{RequestError, Requests, Texts, Wanted};
 use crate::runners::Outcome;
-use crate::secrets::Redactor;
 use crate::store::rows::{Completion, ExecutionRow, NewExecution, NewInstance, ParentOutcome, Start, Wake};
 use crate::store::{StoreError, StoreResult};
 use crate::workflows::StepOutcome;
@@ -230,7 +230,7 @@ fn started_by_trigger(row: &ExecutionRow, trigger: &str) -> bool {
 }
 
 fn action_payload(dispatcher: &Dispatcher, row: &ExecutionRow, outcome: &Outcome) -> Value {
-    let redactor = Redactor::new(secrets_of(&row.context, &dispatcher.stores.datastore));
+    let redactor = redactor_of(&row.context, &dispatcher.stores.datastore);
     json!({
         "execution_id": row.id,
         "status": outcome.status,
@@ -252,7 +252,7 @@ fn notify_payloads(
 ) -> Vec<Value> {
     let mut sections = vec!["on-complete"];
     sections.push(if outcome.status.is_failed() { "on-failure" } else { "on-success" });
-    let redactor = Redactor::new(secrets_of(&row.context, &dispatcher.stores.datastore));
+    let redactor = redactor_of(&row.context, &dispatcher.stores.datastore);
     let result = redactor.redact_value(&outcome.result).to_string();
     let mut payloads = Vec::new();
     for section in sections.into_iter().filter_map(|name| notify.get(name)) {
@@ -269,13 +269,4 @@ fn notify_payloads(
         }
     }
     payloads
-}
-
-/// The context of an execution as people may see it.
-pub fn shown_context(context: &Value) -> Value {
-    let mut shown = context.clone();
-    if let Value::Object(members) = &mut shown {
-        members.remove(SEALED_SECRETS);
-    }
-    shown
 }

@@ -7,6 +7,7 @@ pub mod policies;
 pub mod attempt;
 pub mod completion;
 pub mod control;
+pub mod sealed;
 pub mod sweeper;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,7 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -247,8 +247,7 @@ impl Dispatcher {
         let permit = permit.filter(|_| row.runner != WORKFLOW_RUNNER);
         let name = format!("{} {}", row.action, row.id);
         self.world.supervisor.spawn_once(name, async move {
-            let caught = AssertUnwindSafe(me.attempt(&row)).catch_unwind().await;
-            drop(permit);
+            let caught = AssertUnwindSafe(me.attempt(&row, permit)).catch_unwind().await;
             match caught {
                 Ok(Err(problem)) => me.give_back(&row, problem).await,
                 Ok(Ok(())) => Ok(()),
@@ -363,14 +362,4 @@ impl std::fmt::Debug for Dispatcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Dispatcher").field("owner", &self.owner).finish_non_exhaustive()
     }
-}
-
-/// Where sealed secrets of an execution travel in its context, for redaction.
-pub(crate) const SEALED_SECRETS: &str = "sealed_secrets";
-
-/// The secret values of an execution, opened.
-pub fn secrets_of(context: &Value, datastore: &Datastore) -> Vec<String> {
-    let sealed = context.get(SEALED_SECRETS).and_then(Value::as_str);
-    let opened = sealed.and_then(|sealed| datastore.keyring().open(sealed).ok());
-    opened.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }

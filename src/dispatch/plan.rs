@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::parameters::{CompiledAction, Surroundings};
 use super::policies::concurrency_of;
-use super::{Dispatcher, SEALED_SECRETS, WORKFLOW_RUNNER, secrets_of};
+use super::{Dispatcher, WORKFLOW_RUNNER, sealed};
 use crate::bus::Topic;
 use crate::model::refs::{ActionRef, ExecutionId};
 use crate::model::time::Timestamp;
@@ -22,6 +22,8 @@ impl Requests for Dispatcher {
         let compiled = self.usable(&wanted.action)?;
         let now = self.world.clock.now();
         let (parameters, secrets) = self.fill(&compiled, &wanted)?;
+        let context = sealed::seal_into(wanted.context, &secrets, &self.stores.datastore)
+            .map_err(|problem| unusable(&wanted.action, &problem.to_string()))?;
         let (start, permit) = self.first_place(&compiled, &parameters, wanted.not_before, now);
         let id = wanted.id.unwrap_or_else(|| ExecutionId::from_bytes(self.world.ids.next()));
         let timeout = wanted.timeout.or_else(|| workflow_timeout(&compiled, &parameters));
@@ -32,7 +34,7 @@ impl Requests for Dispatcher {
             root: wanted.parent.as_ref().map_or(id, |parent| parent.root),
             parent: wanted.parent.map(|parent| (parent.execution, parent.position)),
             parameters: Value::Object(parameters),
-            context: self.context(wanted.context, &secrets),
+            context: Value::Object(context),
             on_lost: compiled.action.on_lost,
             requested_at: now,
             deadline: timeout.map(|timeout| wanted.not_before.unwrap_or(now).plus(timeout)),
@@ -52,7 +54,7 @@ impl Requests for Dispatcher {
             root: wanted.parent.as_ref().map_or(id, |parent| parent.root),
             parent: wanted.parent.map(|parent| (parent.execution, parent.position)),
             parameters: Value::Object(Map::new()),
-            context: self.context(wanted.context, &[]),
+            context: Value::Object(wanted.context),
             on_lost: crate::model::action::OnLost::Fail,
             requested_at: now,
             deadline: None,
@@ -95,20 +97,6 @@ impl Dispatcher {
         let mut secrets = compiled.secret_values(&parameters);
         secrets.extend(view.opened());
         Ok((parameters, secrets))
-    }
-
-    /// What the tree above knows as secret stays secret below.
-    fn context(&self, mut context: Map<String, Value>, secrets: &[String]) -> Value {
-        if secrets.is_empty() {
-            return Value::Object(context);
-        }
-        let mut all = secrets_of(&Value::Object(context.clone()), &self.stores.datastore);
-        all.extend(secrets.iter().cloned());
-        all.sort();
-        all.dedup();
-        let sealed = self.stores.datastore.keyring().seal(&json!(all).to_string());
-        context.insert(SEALED_SECRETS.to_owned(), Value::String(sealed));
-        Value::Object(context)
     }
 
     /// Leased to this process if it may start at once and a worker is free; else in the queue.

@@ -19,9 +19,15 @@ const SHORTEST_LINE_BYTES: usize = 12;
 
 /// Masks a set of secret values. Building costs time; it is meant to be kept until the set changes.
 pub struct Redactor {
-    matcher: Option<AhoCorasick>,
+    matcher: Matcher,
     /// In the matcher's order, which is that of their bytes.
     forms: Vec<(String, Bleed)>,
+}
+
+enum Matcher {
+    Nothing,
+    Everything,
+    Forms(AhoCorasick),
 }
 
 /// Secrets in base64 share their first and last digit with their neighbours when they do not begin or end at a group
@@ -39,9 +45,16 @@ impl Redactor {
         for secret in secrets {
             collect_forms(secret.as_ref(), &mut forms);
         }
-        let matcher = (!forms.is_empty()).then(|| AhoCorasick::new(forms.keys()));
-        let matcher = matcher.map(|built| built.expect("secrets together are far below the matcher's 2 GiB"));
-        Self { matcher, forms: forms.into_iter().collect() }
+        if forms.is_empty() {
+            return Self { matcher: Matcher::Nothing, forms: Vec::new() };
+        }
+        let matcher = AhoCorasick::new(forms.keys()).expect("secrets together are far below the matcher's 2 GiB");
+        Self { matcher: Matcher::Forms(matcher), forms: forms.into_iter().collect() }
+    }
+
+    /// Masks whole texts: for where it cannot be known any more which of them hold a secret.
+    pub const fn everything() -> Self {
+        Self { matcher: Matcher::Everything, forms: Vec::new() }
     }
 
     /// Masks nothing.
@@ -72,8 +85,11 @@ impl Redactor {
 
     /// Where secrets stand, in order, without overlaps.
     pub(super) fn find_secrets(&self, text: &str) -> Vec<Range<usize>> {
-        let Some(matcher) = &self.matcher else {
-            return Vec::new();
+        let matcher = match &self.matcher {
+            Matcher::Nothing => return Vec::new(),
+            Matcher::Everything if text.is_empty() => return Vec::new(),
+            Matcher::Everything => return std::iter::once(0..text.len()).collect(),
+            Matcher::Forms(matcher) => matcher,
         };
         let mut spans: Vec<Range<usize>> = Vec::new();
         for found in matcher.find_overlapping_iter(text) {

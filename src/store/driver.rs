@@ -103,7 +103,8 @@ impl Batch {
         self.statements.push(Statement { sql, cells, guard: Guard::Any });
     }
 
-    /// Adds a statement that must change at least one row.
+    /// Adds a statement that must change or find at least one row. What a required SELECT found stays as it is until the
+    /// batch is committed: a back end with several writers locks it.
     pub(super) fn require(&mut self, sql: &'static str, cells: Vec<Cell>) {
         self.statements.push(Statement { sql, cells, guard: Guard::Some });
     }

@@ -35,7 +35,7 @@ const INSERT_OBLIGATION: &str = "INSERT INTO obligations (execution_id, kind, ob
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
 /// Holds if the claim is the last one and the execution has not ended.
-pub(super) const STILL_CLAIMED: &str = "UPDATE executions SET fence = fence WHERE id = ?1 AND fence = ?2
+pub(super) const STILL_CLAIMED: &str = "SELECT id FROM executions WHERE id = ?1 AND fence = ?2
     AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')";
 
 /// Calls the first in line if fewer than ?3 hold a place or are called. Until it comes for its place, `detail` keeps
@@ -258,8 +258,9 @@ impl Executions {
 
     /// When the next queued execution is due, if one is queued.
     pub async fn queue_next(&self) -> StoreResult<Option<Timestamp>> {
-        let sql = "SELECT min(due_at) FROM obligations waiting WHERE kind = 'queue' AND NOT EXISTS (
-            SELECT 1 FROM obligations held WHERE held.execution_id = waiting.execution_id AND held.kind = 'lease')";
+        let sql = "SELECT due_at FROM obligations waiting WHERE kind = 'queue' AND NOT EXISTS (
+            SELECT 1 FROM obligations held WHERE held.execution_id = waiting.execution_id AND held.kind = 'lease')
+            ORDER BY due_at LIMIT 1";
         self.driver.query(sql, Vec::new()).await?.first().map_or(Ok(None), |row| row.time_or_null(0))
     }
 
@@ -295,7 +296,7 @@ impl Executions {
     /// Gives an execution back to the queue unstarted or to be started again; the lease must still be the claim's.
     pub async fn execution_release(&self, claim: Claim, due_at: Timestamp) -> StoreResult<()> {
         let mut batch = Batch::default();
-        let guard = "UPDATE executions SET fence = fence WHERE id = ?1 AND fence = ?2";
+        let guard = "SELECT id FROM executions WHERE id = ?1 AND fence = ?2";
         batch.require(guard, cells![claim.execution, claim.fence]);
         push_requeue(&mut batch, claim.execution, due_at);
         self.driver.commit(batch).await.map(drop)

@@ -14,7 +14,7 @@ pub(super) fn bring_up_to_date(connection: &mut Connection) -> StoreResult<()> {
     let done = usize::try_from(version).ok().filter(|done| *done <= known).ok_or_else(|| newer(version))?;
     for (number, (name, sql)) in STEPS.iter().enumerate().skip(done) {
         let transaction = connection.transaction().map_err(|e| explain(&e))?;
-        let sql = sql.replace("{SEQUENCE}", "INTEGER PRIMARY KEY AUTOINCREMENT");
+        let sql = sql.replace("{SEQUENCE}", "INTEGER PRIMARY KEY AUTOINCREMENT").replace("{BY_KEY}", "WITHOUT ROWID");
         transaction.execute_batch(&sql).map_err(|e| explain(&e))?;
         transaction.execute_batch(&format!("PRAGMA user_version = {}", number + 1)).map_err(|e| explain(&e))?;
         transaction.commit().map_err(|e| explain(&e))?;

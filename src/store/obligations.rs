@@ -68,7 +68,7 @@ impl Obligations {
     /// Puts a lost execution back into the queue, if its claim is still the last one.
     pub async fn lease_requeue(&self, claim: Claim, now: Timestamp) -> StoreResult<bool> {
         let mut batch = Batch::default();
-        let guard = "UPDATE executions SET fence = fence WHERE id = ?1 AND fence = ?2
+        let guard = "SELECT id FROM executions WHERE id = ?1 AND fence = ?2
             AND EXISTS (SELECT 1 FROM obligations WHERE execution_id = ?1 AND kind = 'lease')";
         batch.require(guard, cells![claim.execution, claim.fence]);
         push_requeue(&mut batch, claim.execution, now);

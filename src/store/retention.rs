@@ -1,7 +1,10 @@
 //! Deletes what is too old, in small batches, so that a night's cleaning never holds up a night's work.
 
+use std::sync::LazyLock;
+
 use super::driver::{Batch, cells};
 use super::error::StoreResult;
+use crate::model::refs::{EnforcementId, ExecutionId, InstanceId};
 use crate::model::time::Timestamp;
 
 super::aggregate! {
@@ -37,95 +40,112 @@ impl Retention {
         self.driver.used_bytes().await
     }
 
-    /// Deletes one chunk of each kind; gives back how many rows went. Zero: there is nothing left to delete.
-    #[expect(clippy::too_many_lines, reason = "a table of statements")]
+    /// Deletes one chunk of each kind; gives back how many rows went. Zero: there is nothing left to delete. Nothing here
+    /// looks at rows that are to stay: old rows are found by their ids, which begin with the time, or by an index.
     pub async fn sweep(&self, horizon: &Horizon) -> StoreResult<usize> {
         let mut batch = Batch::default();
-        push_executions(&mut batch, horizon.executions);
-        let plain: [(&'static str, Timestamp); 11] = [
-            (
-                "DELETE FROM trigger_instances WHERE id IN (SELECT id FROM trigger_instances
-                    WHERE status <> 'pending' AND processed_at < ?1 LIMIT ?2)",
-                horizon.instances,
-            ),
-            (
-                "DELETE FROM enforcements WHERE id IN (SELECT id FROM enforcements WHERE enforced_at < ?1 LIMIT ?2)",
-                horizon.instances.min(horizon.executions),
-            ),
+        for root in self.old_trees(horizon.executions).await? {
+            push_tree(&mut batch, root);
+        }
+        push_events(&mut batch, horizon);
+        push_expired(&mut batch, horizon.now);
+        let logs: [(&'static str, Timestamp); 4] = [
             (
                 "DELETE FROM output WHERE (execution_id, sequence) IN
                     (SELECT execution_id, sequence FROM output WHERE written_at < ?1 LIMIT ?2)",
                 horizon.output,
             ),
             (
-                "DELETE FROM asg_decisions WHERE sequence IN
-                    (SELECT sequence FROM asg_decisions WHERE last_at < ?1 LIMIT ?2)",
+                "DELETE FROM asg_decisions WHERE last_at < ?1 AND sequence IN
+                    (SELECT sequence FROM asg_decisions ORDER BY sequence LIMIT ?2)",
                 horizon.decisions,
             ),
             (
-                "DELETE FROM announcements WHERE sequence IN
-                    (SELECT sequence FROM announcements WHERE announced_at < ?1 LIMIT ?2)",
+                "DELETE FROM announcements WHERE announced_at < ?1 AND sequence IN
+                    (SELECT sequence FROM announcements ORDER BY sequence LIMIT ?2)",
                 horizon.announcements,
             ),
             (
-                "DELETE FROM deduplication WHERE (trigger_type, dedupe_key) IN
-                    (SELECT trigger_type, dedupe_key FROM deduplication WHERE expires_at < ?1 LIMIT ?2)",
-                horizon.now,
+                "DELETE FROM audit WHERE at < ?1 AND sequence IN
+                    (SELECT sequence FROM audit ORDER BY sequence LIMIT ?2)",
+                horizon.audit,
             ),
-            (
-                "DELETE FROM key_values WHERE (scope, name) IN
-                    (SELECT scope, name FROM key_values WHERE expires_at < ?1 LIMIT ?2)",
-                horizon.now,
-            ),
-            ("DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires_at < ?1 LIMIT ?2)", horizon.now),
-            (
-                "DELETE FROM signals WHERE (name, correlation, sender_id) IN
-                    (SELECT name, correlation, sender_id FROM signals WHERE expires_at < ?1 LIMIT ?2)",
-                horizon.now,
-            ),
-            (
-                "DELETE FROM rule_throttles WHERE (rule_ref, throttle_key) IN
-                    (SELECT rule_ref, throttle_key FROM rule_throttles WHERE until_at < ?1 LIMIT ?2)",
-                horizon.now,
-            ),
-            ("DELETE FROM audit WHERE sequence IN (SELECT sequence FROM audit WHERE at < ?1 LIMIT ?2)", horizon.audit),
         ];
-        for (sql, before) in plain {
+        for (sql, before) in logs {
             batch.push(sql, cells![before, CHUNK]);
         }
-        batch.push(
-            "DELETE FROM bundles WHERE digest IN
-                (SELECT digest FROM bundles WHERE digest NOT IN (SELECT bundle_digest FROM workflows) LIMIT ?1)",
-            cells![CHUNK],
-        );
         let effects = self.driver.commit(batch).await?;
         Ok(effects.iter().map(|effect| effect.changed).sum())
     }
+
+    /// A tree of executions goes as one, once its root is old enough and none of it runs any more: a step never outlives
+    /// its workflow's row.
+    async fn old_trees(&self, before: Timestamp) -> StoreResult<Vec<ExecutionId>> {
+        const TREES: i64 = 20;
+        let sql = "SELECT id FROM executions root WHERE id < ?1 AND parent_id IS NULL AND ended_at < ?2
+            AND NOT EXISTS (SELECT 1 FROM executions step WHERE step.root_id = root.id AND step.parent_id IS NOT NULL
+                AND step.status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned'))
+            ORDER BY id LIMIT ?3";
+        let rows = self.driver.query(sql, cells![ExecutionId::earliest_at(before), before, TREES]).await?;
+        rows.iter().map(|row| row.parse(0)).collect()
+    }
 }
 
-/// A tree of executions goes as one, once its root is old enough and none of it runs any more: a step never outlives
-/// its workflow's row.
-fn push_executions(batch: &mut Batch, before: Timestamp) {
-    const OLD: &str = "SELECT id FROM executions WHERE root_id IN
-        (SELECT id FROM executions WHERE parent_id IS NULL AND ended_at < ?1 AND id NOT IN
-            (SELECT root_id FROM executions
-                WHERE status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned'))
-        ORDER BY id LIMIT ?2)";
-    static STATEMENTS: std::sync::LazyLock<[String; 7]> = std::sync::LazyLock::new(|| {
+fn push_tree(batch: &mut Batch, root: ExecutionId) {
+    const TREE: &str = "SELECT id FROM executions WHERE id = ?1
+        UNION ALL SELECT id FROM executions WHERE root_id = ?1 AND parent_id IS NOT NULL";
+    static STATEMENTS: LazyLock<[String; 7]> = LazyLock::new(|| {
         [
-            format!("DELETE FROM journal WHERE execution_id IN ({OLD})"),
-            format!("DELETE FROM workflows WHERE execution_id IN ({OLD})"),
-            format!("DELETE FROM output WHERE execution_id IN ({OLD})"),
-            format!("DELETE FROM blobs WHERE owner IN ({OLD})"),
-            format!("DELETE FROM obligations WHERE execution_id IN ({OLD})"),
-            format!("DELETE FROM slots WHERE execution_id IN ({OLD})"),
-            format!("DELETE FROM executions WHERE id IN ({OLD})"),
+            format!("DELETE FROM journal WHERE execution_id IN ({TREE})"),
+            format!("DELETE FROM workflows WHERE execution_id IN ({TREE})"),
+            format!("DELETE FROM output WHERE execution_id IN ({TREE})"),
+            format!("DELETE FROM blobs WHERE owner IN ({TREE})"),
+            format!("DELETE FROM obligations WHERE execution_id IN ({TREE})"),
+            format!("DELETE FROM slots WHERE execution_id IN ({TREE})"),
+            format!("DELETE FROM executions WHERE id IN ({TREE})"),
         ]
     });
-    const ROOTS_PER_SWEEP: i64 = 20;
     for sql in STATEMENTS.iter() {
-        batch.push(sql, cells![before, ROOTS_PER_SWEEP]);
+        batch.push(sql, cells![root]);
     }
+}
+
+/// What was seen and what rules made of it.
+fn push_events(batch: &mut Batch, horizon: &Horizon) {
+    batch.push(
+        "DELETE FROM trigger_instances WHERE id IN (SELECT id FROM trigger_instances
+            WHERE id < ?1 AND status <> 'pending' AND processed_at < ?2 ORDER BY id LIMIT ?3)",
+        cells![InstanceId::earliest_at(horizon.instances), horizon.instances, CHUNK],
+    );
+    let enforcements = horizon.instances.min(horizon.executions);
+    batch.push(
+        "DELETE FROM enforcements WHERE id IN (SELECT id FROM enforcements
+            WHERE id < ?1 AND enforced_at < ?2 ORDER BY id LIMIT ?3)",
+        cells![EnforcementId::earliest_at(enforcements), enforcements, CHUNK],
+    );
+}
+
+/// What carries its own end, and scripts that no workflow is pinned to any more.
+fn push_expired(batch: &mut Batch, now: Timestamp) {
+    let expired = [
+        "DELETE FROM deduplication WHERE (trigger_type, dedupe_key) IN
+            (SELECT trigger_type, dedupe_key FROM deduplication WHERE expires_at < ?1 LIMIT ?2)",
+        "DELETE FROM key_values WHERE (scope, name) IN
+            (SELECT scope, name FROM key_values WHERE expires_at < ?1 LIMIT ?2)",
+        "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires_at < ?1 LIMIT ?2)",
+        "DELETE FROM signals WHERE (name, correlation, sender_id) IN
+            (SELECT name, correlation, sender_id FROM signals WHERE expires_at < ?1 LIMIT ?2)",
+        "DELETE FROM rule_throttles WHERE (rule_ref, throttle_key) IN
+            (SELECT rule_ref, throttle_key FROM rule_throttles WHERE until_at < ?1 LIMIT ?2)",
+    ];
+    for sql in expired {
+        batch.push(sql, cells![now, CHUNK]);
+    }
+    batch.push(
+        "DELETE FROM bundles WHERE digest IN (SELECT digest FROM bundles WHERE NOT EXISTS
+            (SELECT 1 FROM workflows WHERE workflows.bundle_digest = bundles.digest) LIMIT ?1)",
+        cells![CHUNK],
+    );
 }
 
 #[cfg(test)]
@@ -137,8 +157,14 @@ mod tests {
     use crate::store::sqlite::SqliteDriver;
     use crate::store::{StoreError, StoreResult};
 
-    const OLD: i64 = 10;
-    const NOW: i64 = 1_000;
+    const SECOND: i64 = 1_000_000;
+    const OLD: i64 = 10 * SECOND;
+    const NOW: i64 = 1_000 * SECOND;
+
+    /// The id of something made in this second.
+    fn made_at(second: u32, number: u32) -> String {
+        format!("{second:08x}00000000{number:08x}")
+    }
 
     struct Desk {
         driver: Arc<dyn Driver>,
@@ -196,15 +222,34 @@ mod tests {
     #[tokio::test]
     async fn a_finished_tree_goes_with_all_that_belongs_to_it_but_not_while_any_of_it_runs() {
         let desk = Desk::new();
-        desk.execution("done", None, "done", "succeeded").await;
-        desk.execution("done-step", Some("done"), "done", "succeeded").await;
-        desk.execution("busy", None, "busy", "succeeded").await;
-        desk.execution("busy-step", Some("busy"), "busy", "running").await;
+        let [done, done_step, busy, busy_step] = [1, 2, 3, 4].map(|number| made_at(9, number));
+        desk.execution(&done, None, &done, "succeeded").await;
+        desk.execution(&done_step, Some(&done), &done, "succeeded").await;
+        desk.execution(&busy, None, &busy, "succeeded").await;
+        desk.execution(&busy_step, Some(&busy), &busy, "running").await;
         desk.sweep().await;
-        let left = ["busy", "busy-step"];
+        let left = [busy, busy_step];
         assert_eq!(desk.texts("SELECT id FROM executions ORDER BY id").await, left);
         assert_eq!(desk.texts("SELECT execution_id FROM obligations ORDER BY execution_id").await, left);
         assert_eq!(desk.texts("SELECT digest FROM bundles ORDER BY digest").await, left);
+    }
+
+    #[tokio::test]
+    async fn old_events_go_once_they_are_processed_and_what_belongs_to_them_with_them() {
+        let desk = Desk::new();
+        let instance = "INSERT INTO trigger_instances (id, trigger_identity, trigger_type, payload, occurred_at,
+            trace_tag, status, processed_at) VALUES (?1, 't', 't', '{}', 1, 'x', ?2, ?3)";
+        let enforcement = "INSERT INTO enforcements (id, instance_id, rule_ref, status, enforced_at)
+            VALUES (?1, ?1, 'r', 'succeeded', ?2)";
+        let [over, pending, late, new] = [(9, 1), (9, 2), (9, 3), (11, 4)].map(|(at, number)| made_at(at, number));
+        for (id, status, at) in [(&over, "processed", OLD), (&late, "processed", NOW), (&new, "processed", NOW)] {
+            desk.write(instance, cells![id.as_str(), status, at]).await.unwrap();
+            desk.write(enforcement, cells![id.as_str(), at]).await.unwrap();
+        }
+        desk.write(instance, cells![pending.as_str(), "pending", None::<i64>]).await.unwrap();
+        desk.sweep().await;
+        assert_eq!(desk.texts("SELECT id FROM trigger_instances ORDER BY id").await, [pending, late.clone(), new.clone()]);
+        assert_eq!(desk.texts("SELECT id FROM enforcements ORDER BY id").await, [late, new]);
     }
 
     #[tokio::test]

@@ -1,23 +1,22 @@
 //! Polling sensors end to end: a source that speaks HTTP, a script that remembers, rules that act.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use petrel::clock;
 use petrel::store::events::InstanceFilter;
 use petrel::store::rows::Page;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
-use crate::support::site::{PATIENCE, Running, Site};
+use crate::support::eventually;
+use crate::support::site::{Running, Site};
 
 /// A source that counts: its answer grows by one line whenever the test says so.
 #[derive(Clone, Default)]
 struct Source {
     lines: Arc<Mutex<Vec<&'static str>>>,
-    asked: Arc<AtomicU64>,
+    asked: watch::Sender<u64>,
 }
 
 impl Source {
@@ -27,7 +26,7 @@ impl Source {
         let url = format!("http://{}/", listener.local_addr().expect("an address"));
         let source = self.clone();
         let answer = move || {
-            source.asked.fetch_add(1, Ordering::Relaxed);
+            source.asked.send_modify(|times| *times += 1);
             let lines = source.lines.lock().expect("the lines").join("\n");
             async move { lines }
         };
@@ -38,6 +37,13 @@ impl Source {
 
     fn say(&self, line: &'static str) {
         self.lines.lock().expect("the lines").push(line);
+    }
+
+    /// Until it has been asked so often again.
+    async fn asked_again(&self, times: u64) {
+        let mut asked = self.asked.subscribe();
+        let until = *asked.borrow() + times;
+        asked.wait_for(|now| *now >= until).await.expect("the source is there");
     }
 }
 
@@ -81,24 +87,16 @@ fn with_packs(site: Site) -> Site {
 /// The texts of all lines that became events, once there are so many.
 async fn lines(running: &Running, many: usize) -> Vec<String> {
     let events = running.engine.store.events();
-    let clock = &*running.engine.world.clock;
-    let look = async {
-        loop {
-            let page = Page { limit: 100, offset: 0 };
-            let (found, _) = events.instance_list(&InstanceFilter::default(), page).await.expect("the instances");
-            let mut texts: Vec<String> = found
-                .iter()
-                .filter(|instance| instance.trigger_type.as_str() == "feed.line")
-                .map(|instance| instance.payload["text"].as_str().expect("a text").to_owned())
-                .collect();
-            if texts.len() >= many {
-                texts.sort();
-                return texts;
-            }
-            clock::sleep(clock, Duration::from_millis(50)).await;
-        }
-    };
-    clock::timeout(clock, PATIENCE, look).await.expect("the lines become events")
+    eventually("the lines become events", async || {
+        let page = Page { limit: 100, offset: 0 };
+        let (found, _) = events.instance_list(&InstanceFilter::default(), page).await.expect("the instances");
+        let of_feed = found.iter().filter(|instance| instance.trigger_type.as_str() == "feed.line");
+        let mut texts: Vec<String> =
+            of_feed.map(|instance| instance.payload["text"].as_str().expect("a text").to_owned()).collect();
+        texts.sort();
+        (texts.len() >= many).then_some(texts)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,11 +106,8 @@ async fn a_polled_source_becomes_events_and_what_was_read_is_not_read_again_afte
     source.say("a");
     let running = site.start().await;
     assert_eq!(lines(&running, 1).await, ["line a"]);
-    let state = async || running.engine.store.contents().setting_get("sensor:feed.lines").await.expect("the state");
-    let clock = &*running.engine.world.clock;
-    while state().await.as_deref() != Some(r#"{"seen":1}"#) {
-        clock::sleep(clock, Duration::from_millis(20)).await;
-    }
+    // The state of one poll is written before the next begins.
+    source.asked_again(2).await;
     running.stop().await;
     source.say("b");
     let running = site.start().await;
@@ -135,5 +130,26 @@ async fn a_sensor_that_fails_stops_nobody_and_works_once_it_is_mended() {
     let mended = SCRIPT.replace("state == ()", "state == () || !(\"seen\" in state)");
     site.write("packs/feed/sensors/bad.rhai", &mended.replace("config.prefix", "\"mended\""));
     assert_eq!(lines(&running, 2).await, ["line a", "mended a"]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sensor_whose_file_is_removed_is_polled_no_more() {
+    let (source, other) = (Source::default(), Source::default());
+    let script = format!("fn poll(state) {{ http_get(\"{}\"); }}", other.serve().await);
+    let site = with_packs(site(&source.serve().await))
+        .file("packs/feed/sensors/stays.yaml", &sensor("stays", "stays.rhai"))
+        .file("packs/feed/sensors/stays.rhai", &script);
+    let running = site.start().await;
+    source.asked_again(1).await;
+    std::fs::remove_file(site.path().join("packs/feed/sensors/lines.yaml")).expect("the file was there");
+    let mut catalogue = running.engine.catalogue.clone();
+    let gone = catalogue.wait_for(|now| now.sensors.keys().all(|sensor| sensor.as_str() != "feed.lines")).await;
+    drop(gone.expect("the catalogue"));
+    // A poll that was under way may still end.
+    other.asked_again(2).await;
+    let asked = *source.asked.borrow();
+    other.asked_again(5).await;
+    assert_eq!(*source.asked.borrow(), asked, "nobody asks any more");
     running.stop().await;
 }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
-use petrel::bus::Topic;
 use petrel::governor::actions::actions;
 use petrel::governor::view::GroupView;
 use petrel::model::decision::{Delays, Request};
@@ -14,7 +12,8 @@ use petrel::packs::diagnostic::Severity;
 use petrel::store::rows::Page;
 use serde_json::{Value, json};
 
-use crate::support::site::{PATIENCE, Running, Site};
+use crate::support::eventually;
+use crate::support::site::{Running, Site};
 
 /// A site with the shipped workflows and a pack `files`: a node is a file, and every call is a line of `calls`.
 pub(crate) fn site(broken_node: &str) -> Site {
@@ -91,22 +90,11 @@ async fn ask(running: &Running, request: Request) {
 
 /// The group once nothing is under way in it; `None` if it is no more.
 async fn at_rest(running: &Running) -> Option<GroupView> {
-    let mut news = running.engine.world.bus.listen(Topic::Groups);
-    let look = async {
-        loop {
-            match running.engine.governor.get(&web()).await {
-                Ok(group) if group.activity.is_none() => return Some(group),
-                Ok(_) => {}
-                Err(_) => return None,
-            }
-            tokio::select! {
-                () = news.heard() => {}
-                () = petrel::clock::sleep(&*running.engine.world.clock, Duration::from_millis(100)) => {}
-            }
-        }
-    };
-    let found = petrel::clock::timeout(&*running.engine.world.clock, PATIENCE, look).await;
-    found.expect("what is under way in the group ends")
+    eventually("what is under way in the group ends", async || match running.engine.governor.get(&web()).await {
+        Ok(group) => group.activity.is_none().then_some(Some(group)),
+        Err(_) => Some(None),
+    })
+    .await
 }
 
 fn serving(group: &GroupView) -> Vec<(String, String)> {

@@ -3,6 +3,7 @@
 use petrel::model::execution::ExecutionStatus;
 use serde_json::json;
 
+use crate::support::eventually;
 use crate::support::site::Site;
 
 /// Both ways to wait for a step: on a thread, and in the journal only.
@@ -113,13 +114,11 @@ async fn a_canceled_workflow_stops_its_steps_and_undoes_what_it_did() {
         let mark = site.path().join("mark");
         let id = running.request("default.long", json!({ "mark": mark.display().to_string() })).await;
         let executions = running.engine.store.executions();
-        loop {
+        eventually("the second step runs", async || {
             let children = executions.execution_children(id).await.expect("children");
-            if children.len() == 2 && children[1].status == ExecutionStatus::Running {
-                break;
-            }
-            petrel::clock::sleep(&*running.engine.world.clock, std::time::Duration::from_millis(20)).await;
-        }
+            (children.len() == 2 && children[1].status == ExecutionStatus::Running).then_some(())
+        })
+        .await;
         running.engine.dispatcher.cancel(id).await.expect("cancel");
         let end = running.end_of(id).await;
         assert_eq!(end.status, ExecutionStatus::Canceled, "{:?}", end.result);
@@ -156,9 +155,11 @@ async fn a_cancel_is_not_lost_to_a_turn_that_publishes() {
     let id = running.request("default.talks", json!({})).await;
     let executions = running.engine.store.executions();
     running.until(id, |row| row.status == ExecutionStatus::Running).await;
-    while executions.execution_children(id).await.expect("children").len() < 3 {
-        petrel::clock::sleep(&*running.engine.world.clock, std::time::Duration::from_millis(20)).await;
-    }
+    eventually("three steps have begun", async || {
+        let children = executions.execution_children(id).await.expect("children");
+        (children.len() >= 3).then_some(())
+    })
+    .await;
     running.engine.dispatcher.cancel(id).await.expect("cancel");
     let end = running.end_of(id).await;
     assert_eq!(end.status, ExecutionStatus::Canceled, "{:?}", end.result);

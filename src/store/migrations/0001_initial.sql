@@ -1,4 +1,5 @@
--- Shared dialect: TEXT, BIGINT (times are microseconds), BLOB; JSON is TEXT; {SEQUENCE} is a growing 64-bit key.
+-- Shared dialect: TEXT, BIGINT (times are microseconds), BLOB; JSON is TEXT; {SEQUENCE} is a growing 64-bit key;
+-- {BY_KEY} keeps small rows in the tree of their key, where the back end can: one write less for each.
 
 CREATE TABLE trigger_instances (
     id TEXT PRIMARY KEY,
@@ -19,7 +20,7 @@ CREATE TABLE deduplication (
     instance_id TEXT NOT NULL,
     expires_at BIGINT NOT NULL,
     PRIMARY KEY (trigger_type, dedupe_key)
-);
+) {BY_KEY};
 CREATE INDEX deduplication_expiry ON deduplication (expires_at);
 
 -- Instances that are to happen later unless they are withdrawn (a recovery that must last).
@@ -40,7 +41,7 @@ CREATE TABLE timers (
     anchor_at BIGINT NOT NULL,
     last_instant_at BIGINT,
     dropped BIGINT NOT NULL DEFAULT 0
-);
+) {BY_KEY};
 
 CREATE TABLE enforcements (
     id TEXT PRIMARY KEY,
@@ -51,7 +52,7 @@ CREATE TABLE enforcements (
     failure_reason TEXT,
     enforced_at BIGINT NOT NULL,
     UNIQUE (instance_id, rule_ref)
-);
+) {BY_KEY};
 
 CREATE TABLE rule_throttles (
     rule_ref TEXT NOT NULL,
@@ -59,7 +60,7 @@ CREATE TABLE rule_throttles (
     holder TEXT NOT NULL,
     until_at BIGINT NOT NULL,
     PRIMARY KEY (rule_ref, throttle_key)
-);
+) {BY_KEY};
 
 CREATE TABLE executions (
     id TEXT PRIMARY KEY,
@@ -81,9 +82,9 @@ CREATE TABLE executions (
     result_size_bytes BIGINT NOT NULL DEFAULT 0,
     status_log TEXT NOT NULL
 );
-CREATE INDEX executions_children ON executions (parent_id, id);
-CREATE INDEX executions_tree ON executions (root_id);
-CREATE INDEX executions_unfinished ON executions (id)
+CREATE INDEX executions_children ON executions (parent_id, id) WHERE parent_id IS NOT NULL;
+CREATE INDEX executions_tree ON executions (root_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX executions_unfinished ON executions (status, id)
     WHERE status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned');
 
 -- What every unfinished execution waits for: queue, lease, slot, timer, timeout, signal, inquiry.
@@ -96,7 +97,7 @@ CREATE TABLE obligations (
     token TEXT,
     detail TEXT,
     PRIMARY KEY (execution_id, kind, obligation_key)
-);
+) {BY_KEY};
 CREATE INDEX obligations_due ON obligations (kind, due_at);
 CREATE INDEX obligations_detail ON obligations (detail) WHERE detail IS NOT NULL;
 
@@ -104,7 +105,7 @@ CREATE TABLE slots (
     slot_key TEXT NOT NULL,
     execution_id TEXT NOT NULL,
     PRIMARY KEY (slot_key, execution_id)
-);
+) {BY_KEY};
 CREATE INDEX slots_holder ON slots (execution_id);
 
 CREATE TABLE journal (
@@ -116,7 +117,7 @@ CREATE TABLE journal (
     child_id TEXT,
     recorded_at BIGINT NOT NULL,
     PRIMARY KEY (execution_id, position)
-);
+) {BY_KEY};
 
 CREATE TABLE bundles (
     digest TEXT PRIMARY KEY,
@@ -131,6 +132,7 @@ CREATE TABLE workflows (
     -- What people and time told it: written from outside, never by a turn.
     steering TEXT NOT NULL
 );
+CREATE INDEX workflows_bundle ON workflows (bundle_digest);
 
 CREATE TABLE signals (
     name TEXT NOT NULL,
@@ -141,7 +143,7 @@ CREATE TABLE signals (
     expires_at BIGINT NOT NULL,
     taken_by TEXT,
     PRIMARY KEY (name, correlation, sender_id)
-);
+) {BY_KEY};
 
 CREATE TABLE output (
     execution_id TEXT NOT NULL,
@@ -150,7 +152,7 @@ CREATE TABLE output (
     text TEXT NOT NULL,
     written_at BIGINT NOT NULL,
     PRIMARY KEY (execution_id, sequence)
-);
+) {BY_KEY};
 CREATE INDEX output_age ON output (written_at);
 
 CREATE TABLE blobs (
@@ -168,7 +170,7 @@ CREATE TABLE key_values (
     version BIGINT NOT NULL,
     expires_at BIGINT,
     PRIMARY KEY (scope, name)
-);
+) {BY_KEY};
 
 CREATE TABLE asg_groups (
     name TEXT PRIMARY KEY,
@@ -267,4 +269,4 @@ CREATE TABLE audit (
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL
-);
+) {BY_KEY};

@@ -11,8 +11,7 @@ use petrel::requests::{Requests, Wanted};
 use petrel::store::rows::ExecutionRow;
 use serde_json::{Map, Value};
 
-/// A story gives up after this long; far beyond what any step takes on a slow machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use super::eventually;
 
 /// A folder with content.
 pub struct Site {
@@ -110,26 +109,12 @@ impl Running {
     /// The execution once it is in one of these states.
     pub async fn until(&self, id: ExecutionId, wanted: impl Fn(&ExecutionRow) -> bool) -> ExecutionRow {
         let executions = self.engine.store.executions();
-        let mut news = self.engine.world.bus.listen(petrel::bus::Topic::Announcements);
-        let look = async {
-            loop {
-                let row = executions.execution_get(id).await.expect("the execution is there");
-                if wanted(&row) {
-                    return row;
-                }
-                tokio::select! {
-                    () = news.heard() => {}
-                    () = petrel::clock::sleep(&*self.engine.world.clock, Duration::from_millis(100)) => {}
-                }
-            }
-        };
-        match petrel::clock::timeout(&*self.engine.world.clock, PATIENCE, look).await {
-            Ok(row) => row,
-            Err(_) => {
-                let row = executions.execution_get(id).await.expect("the execution is there");
-                panic!("execution {id} did not get there: {row:#?}")
-            }
-        }
+        let what = format!("execution {id} gets where the story wants it");
+        eventually(&what, async || {
+            let row = executions.execution_get(id).await.expect("the execution is there");
+            wanted(&row).then_some(row)
+        })
+        .await
     }
 
     /// The execution when it is over.
