@@ -29,8 +29,7 @@ const SHORT: usize = 10;
 const LONG: usize = 1_000;
 
 const SEQUENTIAL: &str = r#"for n in 0..params.steps { run("core.noop"); }"#;
-const SIDE_BY_SIDE: &str =
-    r#"let items = []; for n in 0..params.steps { items.push(n); } map_items(items, |n| run("core.noop"), #{ concurrency: 50 });"#;
+const SIDE_BY_SIDE: &str = r#"let items = []; for n in 0..params.steps { items.push(n); } map_items(items, |n| run("core.noop"), #{ concurrency: 50 });"#;
 
 fn main() -> Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(measure())

@@ -11,7 +11,7 @@ use crate::clock::{Clock, Ids};
 use crate::model::refs::{InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
 use crate::model::trigger::{InstanceStatus, TriggerInstance};
-use crate::store::events::{Accepted, HeldInstance};
+use crate::store::events::{Accepted, Arrival, HeldInstance};
 use crate::store::rows::NewInstance;
 use crate::store::{Events, StoreError};
 
@@ -41,6 +41,29 @@ impl Seen {
         let trigger = trigger_type.to_string();
         Self { trigger, trigger_type, payload, occurred_at: None, trace_tag: None, dedupe_key: None }
     }
+}
+
+/// One thing that a source said.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// It has happened.
+    Happened(Seen),
+    /// It happens at `due_at`, unless it is withdrawn by its key before; a new one under the same key replaces it.
+    Held {
+        /// What.
+        seen: Seen,
+        /// By which it can be withdrawn.
+        key: String,
+        /// When.
+        due_at: Timestamp,
+    },
+    /// What is held under `key` does not happen, unless it is from later than `said_at`.
+    Withdrawn {
+        /// Which.
+        key: String,
+        /// When this was said, by the source's clock.
+        said_at: Option<Timestamp>,
+    },
 }
 
 /// Proof that an event is durable.
@@ -84,29 +107,42 @@ impl Intake {
 
     /// Makes an event durable and sends it on its way. An error means that nothing was accepted.
     pub async fn accept(&self, seen: Seen) -> Result<Receipt, StoreError> {
+        let mut receipts = self.accept_all(vec![Heard::Happened(seen)]).await?;
+        receipts.pop().ok_or(StoreError::Conflict)
+    }
+
+    /// Makes all of it durable at once and sends it on its way, with a receipt for each event. An error means that
+    /// nothing was accepted.
+    pub async fn accept_all(&self, heard: Vec<Heard>) -> Result<Vec<Receipt>, StoreError> {
         let now = self.clock.now();
-        let new = self.instance(seen, now);
-        match self.events.instance_accept(&new, now).await? {
-            Accepted::Duplicate(id) => Ok(Receipt::Duplicate(id)),
-            Accepted::New => {
-                let id = new.id;
+        let arrivals: Vec<Arrival> = heard.into_iter().map(|heard| self.arrival(heard, now)).collect();
+        let accepted = self.events.arrivals_accept(&arrivals, now).await?;
+        let instances = arrivals.into_iter().filter_map(|arrival| match arrival {
+            Arrival::Happened(new) => Some((new, true)),
+            Arrival::Held(held) => Some((held.instance, false)),
+            Arrival::Withdrawn { .. } => None,
+        });
+        let mut receipts = Vec::with_capacity(accepted.len());
+        for ((new, has_happened), accepted) in instances.zip(accepted) {
+            receipts.push(match accepted {
+                Accepted::Duplicate(id) => Receipt::Duplicate(id),
+                Accepted::New => Receipt::New(new.id),
+            });
+            if has_happened && accepted == Accepted::New {
                 self.bus.publish(as_pending(new)).await;
-                Ok(Receipt::New(id))
             }
         }
+        Ok(receipts)
     }
 
-    /// Keeps an event back until `due_at`; until then it can be withdrawn by its key.
-    pub async fn hold(&self, seen: Seen, key: String, due_at: Timestamp) -> Result<InstanceId, StoreError> {
-        let instance = self.instance(seen, self.clock.now());
-        let id = instance.id;
-        self.events.instance_hold(&HeldInstance { key, instance, due_at }).await?;
-        Ok(id)
-    }
-
-    /// Withdraws a held event. `false`: there was none.
-    pub async fn withdraw(&self, key: &str) -> Result<bool, StoreError> {
-        self.events.hold_withdraw(key).await
+    fn arrival(&self, heard: Heard, now: Timestamp) -> Arrival {
+        match heard {
+            Heard::Happened(seen) => Arrival::Happened(self.instance(seen, now)),
+            Heard::Held { seen, key, due_at } => {
+                Arrival::Held(HeldInstance { key, instance: self.instance(seen, now), due_at })
+            }
+            Heard::Withdrawn { key, said_at } => Arrival::Withdrawn { key, said_at },
+        }
     }
 
     /// Moves a timer on and makes the instances of its instants durable, at once (G4). `false`: it was moved before.

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::Router;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, watch};
@@ -25,7 +25,7 @@ use crate::auth::{HookRequest, Permission, Principal, Refusal, WebhookAuth};
 use crate::clock::Clock;
 use crate::config::Webhooks;
 use crate::datastore::{Datastore, SYSTEM_SCOPE};
-use crate::intake::{Intake, Receipt, Seen};
+use crate::intake::{Heard, Intake, Receipt, Seen};
 use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
 use crate::model::refs::TriggerTypeRef;
@@ -177,14 +177,15 @@ impl Door {
         let said_back = body.to_string();
         let payload = payload(&delivery.headers, body);
         let trigger_type: TriggerTypeRef = WEBHOOK_TRIGGER.parse().map_err(|problem| ApiError::internal(&problem))?;
-        let mut receipts = Vec::new();
-        let mut payloads = std::iter::repeat_n(payload, triggers.len());
-        for (trigger, payload) in triggers.into_iter().zip(&mut payloads) {
-            let dedupe_key = delivery_id(&delivery.headers).map(|id| format!("{trigger} {id}"));
-            let trace_tag = trace_tag(&delivery.headers);
-            let seen = Seen { trigger, trace_tag, dedupe_key, ..Seen::of_type(trigger_type.clone(), payload) };
-            receipts.push(self.accept(seen).await?);
-        }
+        let (delivery_id, trace_tag) = (delivery_id(&delivery.headers), trace_tag(&delivery.headers));
+        let payloads = std::iter::repeat_n(payload, triggers.len());
+        let seen = triggers.into_iter().zip(payloads).map(|(trigger, payload)| Seen {
+            dedupe_key: delivery_id.as_ref().map(|id| format!("{trigger} {id}")),
+            trace_tag: trace_tag.clone(),
+            trigger,
+            ..Seen::of_type(trigger_type.clone(), payload)
+        });
+        let receipts = self.accept(seen.map(Heard::Happened).collect()).await?;
         Ok(Taken { body: said_back, receipts })
     }
 
@@ -219,14 +220,14 @@ impl Door {
             dedupe_key: delivery_id(&delivery.headers),
             ..Seen::of_type(wanted.trigger, payload)
         };
-        Ok(Taken { body: said_back, receipts: vec![self.accept(seen).await?] })
+        Ok(Taken { body: said_back, receipts: self.accept(vec![Heard::Happened(seen)]).await? })
     }
 
-    async fn accept(&self, seen: Seen) -> ApiResult<Receipt> {
+    async fn accept(&self, heard: Vec<Heard>) -> ApiResult<Vec<Receipt>> {
         let Ok(_place) = self.places.try_acquire() else {
             return Err(ApiError::too_many("too many events wait to be stored", Duration::from_secs(1)));
         };
-        Ok(self.intake.accept(seen).await?)
+        Ok(self.intake.accept_all(heard).await?)
     }
 }
 

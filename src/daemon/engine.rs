@@ -182,7 +182,7 @@ impl Engine {
     /// The webhooks of packs, for whoever listens.
     pub fn hooks(&self) -> Hooks {
         let clock = Arc::clone(&self.world.clock);
-        Hooks::new(self.intake.clone(), self.store.events(), clock, self.catalogue.clone())
+        Hooks::new(self.intake.clone(), clock, self.catalogue.clone())
     }
 }
 

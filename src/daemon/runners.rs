@@ -83,7 +83,7 @@ pub(super) fn build_runners(
 /// The runners that need nothing of the engine.
 fn plain_runners() -> Registry {
     let mut registry = Registry::default();
-    registry.add(Arc::new(runners::http::HttpRequest));
+    registry.add(Arc::new(runners::http::HttpRequest::default()));
     registry.add(Arc::new(runners::noop::Noop));
     registry.add(Arc::new(runners::inquirer::Inquirer));
     registry.add(Arc::new(runners::rhai::RhaiScript::new()));

@@ -16,9 +16,9 @@ use crate::model::execution::ExecutionStatus;
 use crate::model::pack::OverThreshold;
 use crate::runners::{Call, Outcome, OutputChunk, OutputSink, RunEnd, Runner, Stop, WaitsFor};
 use crate::store::StoreResult;
-use crate::store::executions::SlotTaken;
 use crate::store::output::OutputRow;
 use crate::store::rows::ExecutionRow;
+use crate::store::slots::SlotTaken;
 
 /// Pieces of output that may wait to be stored before the run that makes them has to wait.
 const OUTPUT_QUEUE: usize = 256;
@@ -64,6 +64,7 @@ impl Dispatcher {
         let Some(policy) = concurrency_of(&catalogue, &row.action, &parameters) else { return Ok(true) };
         let now = self.world.clock.now();
         let taken = self.stores.executions.slot_take(row.claim(), &policy.slot, policy.threshold, now).await?;
+        self.world.bus.hint(Topic::Queue);
         match (taken, policy.over) {
             (SlotTaken::Held, _) => Ok(true),
             (SlotTaken::Waiting, OverThreshold::Delay) => Ok(false),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Dispatcher;
-use super::policies::retry_delay;
+use super::policies::{concurrency_of, retry_delay};
 use super::sealed::redactor_of;
 use crate::bus::Topic;
 use crate::model::execution::ExecutionStatus;
@@ -15,6 +15,7 @@ use crate::model::refs::{ExecutionId, InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
 use crate::requests::{RequestError, Requests, Texts, Wanted};
 use crate::runners::Outcome;
+use crate::store::events::Arrival;
 use crate::store::rows::{Completion, ExecutionRow, NewExecution, NewInstance, ParentOutcome, Start, Wake};
 use crate::store::{StoreError, StoreResult};
 use crate::workflows::StepOutcome;
@@ -38,9 +39,11 @@ impl Dispatcher {
         let mut conflicts = 0;
         while conflicts < MOST_CONFLICTS {
             let end = self.completion(row, &outcome).await?;
+            let mut news = self.news_of(row, &end);
             match self.write_end(end).await {
-                Ok(()) => {
-                    self.after_end(row, outcome.status);
+                Ok(by) => {
+                    news.retain(|topic| by == WrittenBy::Us || *topic != Topic::Queue);
+                    self.after_end(row, outcome.status, &news);
                     return Ok(true);
                 }
                 Err(StoreError::Unavailable(why)) if !self.world.supervisor.token().is_cancelled() => {
@@ -58,16 +61,29 @@ impl Dispatcher {
         Err(StoreError::Unavailable(format!("the end of execution {} met {conflicts} other changes", row.id)))
     }
 
-    async fn write_end(&self, end: Completion) -> StoreResult<()> {
+    async fn write_end(&self, end: Completion) -> StoreResult<WrittenBy> {
         let (Some(parent), None, Some(neighbours)) = (&end.parent, &end.activity, self.neighbours.get()) else {
-            return self.stores.executions.execution_finish(&end).await;
+            return self.stores.executions.execution_finish(&end).await.map(|()| WrittenBy::Us);
         };
         let workflow = parent.execution;
-        if let Err(end) = neighbours.parents.deliver(end) {
-            self.stores.executions.execution_finish(&end).await?;
-            neighbours.parents.look_again(workflow);
+        let Err(end) = neighbours.parents.deliver(end) else { return Ok(WrittenBy::Parent) };
+        self.stores.executions.execution_finish(&end).await?;
+        neighbours.parents.look_again(workflow);
+        Ok(WrittenBy::Us)
+    }
+
+    /// Who has reason to look at the store after this end. Others would only take time from those who work.
+    fn news_of(&self, row: &ExecutionRow, end: &Completion) -> Vec<Topic> {
+        let mut news = vec![Topic::Announcements];
+        if !end.instances.is_empty() {
+            news.push(Topic::Instances);
         }
-        Ok(())
+        let parameters = || row.parameters.as_object().cloned().unwrap_or_default();
+        let frees_a_slot = || concurrency_of(&self.catalogue(), &row.action, &parameters()).is_some();
+        if end.retry.is_some() || end.parent.is_some() || frees_a_slot() {
+            news.push(Topic::Queue);
+        }
+        news
     }
 
     async fn still_mine(&self, row: &ExecutionRow) -> StoreResult<bool> {
@@ -75,13 +91,12 @@ impl Dispatcher {
         Ok(found.fence == row.fence && !found.status.is_completed())
     }
 
-    fn after_end(&self, row: &ExecutionRow, status: ExecutionStatus) {
+    fn after_end(&self, row: &ExecutionRow, status: ExecutionStatus, news: &[Topic]) {
         self.world.metrics.execution_finished(status);
         if let Some(neighbours) = self.neighbours.get() {
             neighbours.end_hook.ended(row, status);
         }
-        let bus = &self.world.bus;
-        [Topic::Queue, Topic::Instances, Topic::Announcements].into_iter().for_each(|topic| bus.hint(topic));
+        news.iter().for_each(|topic| self.world.bus.hint(*topic));
     }
 
     async fn completion(&self, row: &ExecutionRow, outcome: &Outcome) -> StoreResult<Completion> {
@@ -116,6 +131,8 @@ impl Dispatcher {
     ) -> Option<NewExecution> {
         let retries = row.context.pointer("/policies/retry/retry_count").and_then(Value::as_u64).unwrap_or(0);
         let delay = retry_delay(catalogue, &row.action, status, retries).filter(|_| row.parent.is_none())?;
+        let parameters = row.parameters.as_object().cloned().unwrap_or_default();
+        let line = concurrency_of(catalogue, &row.action, &parameters).map(|policy| policy.slot);
         let mut context = row.context.clone();
         context["policies"] = json!({ "retry": { "retry_count": retries + 1, "retried": row.id } });
         let id = ExecutionId::from_bytes(self.world.ids.next());
@@ -129,7 +146,7 @@ impl Dispatcher {
             context,
             on_lost: row.on_lost,
             requested_at: now,
-            start: Start::Queued { due_at: now.plus(delay) },
+            start: Start::Queued { due_at: now.plus(delay), line },
             deadline: None,
         })
     }
@@ -174,7 +191,7 @@ impl Dispatcher {
         }
         let now = self.world.clock.now();
         if let Some(instance) = self.instance(name, payload, row, now) {
-            self.stores.events.instance_accept(&instance, now).await?;
+            self.stores.events.arrivals_accept(&[Arrival::Happened(instance)], now).await?;
             self.world.bus.hint(Topic::Instances);
         }
         Ok(())
@@ -205,6 +222,15 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// Who wrote an end, or will.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WrittenBy {
+    /// It stands in the store.
+    Us,
+    /// The workflow that waits for it here writes it with its own next step.
+    Parent,
 }
 
 fn parent_outcome(row: &ExecutionRow, parent: &(ExecutionId, String), outcome: &Outcome) -> ParentOutcome {

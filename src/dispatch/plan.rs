@@ -107,21 +107,17 @@ impl Dispatcher {
         not_before: Option<Timestamp>,
         now: Timestamp,
     ) -> (Start, Option<OwnedSemaphorePermit>) {
-        let queued = |due_at| (Start::Queued { due_at }, None);
-        if let Some(later) = not_before.filter(|time| *time > now) {
-            return queued(later);
-        }
-        let catalogue = self.catalogue();
-        let governed = concurrency_of(&catalogue, &compiled.action.reference, parameters).is_some();
-        if governed || self.world.supervisor.token().is_cancelled() {
-            return queued(now);
+        let line = concurrency_of(&self.catalogue(), &compiled.action.reference, parameters).map(|policy| policy.slot);
+        let later = not_before.filter(|time| *time > now);
+        if later.is_some() || line.is_some() || self.world.supervisor.token().is_cancelled() {
+            return (Start::Queued { due_at: later.unwrap_or(now), line }, None);
         }
         if compiled.action.runner == WORKFLOW_RUNNER {
             return (Start::Leased(self.lease(now)), None);
         }
         match Arc::clone(&self.slots).try_acquire_owned() {
             Ok(permit) => (Start::Leased(self.lease(now)), Some(permit)),
-            Err(_) => queued(now),
+            Err(_) => (Start::Queued { due_at: now, line: None }, None),
         }
     }
 }

@@ -9,11 +9,12 @@ use tokio::sync::watch;
 
 use super::mapping::{Emit, MapError, Mapper, WebhookRequest};
 use crate::clock::Clock;
-use crate::intake::{Intake, Receipt, Seen};
+use crate::intake::{Heard, Intake, Receipt, Seen};
 use crate::model::pack::Catalogue;
 use crate::model::refs::SensorRef;
+use crate::model::time::Timestamp;
 use crate::model::trigger::{Sensor, SensorSource, WebhookSource};
-use crate::store::{Events, StoreError};
+use crate::store::StoreError;
 
 /// Why a request was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +46,6 @@ pub enum HookError {
 /// The webhooks of all packs.
 pub struct Hooks {
     intake: Intake,
-    events: Events,
     clock: Arc<dyn Clock>,
     catalogue: watch::Receiver<Arc<Catalogue>>,
     mappers: Mutex<HashMap<Arc<str>, Arc<Mapper>>>,
@@ -59,13 +59,8 @@ impl std::fmt::Debug for Hooks {
 
 impl Hooks {
     /// Over the sensors of `catalogue`.
-    pub fn new(
-        intake: Intake,
-        events: Events,
-        clock: Arc<dyn Clock>,
-        catalogue: watch::Receiver<Arc<Catalogue>>,
-    ) -> Self {
-        Self { intake, events, clock, catalogue, mappers: Mutex::default() }
+    pub fn new(intake: Intake, clock: Arc<dyn Clock>, catalogue: watch::Receiver<Arc<Catalogue>>) -> Self {
+        Self { intake, clock, catalogue, mappers: Mutex::default() }
     }
 
     /// The listeners that packs ask for: name and default port.
@@ -106,40 +101,13 @@ impl Hooks {
                     }
                 }
             })?;
-        let mut accepted = Vec::new();
-        for emit in emits {
-            accepted.push(self.accept(emit).await?);
-        }
-        Ok(accepted)
+        Ok(self.accept(emits).await?)
     }
 
-    /// Makes one emitted trigger durable, now or held back; withdraws what it cancels.
-    pub async fn accept(&self, emit: Emit) -> Result<Receipt, StoreError> {
-        if let Some(key) = &emit.cancels {
-            self.withdraw(key, &emit).await?;
-        }
-        let Emit { trigger, payload, dedupe_key, occurred_at, delay, held_as, cancels: _ } = emit;
-        let seen = Seen { occurred_at, dedupe_key, ..Seen::of_type(trigger, payload) };
-        match (delay, held_as) {
-            (Some(delay), Some(key)) => {
-                let due_at = self.clock.now().plus(delay);
-                self.intake.hold(seen, key, due_at).await.map(Receipt::New)
-            }
-            _ => self.intake.accept(seen).await,
-        }
-    }
-
-    /// What is held happened later by the source's own clock: then this message came late, and it stays.
-    async fn withdraw(&self, key: &str, by: &Emit) -> Result<(), StoreError> {
-        let held = self.events.hold_get(key).await?;
-        let later = match (held, by.occurred_at) {
-            (Some(held), Some(at)) => held.occurred_at > at,
-            _ => false,
-        };
-        if !later {
-            self.intake.withdraw(key).await?;
-        }
-        Ok(())
+    /// Makes what a script emitted durable, all of it at once: happening now, held back, or withdrawn.
+    pub async fn accept(&self, emits: Vec<Emit>) -> Result<Vec<Receipt>, StoreError> {
+        let now = self.clock.now();
+        self.intake.accept_all(emits.into_iter().flat_map(|emit| heard(emit, now)).collect()).await
     }
 
     fn mapper(&self, sensor: &Sensor, hook: &WebhookSource) -> Result<Arc<Mapper>, HookError> {
@@ -156,6 +124,18 @@ impl Hooks {
         mappers.insert(Arc::clone(&hook.source), Arc::clone(&mapper));
         Ok(mapper)
     }
+}
+
+/// What it withdraws comes before what it says itself.
+fn heard(emit: Emit, now: Timestamp) -> impl Iterator<Item = Heard> {
+    let Emit { trigger, payload, dedupe_key, occurred_at, delay, held_as, cancels } = emit;
+    let withdrawn = cancels.map(|key| Heard::Withdrawn { key, said_at: occurred_at });
+    let seen = Seen { occurred_at, dedupe_key, ..Seen::of_type(trigger, payload) };
+    let said = match (delay, held_as) {
+        (Some(delay), Some(key)) => Heard::Held { seen, key, due_at: now.plus(delay) },
+        _ => Heard::Happened(seen),
+    };
+    withdrawn.into_iter().chain([said])
 }
 
 /// A pack's configuration over the defaults of its schema.

@@ -112,9 +112,7 @@ impl Polls {
             Ok(poller.poll(&state, &config, http_get)?)
         };
         let polled = self.supervisor.spawn_blocking(format!("poll {}", sensor.reference), work).await??;
-        for emit in polled.emits {
-            self.hooks.accept(emit).await?;
-        }
+        self.hooks.accept(polled.emits).await?;
         if polled.state != old_state {
             self.contents.setting_put(&setting, Some(&polled.state.to_string())).await?;
         }

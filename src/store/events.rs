@@ -47,6 +47,22 @@ pub struct HeldInstance {
     pub due_at: Timestamp,
 }
 
+/// One thing that a source said.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Arrival {
+    /// It has happened.
+    Happened(NewInstance),
+    /// It will, unless it is withdrawn.
+    Held(HeldInstance),
+    /// What is held under this key does not happen, unless it is from a later time than this one, which then came late.
+    Withdrawn {
+        /// As in [`HeldInstance::key`].
+        key: String,
+        /// When this was said, by the source's clock.
+        said_at: Option<Timestamp>,
+    },
+}
+
 /// Where a timer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimerState {
@@ -76,30 +92,73 @@ const REMEMBER_KEY: &str = "INSERT INTO deduplication (trigger_type, dedupe_key,
     VALUES (?1, ?2, ?3, ?4) ON CONFLICT (trigger_type, dedupe_key)
     DO UPDATE SET instance_id = excluded.instance_id, expires_at = excluded.expires_at
     WHERE deduplication.expires_at < ?5";
+const INSERT_IF_KEY_IS_MINE: &str = "INSERT INTO trigger_instances
+    (id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, 'pending' WHERE EXISTS (SELECT 1 FROM deduplication
+        WHERE trigger_type = ?3 AND dedupe_key = ?7 AND instance_id = ?1)";
 const COLUMNS: &str = "id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status";
 
-/// Adds the rows of one new instance to a batch; with a key that is remembered the batch ends in a conflict.
+/// Adds the rows of one new instance to a batch, last the one that is written only if its key is not remembered.
 pub(super) fn push_instance(batch: &mut Batch, new: &NewInstance, now: Timestamp) {
-    if let Some((key, expires_at)) = &new.dedupe {
-        batch.require(REMEMBER_KEY, cells![&new.trigger_type, key.as_str(), new.id, *expires_at, now]);
-    }
     let payload = new.payload.to_string();
-    let row = cells![new.id, new.trigger.as_str(), &new.trigger_type, payload, new.occurred_at, new.trace_tag.as_str()];
-    batch.push(INSERT_INSTANCE, row);
+    let mut row =
+        cells![new.id, new.trigger.as_str(), &new.trigger_type, payload, new.occurred_at, new.trace_tag.as_str()];
+    let Some((key, expires_at)) = &new.dedupe else {
+        batch.push(INSERT_INSTANCE, row);
+        return;
+    };
+    batch.push(REMEMBER_KEY, cells![&new.trigger_type, key.as_str(), new.id, *expires_at, now]);
+    row.extend(cells![key.as_str()]);
+    batch.push(INSERT_IF_KEY_IS_MINE, row);
+}
+
+fn push_hold(batch: &mut Batch, held: &HeldInstance) {
+    let sql = "INSERT INTO held_instances (hold_key, instance_id, trigger_identity, trigger_type, payload,
+            trace_tag, occurred_at, due_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (hold_key) DO UPDATE SET
+            instance_id = excluded.instance_id, payload = excluded.payload, trace_tag = excluded.trace_tag,
+            trigger_identity = excluded.trigger_identity, trigger_type = excluded.trigger_type,
+            occurred_at = excluded.occurred_at, due_at = excluded.due_at";
+    let HeldInstance { key, instance: new, due_at } = held;
+    let payload = new.payload.to_string();
+    let (trigger, tag) = (new.trigger.as_str(), new.trace_tag.as_str());
+    let row = cells![key.as_str(), new.id, trigger, &new.trigger_type, payload, tag, new.occurred_at, *due_at];
+    batch.push(sql, row);
+}
+
+fn push_withdrawal(batch: &mut Batch, key: &str, said_at: Option<Timestamp>) {
+    let sql = "DELETE FROM held_instances WHERE hold_key = ?1 AND (?2 IS NULL OR occurred_at <= ?2)";
+    batch.push(sql, cells![key, said_at]);
 }
 
 impl Events {
-    /// Makes an instance durable, unless its key is remembered.
-    pub async fn instance_accept(&self, new: &NewInstance, now: Timestamp) -> StoreResult<Accepted> {
+    /// Makes all that a source said durable, at once. Gives back what became of each instance, held ones included.
+    pub async fn arrivals_accept(&self, arrivals: &[Arrival], now: Timestamp) -> StoreResult<Vec<Accepted>> {
         let mut batch = Batch::default();
-        push_instance(&mut batch, new, now);
-        match (self.driver.commit(batch).await, &new.dedupe) {
-            (Ok(_), _) => Ok(Accepted::New),
-            (Err(StoreError::Conflict), Some((key, _))) => {
-                self.instance_by_key(&new.trigger_type, key).await.map(Accepted::Duplicate)
+        // For each instance, which statement wrote it.
+        let mut written = Vec::new();
+        for arrival in arrivals {
+            match arrival {
+                Arrival::Happened(new) => push_instance(&mut batch, new, now),
+                Arrival::Held(held) => push_hold(&mut batch, held),
+                Arrival::Withdrawn { key, said_at } => push_withdrawal(&mut batch, key, *said_at),
             }
-            (Err(problem), _) => Err(problem),
+            if let Arrival::Happened(NewInstance { dedupe, trigger_type, .. })
+            | Arrival::Held(HeldInstance { instance: NewInstance { dedupe, trigger_type, .. }, .. }) = arrival
+            {
+                written.push((batch.statements.len() - 1, trigger_type, dedupe));
+            }
         }
+        let effects = self.driver.commit(batch).await?;
+        let mut accepted = Vec::with_capacity(written.len());
+        for (at, trigger_type, dedupe) in written {
+            let is_new = effects.get(at).is_some_and(|effect| effect.changed > 0);
+            accepted.push(match dedupe {
+                Some((key, _)) if !is_new => Accepted::Duplicate(self.instance_by_key(trigger_type, key).await?),
+                _ => Accepted::New,
+            });
+        }
+        Ok(accepted)
     }
 
     async fn instance_by_key(&self, trigger_type: &TriggerTypeRef, key: &str) -> StoreResult<InstanceId> {
@@ -212,46 +271,6 @@ impl Events {
             FROM enforcements WHERE id = ?1";
         let rows = self.driver.query(sql, cells![id]).await?;
         enforcement(rows.first().ok_or_else(|| StoreError::NotFound(format!("enforcement {id}")))?)
-    }
-
-    /// Keeps an instance back until its time; a held one under the same key is replaced.
-    pub async fn instance_hold(&self, held: &HeldInstance) -> StoreResult<()> {
-        let sql = "INSERT INTO held_instances (hold_key, instance_id, trigger_identity, trigger_type, payload,
-                trace_tag, occurred_at, due_at)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (hold_key) DO UPDATE SET
-                instance_id = excluded.instance_id, payload = excluded.payload, trace_tag = excluded.trace_tag,
-                trigger_identity = excluded.trigger_identity, trigger_type = excluded.trigger_type,
-                occurred_at = excluded.occurred_at, due_at = excluded.due_at";
-        let new = &held.instance;
-        let mut batch = Batch::default();
-        let payload = new.payload.to_string();
-        let row = cells![
-            held.key.as_str(),
-            new.id,
-            new.trigger.as_str(),
-            &new.trigger_type,
-            payload,
-            new.trace_tag.as_str(),
-            new.occurred_at,
-            held.due_at
-        ];
-        batch.push(sql, row);
-        self.driver.commit(batch).await.map(drop)
-    }
-
-    /// A held instance, if there is one under this key.
-    pub async fn hold_get(&self, key: &str) -> StoreResult<Option<TriggerInstance>> {
-        let sql = "SELECT instance_id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, 'pending'
-            FROM held_instances WHERE hold_key = ?1";
-        self.driver.query(sql, cells![key]).await?.first().map(instance).transpose()
-    }
-
-    /// Withdraws a held instance. `false`: there was none.
-    pub async fn hold_withdraw(&self, key: &str) -> StoreResult<bool> {
-        let mut batch = Batch::default();
-        batch.push("DELETE FROM held_instances WHERE hold_key = ?1", cells![key]);
-        let effects = self.driver.commit(batch).await?;
-        Ok(effects.first().is_some_and(|effect| effect.changed > 0))
     }
 
     /// Lets the held instances whose time has come happen; gives back how many.

@@ -10,6 +10,7 @@ use super::events::{first_int, push_instance};
 use super::groups::push_activity_end;
 use super::output::{push_blob, read_blob};
 use super::rows::{Claim, Completion, ExecutionRow, Lease, NewExecution, Page, ParentOutcome, Start, Wake};
+use super::slots::push_slot_release;
 use super::stream::push_announcement;
 use crate::model::action::OnLost;
 use crate::model::execution::ExecutionStatus;
@@ -37,18 +38,6 @@ const INSERT_OBLIGATION: &str = "INSERT INTO obligations (execution_id, kind, ob
 /// Holds if the claim is the last one and the execution has not ended.
 pub(super) const STILL_CLAIMED: &str = "SELECT id FROM executions WHERE id = ?1 AND fence = ?2
     AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')";
-
-/// Calls the first in line if fewer than ?3 hold a place or are called. Until it comes for its place, `detail` keeps
-/// it ahead of everybody who came later.
-const CALL_FIRST: &str = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at, detail)
-    SELECT execution_id, 'queue', '', ?2, ?1 FROM obligations WHERE kind = 'slot' AND obligation_key = ?1
-        AND (SELECT count(*) FROM slots WHERE slot_key = ?1)
-            + (SELECT count(*) FROM obligations WHERE detail = ?1 AND kind IN ('queue', 'lease')) < ?3
-        ORDER BY execution_id LIMIT 1
-    ON CONFLICT (execution_id, kind, obligation_key)
-    DO UPDATE SET due_at = excluded.due_at, detail = excluded.detail";
-const LEAVE_LINE: &str = "DELETE FROM obligations WHERE kind = 'slot' AND obligation_key = ?1 AND execution_id IN
-    (SELECT execution_id FROM obligations WHERE detail = ?1 AND kind = 'queue')";
 
 /// Which executions to list, newest first.
 #[derive(Debug, Clone, Default)]
@@ -84,7 +73,7 @@ pub enum TopLevel {
 /// Adds the rows of one new execution to a batch.
 pub(super) fn push_new_execution(batch: &mut Batch, new: &NewExecution) {
     let (status, started_at, ended_at, fence, result) = match &new.start {
-        Start::Queued { due_at } if *due_at > new.requested_at => (ExecutionStatus::Delayed, None, None, 0, None),
+        Start::Queued { due_at, .. } if *due_at > new.requested_at => (ExecutionStatus::Delayed, None, None, 0, None),
         Start::Queued { .. } => (ExecutionStatus::Requested, None, None, 0, None),
         Start::Leased(_) => (ExecutionStatus::Running, Some(new.requested_at), None, 1, None),
         Start::Failed { result } => {
@@ -124,8 +113,8 @@ pub(super) fn push_new_execution(batch: &mut Batch, new: &NewExecution) {
 
 fn push_first_obligations(batch: &mut Batch, new: &NewExecution) {
     match &new.start {
-        Start::Queued { due_at } => {
-            batch.push(INSERT_OBLIGATION, cells![new.id, "queue", "", *due_at, None::<String>, None::<String>]);
+        Start::Queued { due_at, line } => {
+            batch.push(INSERT_OBLIGATION, cells![new.id, "queue", "", *due_at, None::<String>, line.clone()]);
         }
         Start::Leased(lease) => {
             let owner = lease.owner.as_str();
@@ -185,29 +174,6 @@ pub(super) fn push_wake(batch: &mut Batch, execution: ExecutionId, now: Timestam
             AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')
         ON CONFLICT (execution_id, kind, obligation_key) DO UPDATE SET due_at = excluded.due_at";
     batch.push(sql, cells![execution, now]);
-}
-
-/// Lets go of the places that an execution holds, whatever policy gave them, and calls the first of each line.
-fn push_slot_release(batch: &mut Batch, holder: ExecutionId, now: Timestamp) {
-    let call = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at, detail)
-        SELECT line.execution_id, 'queue', '', ?2, line.obligation_key FROM obligations line
-        WHERE line.kind = 'slot' AND line.obligation_key IN (SELECT slot_key FROM slots WHERE execution_id = ?1)
-            AND line.execution_id = (SELECT min(ahead.execution_id) FROM obligations ahead
-                WHERE ahead.kind = 'slot' AND ahead.obligation_key = line.obligation_key)
-        ON CONFLICT (execution_id, kind, obligation_key)
-        DO UPDATE SET due_at = excluded.due_at, detail = excluded.detail";
-    let leave = "DELETE FROM obligations WHERE kind = 'slot'
-        AND obligation_key IN (SELECT slot_key FROM slots WHERE execution_id = ?1)
-        AND execution_id IN (SELECT called.execution_id FROM obligations called
-            WHERE called.kind = 'queue' AND called.detail = obligations.obligation_key)";
-    batch.push(call, cells![holder, now]);
-    batch.push(leave, cells![holder]);
-    batch.push("DELETE FROM slots WHERE execution_id = ?1", cells![holder]);
-}
-
-fn push_call(batch: &mut Batch, slot: &str, threshold: i64, now: Timestamp) {
-    batch.push(CALL_FIRST, cells![slot, now, threshold]);
-    batch.push(LEAVE_LINE, cells![slot]);
 }
 
 impl Executions {
@@ -322,46 +288,6 @@ impl Executions {
         self.driver.commit(batch).await.map(drop)
     }
 
-    /// Takes a place in a concurrency policy's semaphore, or a place in the line before it. First come, first served.
-    /// [`StoreError::Conflict`]: the claim is old.
-    pub async fn slot_take(&self, claim: Claim, slot: &str, threshold: u32, now: Timestamp) -> StoreResult<SlotTaken> {
-        let take = "INSERT INTO slots (slot_key, execution_id) SELECT ?1, ?2
-            WHERE (SELECT count(*) FROM slots WHERE slot_key = ?1 AND execution_id <> ?2) < ?3
-            AND NOT EXISTS (SELECT 1 FROM obligations WHERE kind = 'slot' AND obligation_key = ?1
-                AND execution_id < ?2)
-            AND NOT EXISTS (SELECT 1 FROM obligations WHERE detail = ?1 AND kind IN ('queue', 'lease')
-                AND execution_id < ?2)
-            ON CONFLICT (slot_key, execution_id) DO UPDATE SET slot_key = excluded.slot_key";
-        let line_up = "UPDATE obligations SET kind = 'slot', obligation_key = ?1, due_at = NULL, owner = NULL,
-                token = NULL
-            WHERE execution_id = ?2 AND kind = 'lease'
-            AND NOT EXISTS (SELECT 1 FROM slots WHERE slot_key = ?1 AND execution_id = ?2)";
-        let delayed = "UPDATE executions SET status = 'delayed', status_log = status_log || ?3 WHERE id = ?1
-            AND EXISTS (SELECT 1 FROM obligations WHERE execution_id = ?1 AND kind = 'slot' AND obligation_key = ?2)";
-        // It came, called or by another wake: it stands in no line and is expected no longer.
-        let came = "DELETE FROM obligations WHERE execution_id = ?1 AND kind = 'slot'";
-        let expected = "UPDATE obligations SET detail = NULL WHERE execution_id = ?1 AND kind IN ('queue', 'lease')";
-        let mut batch = Batch::default();
-        batch.require(STILL_CLAIMED, cells![claim.execution, claim.fence]);
-        batch.push(came, cells![claim.execution]);
-        batch.push(take, cells![slot, claim.execution, i64::from(threshold)]);
-        batch.push(expected, cells![claim.execution]);
-        batch.push(line_up, cells![slot, claim.execution]);
-        let log = log_entry(now, ExecutionStatus::Delayed);
-        batch.push(delayed, cells![claim.execution, slot, log]);
-        let effects = self.driver.commit(batch).await?;
-        let waits = effects.last().is_some_and(|effect| effect.changed > 0);
-        Ok(if waits { SlotTaken::Waiting } else { SlotTaken::Held })
-    }
-
-    /// Slots whose line stands still although a place is free (a release that met nobody in line): wakes the first.
-    pub async fn slots_sweep(&self, slot: &str, threshold: u32, now: Timestamp) -> StoreResult<bool> {
-        let mut batch = Batch::default();
-        push_call(&mut batch, slot, i64::from(threshold), now);
-        let effects = self.driver.commit(batch).await?;
-        Ok(effects.first().is_some_and(|effect| effect.changed > 0))
-    }
-
     /// One execution, its result read from blobs if need be.
     pub async fn execution_get(&self, id: ExecutionId) -> StoreResult<ExecutionRow> {
         static SQL: LazyLock<String> = LazyLock::new(|| format!("SELECT {COLUMNS} FROM executions WHERE id = ?1"));
@@ -441,15 +367,6 @@ impl Executions {
     }
 }
 
-/// What came of asking for a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SlotTaken {
-    /// The execution may run.
-    Held,
-    /// It stands in line; the lease is gone.
-    Waiting,
-}
-
 pub(super) fn push_status_change(
     batch: &mut Batch,
     id: ExecutionId,
@@ -486,7 +403,7 @@ const fn on_lost_text(on_lost: OnLost) -> &'static str {
     }
 }
 
-fn log_entry(at: Timestamp, status: ExecutionStatus) -> String {
+pub(super) fn log_entry(at: Timestamp, status: ExecutionStatus) -> String {
     format!("{}={status};", at.as_micros())
 }
 

@@ -1,5 +1,5 @@
 //! The truth, and the only place from which executions are dispatched. All SQL of Petrel stands in this folder, each
-//! statement once; callers see facts (`instance_accept`, `execution_claim`, `turn_record`), each written atomically.
+//! statement once; callers see facts (`arrivals_accept`, `execution_claim`, `turn_record`), each written atomically.
 //!
 //! Every engine gets only the aggregates it needs ([`Events`], [`Executions`] …), never the whole [`Store`]. `now` is
 //! always an argument: the store has no clock.
@@ -19,6 +19,7 @@ pub mod obligations;
 pub mod output;
 pub mod retention;
 pub mod rows;
+pub mod slots;
 pub mod stream;
 
 use std::path::Path;
@@ -124,7 +125,7 @@ macro_rules! aggregate {
         $(#[$doc])*
         #[derive(Clone)]
         pub struct $name {
-            driver: std::sync::Arc<dyn $crate::store::driver::Driver>,
+            pub(in crate::store) driver: std::sync::Arc<dyn $crate::store::driver::Driver>,
         }
 
         impl $name {

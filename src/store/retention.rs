@@ -248,7 +248,10 @@ mod tests {
         }
         desk.write(instance, cells![pending.as_str(), "pending", None::<i64>]).await.unwrap();
         desk.sweep().await;
-        assert_eq!(desk.texts("SELECT id FROM trigger_instances ORDER BY id").await, [pending, late.clone(), new.clone()]);
+        assert_eq!(
+            desk.texts("SELECT id FROM trigger_instances ORDER BY id").await,
+            [pending, late.clone(), new.clone()]
+        );
         assert_eq!(desk.texts("SELECT id FROM enforcements ORDER BY id").await, [late, new]);
     }
 

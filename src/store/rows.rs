@@ -60,6 +60,8 @@ pub enum Start {
     Queued {
         /// Not before.
         due_at: Timestamp,
+        /// The slot of the concurrency policy that governs it: it is on its way there from now on.
+        line: Option<String>,
     },
     /// Already leased to the worker that asked for it: one commit less.
     Leased(Lease),

@@ -1,12 +1,12 @@
 //! The journal of one execution during one turn: in memory for the script, in the store for the next turn. What is
 //! asked is collected and written in one commit when the script has to wait.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::draft::Draft;
 use super::host::{Answer, Entry, Host, Interrupt, JournalSize, Waited};
 use super::key_steps::KeyStep;
 use super::outcome::{StepError, StepOutcome};
@@ -21,7 +21,7 @@ use crate::datastore::Datastore;
 use crate::model::refs::{ActionRef, ExecutionId, InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
 use crate::requests::{Parent, Plan, Requests, Wanted};
-use crate::store::journal::{EntryRow, Journals, Then, Turn};
+use crate::store::journal::{EntryRow, Journals, Then, Turn, Wait};
 use crate::store::rows::{Completion, ExecutionRow, NewInstance, Wake};
 use crate::store::{StoreError, StoreResult};
 
@@ -51,24 +51,7 @@ pub(super) struct JournalHost {
     pub(super) tools: Tools,
     pub(super) row: ExecutionRow,
     mailbox: Arc<Mailbox>,
-    inner: Mutex<Inner>,
-}
-
-struct Inner {
-    entries: HashMap<Position, Arc<Entry>>,
-    order: Vec<Position>,
-    children: HashMap<Position, ExecutionId>,
-    sequence: i64,
-    lines: i64,
-    size: JournalSize,
-    state: State,
-    steering: Steering,
-    turn: Turn,
-    plans: Vec<Box<dyn Plan>>,
-    /// The claim is lost or the store is away: nothing more is written.
-    failure: Option<StoreError>,
-    /// Ends of steps in writes that failed.
-    unwritten: Vec<Completion>,
+    draft: Mutex<Draft>,
 }
 
 impl JournalHost {
@@ -81,24 +64,9 @@ impl JournalHost {
         journal: &[EntryRow],
         lines: i64,
     ) -> StoreResult<Self> {
-        let Told { state, steering } = told;
         let turn = Turn::new(row.claim(), tools.clock.now(), Then::Continue);
-        let mut inner = Inner {
-            entries: HashMap::new(),
-            order: Vec::new(),
-            children: HashMap::new(),
-            sequence: 0,
-            lines,
-            size: JournalSize::default(),
-            state,
-            steering,
-            turn,
-            plans: Vec::new(),
-            failure: None,
-            unwritten: Vec::new(),
-        };
-        journal.iter().try_for_each(|entry| inner.load(entry))?;
-        Ok(Self { tools, row, mailbox, inner: Mutex::new(inner) })
+        let draft = Draft::new(turn, told, journal, lines)?;
+        Ok(Self { tools, row, mailbox, draft: Mutex::new(draft) })
     }
 
     /// The mailbox through which this turn can be told to let go.
@@ -106,8 +74,8 @@ impl JournalHost {
         Arc::clone(&self.mailbox)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Draft> {
+        self.draft.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state as it is now.
@@ -117,15 +85,15 @@ impl JournalHost {
 
     /// The entries in the order they were written, for the plan of a rollback.
     pub(super) fn entries_as_written(&self) -> Vec<Entry> {
-        let inner = self.lock();
-        inner.order.iter().filter_map(|at| inner.entries.get(at)).map(|entry| Entry::clone(entry)).collect()
+        let draft = self.lock();
+        draft.order.iter().filter_map(|at| draft.entries.get(at)).map(|entry| Entry::clone(entry)).collect()
     }
 
     /// Has every step that the script started ended, as far as this turn knows?
     pub(super) fn children_have_ended(&self) -> bool {
         self.take_letters();
-        let inner = self.lock();
-        let mut children = inner.children.keys().filter_map(|at| inner.entries.get(at));
+        let draft = self.lock();
+        let mut children = draft.children.keys().filter_map(|at| draft.entries.get(at));
         children.all(|entry| entry.outcome.is_some() || entry.request.kind == StepKind::Undo)
     }
 
@@ -137,33 +105,37 @@ impl JournalHost {
 
     /// Changes the state with the next write.
     pub(super) fn change_state(&self, change: impl FnOnce(&mut State)) {
-        let mut inner = self.lock();
-        change(&mut inner.state);
-        inner.turn.state = Some(json!(inner.state));
+        let mut draft = self.lock();
+        change(&mut draft.state);
+        draft.turn.state = Some(json!(draft.state));
     }
 
     /// Writes everything collected, with what is to become of the lease.
     pub(super) fn write(&self, then: Then) -> StoreResult<()> {
-        let mut inner = self.lock();
-        if let Some(problem) = &inner.failure {
+        let mut draft = self.lock();
+        if let Some(problem) = &draft.failure {
             return Err(problem.clone());
         }
         let now = self.tools.clock.now();
         let fresh = Turn::new(self.row.claim(), now, Then::Continue);
-        let mut turn = std::mem::replace(&mut inner.turn, fresh);
+        let mut turn = std::mem::replace(&mut draft.turn, fresh);
         turn.now = now;
         turn.then = then;
-        let plans = std::mem::take(&mut inner.plans);
+        let plans = std::mem::take(&mut draft.plans);
         let ends = turn.completions.clone();
+        let raised = !turn.instances.is_empty() || ends.iter().any(|end| !end.instances.is_empty());
         let result = self.tools.journals.turn_record_blocking(turn);
         if let Err(problem) = &result {
-            inner.failure = Some(problem.clone());
-            inner.unwritten.extend(ends);
+            draft.failure = Some(problem.clone());
+            draft.unwritten.extend(ends);
         }
-        drop(inner);
+        drop(draft);
         if result.is_ok() {
             plans.into_iter().for_each(Plan::committed);
-            [Topic::Announcements, Topic::Instances].into_iter().for_each(|topic| self.tools.bus.hint(topic));
+            self.tools.bus.hint(Topic::Announcements);
+            if raised {
+                self.tools.bus.hint(Topic::Instances);
+            }
         }
         result
     }
@@ -171,9 +143,16 @@ impl JournalHost {
     /// Ends the turn: takes the last letters, writes them with everything else, and lets go of the lease.
     pub(super) fn let_go(&self, then: Then) -> StoreResult<()> {
         self.close();
-        let hint = matches!(then, Then::Restart { .. });
+        // An end, or a signal, that came before its waiter wakes the workflow again with this very write.
+        let wakes = {
+            let draft = self.lock();
+            let signal = |wait: &Wait| matches!(wait, Wait::Signal { .. });
+            matches!(then, Then::Restart { .. })
+                || !draft.turn.completions.is_empty()
+                || draft.turn.waits.iter().any(signal)
+        };
         let result = self.write(then);
-        if hint {
+        if wakes {
             self.tools.bus.hint(Topic::Queue);
         }
         result
@@ -197,10 +176,10 @@ impl JournalHost {
 
     /// Ends of steps that only this turn has, after a write that failed.
     pub(super) fn unwritten(&self) -> Vec<Completion> {
-        let mut inner = self.lock();
-        let mut ends = std::mem::take(&mut inner.unwritten);
-        ends.append(&mut inner.turn.completions);
-        drop(inner);
+        let mut draft = self.lock();
+        let mut ends = std::mem::take(&mut draft.unwritten);
+        ends.append(&mut draft.turn.completions);
+        drop(draft);
         for parent in ends.iter_mut().filter_map(|end| end.parent.as_mut()) {
             parent.wake = Wake::Queue;
         }
@@ -240,11 +219,11 @@ impl JournalHost {
         };
         match self.tools.requests.plan(wanted) {
             Ok(plan) => {
-                let mut inner = self.lock();
-                inner.turn.children.push(plan.execution().clone());
-                inner.plans.push(plan);
+                let mut draft = self.lock();
+                draft.turn.children.push(plan.execution().clone());
+                draft.plans.push(plan);
                 let now = self.tools.clock.now();
-                inner.add(at, request, None, Some(id), now);
+                draft.add(at, request, None, Some(id), now);
                 Answer::Recorded
             }
             Err(problem) => self.settle(at, request, &StepOutcome::Error(StepError::new(problem.to_string()))),
@@ -280,9 +259,9 @@ impl JournalHost {
             Ok(wait) => wait,
             Err(problem) => return self.settle(at, request, &StepOutcome::Error(StepError::new(problem))),
         };
-        let mut inner = self.lock();
-        inner.turn.waits.push(wait);
-        inner.add(at, request, None, None, now);
+        let mut draft = self.lock();
+        draft.turn.waits.push(wait);
+        draft.add(at, request, None, None, now);
         Answer::Recorded
     }
 
@@ -350,10 +329,10 @@ impl JournalHost {
             }
             StepKind::Log => {
                 let line = format!("{}: {}\n", text("level"), text("message"));
-                let mut inner = self.lock();
-                inner.lines += 1;
-                let number = inner.lines;
-                inner.turn.lines.push((number, line));
+                let mut draft = self.lock();
+                draft.lines += 1;
+                let number = draft.lines;
+                draft.turn.lines.push((number, line));
                 Ok(Value::Null)
             }
             StepKind::Publish => {
@@ -393,8 +372,8 @@ impl JournalHost {
     /// Waits for the end of a step that runs in this process. Sleeps and signals hold no thread.
     fn park(&self, open: &[Position]) -> Waited {
         let running = {
-            let inner = self.lock();
-            open.iter().any(|at| inner.children.contains_key(at))
+            let draft = self.lock();
+            open.iter().any(|at| draft.children.contains_key(at))
         };
         if !running || self.tools.park.is_zero() {
             return Waited::Suspend;
@@ -425,8 +404,8 @@ impl Host for JournalHost {
             return Waited::Suspend;
         }
         let resolved = {
-            let inner = self.lock();
-            open.iter().any(|at| inner.entries.get(at).is_some_and(|entry| entry.outcome.is_some()))
+            let draft = self.lock();
+            open.iter().any(|at| draft.entries.get(at).is_some_and(|entry| entry.outcome.is_some()))
         };
         if resolved {
             return Waited::Progress;
@@ -438,8 +417,8 @@ impl Host for JournalHost {
     }
 
     fn interrupted(&self) -> Option<Interrupt> {
-        let inner = self.lock();
-        inner.steering.interrupt.or_else(|| inner.steering.paused.then_some(Interrupt::Pause))
+        let draft = self.lock();
+        draft.steering.interrupt.or_else(|| draft.steering.paused.then_some(Interrupt::Pause))
     }
 
     fn fingerprint(&self, params: &Value) -> String {
@@ -452,114 +431,5 @@ impl Host for JournalHost {
 
     fn warn(&self, message: &str) {
         tracing::warn!(execution = %self.row.id, action = %self.row.action, "{message}");
-    }
-}
-
-impl Inner {
-    fn load(&mut self, row: &EntryRow) -> StoreResult<()> {
-        let damaged = |what: String| StoreError::Corrupt(format!("journal entry {}: {what}", row.position));
-        let position: Position = row.position.parse().map_err(|_| damaged("bad position".to_owned()))?;
-        let request: Request = serde_json::from_str(&row.request).map_err(|problem| damaged(problem.to_string()))?;
-        if let Some(child) = row.child {
-            self.children.insert(position.clone(), child);
-        }
-        self.sequence = self.sequence.max(row.sequence);
-        self.count(row);
-        let outcome = row.outcome.as_deref().map(Arc::from);
-        self.keep(Entry { position, request, outcome });
-        Ok(())
-    }
-
-    fn count(&mut self, row: &EntryRow) {
-        self.size.entries += 1;
-        let bytes = row.request.len() + row.outcome.as_ref().map_or(0, String::len);
-        self.size.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
-    }
-
-    fn keep(&mut self, entry: Entry) {
-        self.order.push(entry.position.clone());
-        self.entries.insert(entry.position.clone(), Arc::new(entry));
-    }
-
-    fn entry(
-        &mut self,
-        at: &Position,
-        request: Request,
-        outcome: Option<&StepOutcome>,
-        child: Option<ExecutionId>,
-        now: Timestamp,
-    ) -> (Entry, EntryRow) {
-        self.sequence += 1;
-        let outcome = outcome.map(StepOutcome::to_text);
-        let row = EntryRow {
-            position: at.to_string(),
-            sequence: self.sequence,
-            request: json!(request).to_string(),
-            outcome: outcome.clone(),
-            child,
-            recorded_at: now,
-        };
-        self.count(&row);
-        (Entry { position: at.clone(), request, outcome: outcome.map(Arc::from) }, row)
-    }
-
-    fn add(
-        &mut self,
-        at: &Position,
-        request: Request,
-        outcome: Option<&StepOutcome>,
-        child: Option<ExecutionId>,
-        now: Timestamp,
-    ) {
-        let (entry, row) = self.entry(at, request, outcome, child, now);
-        if let Some(child) = child {
-            self.children.insert(at.clone(), child);
-        }
-        self.keep(entry);
-        self.turn.entries.push(row);
-    }
-
-    /// Puts the ends of steps into the journal in memory, and into the next write.
-    fn arrive(&mut self, ends: Vec<Completion>, wake: Wake) {
-        for mut end in ends {
-            let Some(parent) = &mut end.parent else { continue };
-            parent.wake = wake;
-            let at = parent.position.parse::<Position>().ok();
-            if let Some(entry) = at.and_then(|at| self.entries.get_mut(&at)) {
-                let outcome = Some(Arc::from(parent.outcome.as_str()));
-                *entry = Arc::new(Entry { outcome, ..Entry::clone(entry) });
-                self.size.bytes += u64::try_from(parent.outcome.len()).unwrap_or(u64::MAX);
-            }
-            self.turn.completions.push(end);
-        }
-    }
-
-    fn is_dirty(&self) -> bool {
-        let Turn {
-            claim: _,
-            now: _,
-            then: _,
-            entries,
-            outcomes,
-            children,
-            completions,
-            waits,
-            key_writes,
-            instances,
-            lines,
-            announcements,
-            state,
-        } = &self.turn;
-        let empty = entries.is_empty()
-            && outcomes.is_empty()
-            && children.is_empty()
-            && completions.is_empty()
-            && waits.is_empty()
-            && key_writes.is_empty()
-            && instances.is_empty()
-            && lines.is_empty()
-            && announcements.is_empty()
-            && state.is_none();
-        !empty
     }
 }

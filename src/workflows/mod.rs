@@ -34,6 +34,7 @@ mod builtins;
 mod bundle;
 mod branches;
 mod convert;
+mod draft;
 mod engine;
 mod errors;
 mod evaluate;

@@ -268,7 +268,7 @@ fn doors(
     let intake = Intake::new(store.events(), bus, Arc::clone(&clock), ids);
     Doors {
         gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor),
-        hooks: Arc::new(Hooks::new(intake.clone(), store.events(), clock, catalogue.clone())),
+        hooks: Arc::new(Hooks::new(intake.clone(), clock, catalogue.clone())),
         intake,
         stores,
         datastore,

@@ -1,6 +1,7 @@
 //! The runner `http-request`: one HTTP exchange, bounded in time and size, with StackStorm's parameters and result.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,9 +24,25 @@ const MAX_REDIRECTS: usize = 10;
 /// StackStorm's: partial content yes, multi-status no.
 const GOOD_STATUS: std::ops::RangeInclusive<u16> = 200..=206;
 
+/// Clients kept; a site has a handful.
+const MAX_CLIENTS: usize = 64;
+
 /// Sends HTTP requests.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct HttpRequest;
+#[derive(Debug, Default)]
+pub struct HttpRequest {
+    /// Making one reads all certificates of the system, which takes longer than most requests.
+    clients: Mutex<HashMap<Manner, Client>>,
+}
+
+/// What a client cannot be told with each request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Manner {
+    allow_redirects: bool,
+    verify_ssl_cert: bool,
+    http_proxy: Option<String>,
+    https_proxy: Option<String>,
+    hosts: Hosts,
+}
 
 #[async_trait]
 impl Runner for HttpRequest {
@@ -51,7 +68,7 @@ impl Runner for HttpRequest {
 
     async fn run(&self, call: Call, stop: Stop) -> RunEnd {
         let exchanged = tokio::select! {
-            exchanged = exchange(&call) => exchanged,
+            exchanged = self.exchange(&call) => exchanged,
             () = stop.raised() => Err(canceled()),
         };
         RunEnd::Finished(exchanged.unwrap_or_else(|outcome| outcome))
@@ -90,20 +107,41 @@ fn yes() -> bool {
     true
 }
 
-async fn exchange(call: &Call) -> Result<Outcome, Outcome> {
-    let given = read::<Given>(&call.parameters)?;
-    let url: Url = given.url.parse().map_err(|error| Outcome::error(format!("`url` is not an address: {error}")))?;
-    let hosts = Hosts::new(&given)?;
-    hosts.check(&url).map_err(Outcome::error)?;
-    let timeout = call.timeout.unwrap_or(DEFAULT_TIMEOUT);
-    let client = client(&given, hosts, timeout).map_err(|error| failure(error, timeout))?;
-    let request = request(&client, url, given, call)?;
-    let response = request.send().await.map_err(|error| failure(error, timeout))?;
-    answer(response, timeout).await
+impl HttpRequest {
+    async fn exchange(&self, call: &Call) -> Result<Outcome, Outcome> {
+        let given = read::<Given>(&call.parameters)?;
+        let url: Url =
+            given.url.parse().map_err(|error| Outcome::error(format!("`url` is not an address: {error}")))?;
+        let hosts = Hosts::new(&given)?;
+        hosts.check(&url).map_err(Outcome::error)?;
+        let timeout = call.timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let client = self.client(Manner::of(&given, hosts)).map_err(|error| failure(error, timeout))?;
+        let request = request(&client, url, given, call)?;
+        let response = request.timeout(timeout).send().await.map_err(|error| failure(error, timeout))?;
+        answer(response, timeout).await
+    }
+
+    fn client(&self, manner: Manner) -> Result<Client, reqwest::Error> {
+        if let Some(client) = self.clients().get(&manner) {
+            return Ok(client.clone());
+        }
+        let client = manner.build()?;
+        let mut clients = self.clients();
+        if clients.len() >= MAX_CLIENTS {
+            clients.clear();
+        }
+        clients.insert(manner, client.clone());
+        drop(clients);
+        Ok(client)
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<Manner, Client>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Which hosts may be asked.
-#[derive(Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Hosts {
     All,
     AllBut(Vec<String>),
@@ -134,20 +172,33 @@ impl Hosts {
     }
 }
 
-fn client(given: &Given, hosts: Hosts, timeout: Duration) -> Result<Client, reqwest::Error> {
-    let redirects = if given.allow_redirects { following(hosts) } else { redirect::Policy::none() };
-    let mut builder = Client::builder()
-        .timeout(timeout)
-        .redirect(redirects)
-        .no_proxy()
-        .tls_danger_accept_invalid_certs(!given.verify_ssl_cert);
-    if let Some(proxy) = &given.http_proxy {
-        builder = builder.proxy(Proxy::http(proxy)?);
+impl Manner {
+    fn of(given: &Given, hosts: Hosts) -> Self {
+        Self {
+            allow_redirects: given.allow_redirects,
+            verify_ssl_cert: given.verify_ssl_cert,
+            http_proxy: given.http_proxy.clone(),
+            https_proxy: given.https_proxy.clone(),
+            hosts,
+        }
     }
-    if let Some(proxy) = &given.https_proxy {
-        builder = builder.proxy(Proxy::https(proxy)?);
+
+    /// A client that keeps no connection: the next action would find many of them closed by the other side.
+    fn build(&self) -> Result<Client, reqwest::Error> {
+        let redirects = if self.allow_redirects { following(self.hosts.clone()) } else { redirect::Policy::none() };
+        let mut builder = Client::builder()
+            .redirect(redirects)
+            .pool_max_idle_per_host(0)
+            .no_proxy()
+            .tls_danger_accept_invalid_certs(!self.verify_ssl_cert);
+        if let Some(proxy) = &self.http_proxy {
+            builder = builder.proxy(Proxy::http(proxy)?);
+        }
+        if let Some(proxy) = &self.https_proxy {
+            builder = builder.proxy(Proxy::https(proxy)?);
+        }
+        builder.build()
     }
-    builder.build()
 }
 
 fn following(hosts: Hosts) -> redirect::Policy {

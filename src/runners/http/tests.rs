@@ -62,7 +62,7 @@ fn call(parameters: &Value) -> Call {
 }
 
 async fn outcome_of(call: Call) -> Outcome {
-    match HttpRequest.run(call, Stop::default()).await {
+    match HttpRequest::default().run(call, Stop::default()).await {
         RunEnd::Finished(outcome) => outcome,
         RunEnd::Waiting(waits) => panic!("waits for {waits:?}"),
     }
@@ -146,7 +146,7 @@ async fn a_stop_ends_the_wait() {
     let server = server().await;
     let stop = Stop::default();
     stop.raise();
-    let end = HttpRequest.run(call(&json!({"url": format!("{server}/never")})), stop).await;
+    let end = HttpRequest::default().run(call(&json!({"url": format!("{server}/never")})), stop).await;
     let RunEnd::Finished(outcome) = end else { panic!("waits") };
     assert_eq!(outcome.status, ExecutionStatus::Canceled);
 }

@@ -1,12 +1,15 @@
 //! Trigger instances, enforcements, held instances, timers.
 
-use petrel::model::refs::{InstanceId, RuleRef};
-use petrel::model::trigger::InstanceStatus;
-use petrel::store::Store;
-use petrel::store::events::{Accepted, HeldInstance, InstanceFilter, MatchRecord, TimerState};
-use petrel::store::rows::{NewEnforcement, NewInstance};
+use std::time::Duration;
 
-use super::{PAGE, at, execution, id, instance};
+use petrel::model::refs::{InstanceId, RuleRef};
+use petrel::model::time::Timestamp;
+use petrel::model::trigger::InstanceStatus;
+use petrel::store::events::{Accepted, Arrival, HeldInstance, InstanceFilter, MatchRecord, TimerState};
+use petrel::store::rows::{NewEnforcement, NewInstance};
+use petrel::store::{Events, Store};
+
+use super::{PAGE, accept, at, execution, id, instance};
 
 super::promises![
     an_accepted_instance_is_pending_until_it_is_matched,
@@ -16,6 +19,8 @@ super::promises![
     a_throttle_lets_one_instance_pass_and_says_the_same_when_asked_again,
     a_held_instance_happens_at_its_time,
     a_held_instance_is_replaced_or_withdrawn_by_its_key,
+    a_withdrawal_that_came_late_withdraws_nothing,
+    what_a_source_says_at_once_is_written_at_once_without_what_it_said_before,
     a_timer_fires_each_instant_once,
     instances_are_listed_newest_first_by_what_they_are,
 ];
@@ -35,7 +40,7 @@ async fn pending(store: &Store) -> Vec<InstanceId> {
 async fn an_accepted_instance_is_pending_until_it_is_matched(store: Store) {
     let events = store.events();
     for number in [2, 1] {
-        assert_eq!(events.instance_accept(&instance(number), at(1)).await.unwrap(), Accepted::New);
+        assert_eq!(accept(&events, &instance(number), at(1)).await.unwrap(), Accepted::New);
     }
     assert_eq!((pending(&store).await, events.instances_pending_count().await.unwrap()), (vec![id(1), id(2)], 2));
     let after = events.instances_pending(Some(id(1)), 100).await.unwrap();
@@ -55,22 +60,22 @@ async fn an_accepted_instance_is_pending_until_it_is_matched(store: Store) {
 
 async fn a_repeated_key_is_answered_with_the_first_id_until_it_expires(store: Store) {
     let events = store.events();
-    assert_eq!(events.instance_accept(&keyed(1, 100), at(1)).await.unwrap(), Accepted::New);
-    assert_eq!(events.instance_accept(&keyed(2, 200), at(99)).await.unwrap(), Accepted::Duplicate(id(1)));
+    assert_eq!(accept(&events, &keyed(1, 100), at(1)).await.unwrap(), Accepted::New);
+    assert_eq!(accept(&events, &keyed(2, 200), at(99)).await.unwrap(), Accepted::Duplicate(id(1)));
     assert_eq!(pending(&store).await, [id(1)], "nothing was written");
-    assert_eq!(events.instance_accept(&keyed(3, 300), at(101)).await.unwrap(), Accepted::New);
-    assert_eq!(events.instance_accept(&keyed(4, 400), at(102)).await.unwrap(), Accepted::Duplicate(id(3)));
+    assert_eq!(accept(&events, &keyed(3, 300), at(101)).await.unwrap(), Accepted::New);
+    assert_eq!(accept(&events, &keyed(4, 400), at(102)).await.unwrap(), Accepted::Duplicate(id(3)));
 }
 
 async fn the_same_key_of_another_trigger_type_is_another_event(store: Store) {
     let other = NewInstance { trigger_type: "core.st2.sensor".parse().unwrap(), ..keyed(2, 100) };
-    store.events().instance_accept(&keyed(1, 100), at(1)).await.unwrap();
-    assert_eq!(store.events().instance_accept(&other, at(1)).await.unwrap(), Accepted::New);
+    accept(&store.events(), &keyed(1, 100), at(1)).await.unwrap();
+    assert_eq!(accept(&store.events(), &other, at(1)).await.unwrap(), Accepted::New);
 }
 
 async fn a_match_is_recorded_once(store: Store) {
     let events = store.events();
-    events.instance_accept(&instance(1), at(1)).await.unwrap();
+    accept(&events, &instance(1), at(1)).await.unwrap();
     let record = |number: u8| MatchRecord {
         instance: id(1),
         catalogue_version: 1,
@@ -110,26 +115,62 @@ fn held(number: u8, due: i64) -> HeldInstance {
     HeldInstance { key: "web/1".to_owned(), instance: instance(number), due_at: at(due) }
 }
 
+async fn hold(events: &Events, held: HeldInstance) {
+    let accepted = events.arrivals_accept(&[Arrival::Held(held)], at(1)).await.unwrap();
+    assert_eq!(accepted, [Accepted::New]);
+}
+
+async fn withdraw(events: &Events, said_at: Option<Timestamp>) {
+    let withdrawn = Arrival::Withdrawn { key: "web/1".to_owned(), said_at };
+    assert_eq!(events.arrivals_accept(&[withdrawn], at(1)).await.unwrap(), []);
+}
+
+async fn a_withdrawal_that_came_late_withdraws_nothing(store: Store) {
+    let events = store.events();
+    hold(&events, held(1, 10)).await;
+    let occurred_at = instance(1).occurred_at;
+    withdraw(&events, Some(occurred_at.minus(Duration::from_secs(1)))).await;
+    assert_eq!(events.holds_next().await.unwrap(), Some(at(10)), "what is held is from later");
+    withdraw(&events, Some(occurred_at)).await;
+    assert_eq!(events.holds_next().await.unwrap(), None);
+}
+
+async fn what_a_source_says_at_once_is_written_at_once_without_what_it_said_before(store: Store) {
+    let events = store.events();
+    accept(&events, &keyed(1, 100), at(1)).await.unwrap();
+    let said = [
+        Arrival::Happened(instance(5)),
+        Arrival::Happened(keyed(2, 200)),
+        Arrival::Held(held(3, 10)),
+        Arrival::Withdrawn { key: "web/2".to_owned(), said_at: None },
+        Arrival::Happened(instance(4)),
+    ];
+    let accepted = events.arrivals_accept(&said, at(2)).await.unwrap();
+    assert_eq!(accepted, [Accepted::New, Accepted::Duplicate(id(1)), Accepted::New, Accepted::New]);
+    assert_eq!(pending(&store).await, [id(1), id(4), id(5)]);
+}
+
 async fn a_held_instance_happens_at_its_time(store: Store) {
     let events = store.events();
-    events.instance_hold(&held(1, 10)).await.unwrap();
+    hold(&events, held(1, 10)).await;
     assert_eq!((events.holds_next().await.unwrap(), pending(&store).await), (Some(at(10)), vec![]));
     assert_eq!(events.holds_release(at(9)).await.unwrap(), 0);
     assert_eq!(events.holds_release(at(10)).await.unwrap(), 1);
     assert_eq!(events.holds_release(at(11)).await.unwrap(), 0, "once");
     assert_eq!((events.holds_next().await.unwrap(), pending(&store).await), (None, vec![id(1)]));
     assert_eq!(events.instance_get(id(1)).await.unwrap().occurred_at, at(10));
-    assert!(!events.hold_withdraw("web/1").await.unwrap(), "too late");
+    withdraw(&events, None).await;
+    assert_eq!(pending(&store).await, [id(1)], "too late");
 }
 
 async fn a_held_instance_is_replaced_or_withdrawn_by_its_key(store: Store) {
     let events = store.events();
-    events.instance_hold(&held(1, 10)).await.unwrap();
-    events.instance_hold(&held(2, 20)).await.unwrap();
-    assert_eq!(events.hold_get("web/1").await.unwrap().unwrap().id, id(2));
+    hold(&events, held(1, 10)).await;
+    hold(&events, held(2, 20)).await;
+    assert_eq!(events.holds_next().await.unwrap(), Some(at(20)));
     assert_eq!(events.holds_release(at(10)).await.unwrap(), 0, "the first one was replaced");
-    assert!(events.hold_withdraw("web/1").await.unwrap());
-    assert!(!events.hold_withdraw("web/1").await.unwrap());
+    withdraw(&events, None).await;
+    withdraw(&events, None).await;
     assert_eq!((events.holds_release(at(20)).await.unwrap(), pending(&store).await), (0, vec![]));
 }
 
@@ -150,7 +191,7 @@ async fn instances_are_listed_newest_first_by_what_they_are(store: Store) {
     let events = store.events();
     let other = NewInstance { trigger_type: "core.st2.sensor".parse().unwrap(), occurred_at: at(9), ..instance(3) };
     for new in [instance(1), instance(2), other] {
-        events.instance_accept(&new, at(1)).await.unwrap();
+        accept(&events, &new, at(1)).await.unwrap();
     }
     let list = async |filter: InstanceFilter| {
         let (rows, count) = events.instance_list(&filter, PAGE).await.unwrap();

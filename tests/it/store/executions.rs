@@ -9,7 +9,9 @@ use petrel::store::rows::{Claim, Completion, NewEnforcement, NewExecution, Start
 use petrel::store::{Store, StoreError};
 use serde_json::json;
 
-use super::{PAGE, at, claim, claimed, end, end_with, execution, id, instance, lease, request, step, waits_for};
+use super::{
+    PAGE, accept, at, claim, claimed, end, end_with, execution, id, instance, lease, request, step, waits_for,
+};
 
 super::promises![
     what_is_due_first_is_claimed_first,
@@ -27,7 +29,7 @@ super::promises![
 
 async fn what_is_due_first_is_claimed_first(store: Store) {
     for (number, due) in [(1, 3), (2, 1), (3, 2), (4, 1)] {
-        let new = NewExecution { start: Start::Queued { due_at: at(due) }, ..execution(number, at(1)) };
+        let new = NewExecution { start: Start::Queued { due_at: at(due), line: None }, ..execution(number, at(1)) };
         store.executions().execution_request(&new).await.unwrap();
     }
     assert_eq!(store.executions().queue_next().await.unwrap(), Some(at(1)));
@@ -40,7 +42,7 @@ async fn what_is_due_first_is_claimed_first(store: Store) {
 }
 
 async fn nothing_is_claimed_twice_or_before_its_time(store: Store) {
-    let later = NewExecution { start: Start::Queued { due_at: at(10) }, ..execution(4, at(1)) };
+    let later = NewExecution { start: Start::Queued { due_at: at(10), line: None }, ..execution(4, at(1)) };
     store.executions().execution_request(&later).await.unwrap();
     request(&store, [1, 2, 3]).await;
     assert_eq!(store.executions().execution_get(id(4)).await.unwrap().status, Status::Delayed);
@@ -115,7 +117,7 @@ async fn a_request_that_failed_is_there_to_be_seen(store: Store) {
 
 async fn a_retry_takes_the_place_of_the_end(store: Store) {
     let held = claimed(&store, 1).await;
-    let retry = NewExecution { start: Start::Queued { due_at: at(5) }, ..execution(2, at(2)) };
+    let retry = NewExecution { start: Start::Queued { due_at: at(5), line: None }, ..execution(2, at(2)) };
     let end = Completion { status: Status::Failed, retry: Some(Box::new(retry)), ..end(held, at(2)) };
     store.executions().execution_finish(&end).await.unwrap();
     assert_eq!(store.executions().execution_get(id(1)).await.unwrap().status, Status::Failed);
@@ -152,7 +154,7 @@ async fn an_inquiry_takes_the_place_of_the_lease(store: Store) {
 
 async fn lists_and_counts_show_what_is_asked_for(store: Store) {
     let executions = store.executions();
-    store.events().instance_accept(&instance(1), at(1)).await.unwrap();
+    accept(&store.events(), &instance(1), at(1)).await.unwrap();
     let by_rule = NewEnforcement {
         id: id(1),
         rule: "default.rule".parse().unwrap(),

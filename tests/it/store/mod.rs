@@ -24,14 +24,21 @@ use petrel::model::action::OnLost;
 use petrel::model::execution::ExecutionStatus;
 use petrel::model::refs::{ExecutionId, Id};
 use petrel::model::time::Timestamp;
-use petrel::store::Store;
+use petrel::store::events::{Accepted, Arrival};
 use petrel::store::rows::{Claim, Completion, ExecutionRow, Lease, NewExecution, NewInstance, Page, Start};
+use petrel::store::{Events, Store, StoreResult};
 use serde_json::{Value, json};
 
 /// One promise: its name and how it is put to the test.
 struct Promise {
     name: &'static str,
     keep: fn(Store) -> BoxFuture<'static, ()>,
+}
+
+/// Accepts one instance that has happened.
+async fn accept(events: &Events, new: &NewInstance, now: Timestamp) -> StoreResult<Accepted> {
+    let accepted = events.arrivals_accept(&[Arrival::Happened(new.clone())], now).await?;
+    Ok(*accepted.first().expect("one answer for one instance"))
 }
 
 /// The promises of one aggregate, by the names of their functions.
@@ -84,8 +91,10 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_micros(second * 1_000_000)
 }
 
+/// An id made in the first second.
 fn id<K>(number: u8) -> Id<K> {
-    Id::from_bytes([number; 12])
+    let n = number;
+    Id::from_bytes([0, 0, 0, 1, n, n, n, n, n, n, n, n])
 }
 
 fn instance(number: u8) -> NewInstance {
@@ -112,7 +121,7 @@ fn execution(number: u8, now: Timestamp) -> NewExecution {
         context: json!({ "user": "ann" }),
         on_lost: OnLost::Fail,
         requested_at: now,
-        start: Start::Queued { due_at: now },
+        start: Start::Queued { due_at: now, line: None },
         deadline: None,
     }
 }

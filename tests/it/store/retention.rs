@@ -9,7 +9,7 @@ use petrel::store::{Store, StoreError};
 use serde_json::json;
 
 use super::journals::{begun, entry};
-use super::{at, claim, claimed, end, end_with, id, instance, step, waits_for};
+use super::{accept, at, claim, claimed, end, end_with, id, instance, step, waits_for};
 
 super::promises![
     a_tree_goes_as_one_with_all_that_belongs_to_it,
@@ -61,7 +61,7 @@ async fn nothing_unfinished_goes(store: Store) {
     // A step that its workflow did not wait for.
     store.executions().execution_finish(&end(parent, at(3))).await.unwrap();
     claimed(&store, 3).await;
-    store.events().instance_accept(&instance(1), at(1)).await.unwrap();
+    accept(&store.events(), &instance(1), at(1)).await.unwrap();
     sweep(&store, 1000).await;
     for number in [2, 3] {
         assert!(store.executions().execution_get(id(number)).await.is_ok(), "{number}");
@@ -95,7 +95,7 @@ async fn what_carries_its_own_end_goes_then(store: Store) {
     };
     store.journals().signal_send(&signal, at(1)).await.unwrap();
     let keyed = NewInstance { dedupe: Some(("k".to_owned(), at(50))), ..instance(1) };
-    store.events().instance_accept(&keyed, at(1)).await.unwrap();
+    accept(&store.events(), &keyed, at(1)).await.unwrap();
     let rule = "default.rule".parse().unwrap();
     assert!(store.events().throttle_pass(&rule, "web", id(1), at(1), at(50)).await.unwrap());
 

@@ -1,21 +1,23 @@
 //! The places that concurrency policies give: first come, first served, and never lost.
 
-use petrel::store::executions::SlotTaken::{Held, Waiting};
-use petrel::store::rows::Claim;
+use petrel::store::rows::{Claim, NewExecution, Start};
+use petrel::store::slots::SlotTaken::{self, Held, Waiting};
 use petrel::store::{Store, StoreError};
 
-use super::{at, claim, claimed, end, id, request, waits_for};
+use super::{at, claim, claimed, end, execution, id, request, waits_for};
 
 super::promises![
     who_finds_no_place_stands_in_line_and_the_end_of_another_wakes_it,
     nobody_overtakes_who_was_called_from_the_line,
+    nobody_overtakes_who_was_requested_earlier_and_claimed_at_the_same_time,
+    who_is_only_to_come_later_keeps_nobody_waiting,
     asking_again_for_a_place_changes_nothing,
     a_wake_in_the_line_does_not_disturb_who_holds_the_place,
     a_lost_claim_takes_no_place,
     a_line_that_stands_still_is_moved_on,
 ];
 
-async fn take(store: &Store, claim: Claim) -> petrel::store::executions::SlotTaken {
+async fn take(store: &Store, claim: Claim) -> SlotTaken {
     store.executions().slot_take(claim, "p", 1, at(2)).await.unwrap()
 }
 
@@ -53,6 +55,36 @@ async fn nobody_overtakes_who_was_called_from_the_line(store: Store) {
     finish(&store, called).await;
     let called = claim(&store, "c", 9, at(9)).await[0].claim();
     assert_eq!((called.execution, take(&store, called).await), (id(3), Held));
+}
+
+async fn request_into_line(store: &Store, number: u8, due: i64) {
+    let start = Start::Queued { due_at: at(due), line: Some("p".to_owned()) };
+    let new = NewExecution { start, ..execution(number, at(1)) };
+    store.executions().execution_request(&new).await.unwrap();
+}
+
+async fn nobody_overtakes_who_was_requested_earlier_and_claimed_at_the_same_time(store: Store) {
+    for number in [1, 2, 3] {
+        request_into_line(&store, number, 1).await;
+    }
+    let claims: Vec<Claim> = claim(&store, "a", 3, at(1)).await.iter().map(|row| row.claim()).collect();
+    let take = async |number: usize| store.executions().slot_take(claims[number], "p", 2, at(2)).await.unwrap();
+    assert_eq!(take(2).await, Waiting, "two came earlier, for two places");
+    assert_eq!((take(1).await, take(0).await), (Held, Held));
+    assert_eq!(claim(&store, "b", 9, at(9)).await, []);
+    finish(&store, claims[1]).await;
+    assert_eq!(claim(&store, "c", 9, at(9)).await[0].id, id(3));
+}
+
+async fn who_is_only_to_come_later_keeps_nobody_waiting(store: Store) {
+    request_into_line(&store, 1, 100).await;
+    request_into_line(&store, 2, 1).await;
+    let second = claim(&store, "a", 3, at(1)).await[0].claim();
+    assert_eq!((second.execution, take(&store, second).await), (id(2), Held));
+    let third = claimed(&store, 3).await;
+    assert_eq!(take(&store, third).await, Waiting);
+    finish(&store, second).await;
+    assert_eq!(claim(&store, "c", 9, at(9)).await[0].id, id(3), "called before the first one is due");
 }
 
 async fn asking_again_for_a_place_changes_nothing(store: Store) {

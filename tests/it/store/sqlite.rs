@@ -10,7 +10,7 @@ use petrel::store::{Store, StoreError};
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::{at, claimed, end_with, id, instance};
+use super::{accept, at, claimed, end_with, id, instance};
 
 fn open(folder: &Path, max_bytes: Option<u64>) -> Store {
     Store::open_sqlite(&folder.join("petrel.db"), max_bytes).unwrap()
@@ -85,11 +85,11 @@ async fn a_backup_taken_while_work_goes_on_is_whole() {
     let events = store.events();
     let keyed = |number: u8| NewInstance { dedupe: Some((number.to_string(), at(100))), ..instance(number) };
     for number in 0..50 {
-        events.instance_accept(&keyed(number), at(1)).await.unwrap();
+        accept(&events, &keyed(number), at(1)).await.unwrap();
     }
     let copy = folder.path().join("backup.db");
     let events = &events;
-    let writes = join_all((50..250).map(|number| async move { events.instance_accept(&keyed(number), at(1)).await }));
+    let writes = join_all((50..250).map(|number| async move { accept(events, &keyed(number), at(1)).await }));
     let (backup, writes) = tokio::join!(store.backup(&copy), writes);
     backup.unwrap();
     assert!(writes.iter().all(|written| *written == Ok(Accepted::New)));
@@ -103,7 +103,7 @@ async fn a_backup_taken_while_work_goes_on_is_whole() {
     for number in 0..250 {
         let there = kept.iter().any(|seen| seen.id == id(number));
         let again = NewInstance { id: id(255), ..keyed(number) };
-        let answer = restored.events().instance_accept(&again, at(1)).await;
+        let answer = accept(&restored.events(), &again, at(1)).await;
         if there {
             assert_eq!(answer, Ok(Accepted::Duplicate(id(number))), "row and key come together");
         } else {

@@ -5,7 +5,7 @@ use petrel::store::Store;
 use petrel::store::events::Accepted;
 use petrel::store::rows::{Lease, NewInstance};
 
-use super::{at, claimed, end, id, instance, request};
+use super::{accept, at, claimed, end, id, instance, request};
 
 super::promises![
     sixty_four_who_bring_the_same_event_bring_one,
@@ -19,7 +19,7 @@ async fn sixty_four_who_bring_the_same_event_bring_one(store: Store) {
         let events = events.clone();
         async move {
             let new = NewInstance { dedupe: Some(("delivery".to_owned(), at(100))), ..instance(number) };
-            (id(number), events.instance_accept(&new, at(1)).await.unwrap())
+            (id(number), accept(&events, &new, at(1)).await.unwrap())
         }
     };
     let answers = join_all((0..64).map(bring)).await;
@@ -52,7 +52,7 @@ async fn a_batch_that_is_refused_takes_no_other_with_it(store: Store) {
             if number % 2 == 0 {
                 return store.executions().execution_finish(&refused).await.is_err();
             }
-            store.events().instance_accept(&instance(number), at(1)).await == Ok(Accepted::New)
+            accept(&store.events(), &instance(number), at(1)).await == Ok(Accepted::New)
         }
     };
     let as_expected = join_all((0..128).map(write)).await;

@@ -78,7 +78,7 @@ impl Requests for Workflows {
             context: Value::Object(wanted.context),
             on_lost: OnLost::Retry,
             requested_at: now,
-            start: Start::Queued { due_at: now },
+            start: Start::Queued { due_at: now, line: None },
             deadline: None,
         };
         Ok(Box::new(Planned { execution, started: Arc::clone(&self.started) }))
