@@ -16,7 +16,7 @@ use crate::model::rule::Rule;
 use crate::model::trigger::{Sensor, SensorSource};
 use crate::packs::check::{Checks, CompileCheck, Problem, Runners};
 use crate::packs::diagnostic::{Diagnostic, Report, Severity, Span};
-use crate::packs::layout::{ContentRoots, SITE_PACK};
+use crate::packs::layout::ContentRoots;
 use crate::packs::load::{LastGood, load};
 use crate::packs::metadata::Origin;
 use crate::packs::metadata::rule::read_rule;
@@ -334,6 +334,3 @@ fn apply_layer(catalogue: &mut Catalogue, layer: &[RuleLayer]) -> Vec<Diagnostic
     }
     found
 }
-
-/// The pack of the site's own rules and workflows.
-pub const SITE: &str = SITE_PACK;

@@ -146,7 +146,7 @@ pub trait AsgService: Send + Sync {
     /// Changes a group's limits.
     async fn configure(&self, group: &str, change: Reconfigure, by: &str) -> AsgResult;
     /// Takes a group down.
-    async fn delete(&self, group: &str, force: Force, by: &str) -> AsgResult;
+    async fn delete(&self, group: &str, by: &str) -> AsgResult;
     /// Asks for more nodes: `{verdict, reason, activity?, execution?, nodes}`.
     async fn expand(&self, group: &str, scale: Scale, by: &str) -> AsgResult;
     /// Asks for fewer nodes.
@@ -241,11 +241,9 @@ async fn remove(
     State(governor): State<Door>,
     caller: Authenticated,
     Path(group): Path<String>,
-    Query(query): Query<ForceQuery>,
 ) -> Accepted {
-    let force = query.wanted();
-    caller.change(Permission::GroupWrite, "asg.delete", &group, detail(&force)).await?;
-    accepted(governor.delete(&group, force, &caller.principal.name).await)
+    caller.change(Permission::GroupWrite, "asg.delete", &group, Value::Null).await?;
+    accepted(governor.delete(&group, &caller.principal.name).await)
 }
 
 async fn expand(

@@ -64,7 +64,7 @@ const MANUAL: &str = "\
     petrel asg list
     petrel asg get web
     petrel asg create web --min-nodes 1 --max-nodes 4 --config expand_delay=10m --node boot=1
-    petrel asg delete web --force
+    petrel asg delete web
     petrel asg expand web --by 2 --force
     petrel asg deflate web
     petrel asg add-node web

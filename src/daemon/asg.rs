@@ -103,8 +103,7 @@ impl AsgService for GovernorDoor {
         Ok(json!(self.governor.get(&name).await?))
     }
 
-    async fn delete(&self, group: &str, force: Force, by: &str) -> AsgResult {
-        let _forced = force.force; // deletion knows no delay; what forbids it (protected nodes) is not overridden
+    async fn delete(&self, group: &str, by: &str) -> AsgResult {
         self.admit(group, Request::Delete { origin: human(by) }).await
     }
 
@@ -126,6 +125,10 @@ impl AsgService for GovernorDoor {
 
     async fn delete_node(&self, group: &str, node: &str, force: Force, by: &str) -> AsgResult {
         let name: NodeName = node.parse().map_err(|problem| AsgError::Invalid(vec![format!("{problem}")]))?;
+        let known = self.governor.get(&group_name(group)?).await?;
+        if !known.nodes.iter().any(|node| node.name == name) {
+            return Err(AsgError::NotFound(format!("node `{name}` of group `{group}`")));
+        }
         self.admit(group, Request::DeleteNode { name, delays: delays(force.force), origin: human(by) }).await
     }
 

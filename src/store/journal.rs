@@ -308,15 +308,6 @@ impl Journals {
         committed(self.driver.commit(batch).await)
     }
 
-    /// Gives a workflow another script to go on with.
-    pub async fn workflow_rebundle(&self, execution: ExecutionId, digest: &str, bundle: &str) -> StoreResult<()> {
-        let mut batch = Batch::default();
-        let pin = "INSERT INTO bundles (digest, content) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING";
-        batch.push(pin, cells![digest, bundle]);
-        batch.push("UPDATE workflows SET bundle_digest = ?2 WHERE execution_id = ?1", cells![execution, digest]);
-        self.driver.commit(batch).await.map(drop)
-    }
-
     /// The whole journal, in the order it was written.
     pub async fn journal_read(&self, execution: ExecutionId) -> StoreResult<Vec<EntryRow>> {
         let sql = "SELECT position, sequence, request, outcome, child_id, recorded_at FROM journal

@@ -349,7 +349,7 @@ impl AsgService for NoGroups {
     async fn configure(&self, group: &str, _change: Reconfigure, _by: &str) -> AsgResult {
         none(group)
     }
-    async fn delete(&self, group: &str, _force: Force, _by: &str) -> AsgResult {
+    async fn delete(&self, group: &str, _by: &str) -> AsgResult {
         none(group)
     }
     async fn expand(&self, _group: &str, scale: Scale, _by: &str) -> AsgResult {

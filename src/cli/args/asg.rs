@@ -20,9 +20,6 @@ pub enum AsgCommand {
     Delete {
         /// The group
         name: String,
-        /// Also while something is under way
-        #[arg(long)]
-        force: bool,
     },
     /// Add nodes
     Expand(ScaleArguments),
@@ -42,6 +39,9 @@ pub enum AsgCommand {
         name: String,
         /// The node
         node: String,
+        /// Also while an incident is open
+        #[arg(long)]
+        force: bool,
     },
     /// What the governor decided, and why
     Explain {

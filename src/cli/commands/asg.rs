@@ -28,9 +28,8 @@ pub(super) async fn execute(session: &Session, command: &AsgCommand) -> Outcome 
             let answer = session.api.post(&["asg"], &new_group(arguments)?).await?;
             admitted(session, &answer, &arguments.name)
         }
-        AsgCommand::Delete { name, force } => {
-            let force = if *force { "true" } else { "false" };
-            let answer = session.api.delete(&["asg", name], &[("force", force)]).await?;
+        AsgCommand::Delete { name } => {
+            let answer = session.api.delete(&["asg", name], &[]).await?;
             admitted(session, &answer, name)
         }
         AsgCommand::Expand(arguments) => scale(session, arguments, "expand").await,
@@ -39,8 +38,9 @@ pub(super) async fn execute(session: &Session, command: &AsgCommand) -> Outcome 
             let answer = session.api.post(&["asg", name, "nodes"], &json!({ "force": force })).await?;
             admitted(session, &answer, name)
         }
-        AsgCommand::DeleteNode { name, node } => {
-            let answer = session.api.delete(&["asg", name, "nodes", node], &[]).await?;
+        AsgCommand::DeleteNode { name, node, force } => {
+            let force = if *force { "true" } else { "false" };
+            let answer = session.api.delete(&["asg", name, "nodes", node], &[("force", force)]).await?;
             admitted(session, &answer, name)
         }
         AsgCommand::Explain { name, limit } => {

@@ -232,8 +232,8 @@ fn every_command_asks_what_the_contract_says() {
         ),
         (&["key", "delete", "k"], "DELETE /v1/keys/k?scope=system", json!(null)),
         (&["asg", "add-node", "web"], "POST /v1/asg/web/nodes", json!({"force": false})),
-        (&["asg", "delete-node", "web", "n"], "DELETE /v1/asg/web/nodes/n", json!(null)),
-        (&["asg", "delete", "web"], "DELETE /v1/asg/web?force=false", json!(null)),
+        (&["asg", "delete-node", "web", "n"], "DELETE /v1/asg/web/nodes/n?force=false", json!(null)),
+        (&["asg", "delete", "web"], "DELETE /v1/asg/web", json!(null)),
         (&["asg", "explain", "web"], "GET /v1/asg/web/explain?limit=20", json!(null)),
         (
             &["asg", "suspend", "web", "deflate", "--for", "2h"],

@@ -78,8 +78,6 @@ async fn a_workflow_keeps_the_bundle_it_began_with(store: Store) {
     assert_eq!((row.bundle.as_str(), &row.state), ("script", &json!({})));
     assert_eq!(journals.workflow_get(id(9)).await.unwrap(), None);
     assert_eq!(journals.workflows_open().await.unwrap(), [id(1)]);
-    journals.workflow_rebundle(id(1), "other", "changed script").await.unwrap();
-    assert_eq!(journals.workflow_get(id(1)).await.unwrap().unwrap().bundle, "changed script");
 }
 
 async fn a_turn_is_written_whole(store: Store) {
