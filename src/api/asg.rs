@@ -237,11 +237,7 @@ impl ForceQuery {
     }
 }
 
-async fn remove(
-    State(governor): State<Door>,
-    caller: Authenticated,
-    Path(group): Path<String>,
-) -> Accepted {
+async fn remove(State(governor): State<Door>, caller: Authenticated, Path(group): Path<String>) -> Accepted {
     caller.change(Permission::GroupWrite, "asg.delete", &group, Value::Null).await?;
     accepted(governor.delete(&group, &caller.principal.name).await)
 }

@@ -136,7 +136,7 @@ async fn a_sensor_that_fails_stops_nobody_and_works_once_it_is_mended() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sensor_whose_file_is_removed_is_polled_no_more() {
     let (source, other) = (Source::default(), Source::default());
-    let script = format!("fn poll(state) {{ http_get(\"{}\"); }}", other.serve().await);
+    let script = format!("fn poll(state) {{ http_get(\"{}\"); () }}", other.serve().await);
     let site = with_packs(site(&source.serve().await))
         .file("packs/feed/sensors/stays.yaml", &sensor("stays", "stays.rhai"))
         .file("packs/feed/sensors/stays.rhai", &script);

@@ -22,9 +22,8 @@ use crate::support::site::Site;
 const KILLS: u64 = 8;
 /// The longest life of a daemon: long enough for several steps, short enough to die in the middle of most.
 const LONGEST_LIFE_MILLIS: u64 = 900;
-/// The sweep after an acknowledgement, and its steps.
-const SWEPT_MILLIS: u64 = 240;
-const SLICE_MILLIS: usize = 20;
+/// The flow has some dozen steps, each with a write at least.
+const FEWEST_COMMITS: usize = 15;
 /// Everything is let to its end after so many kills.
 const REST_EVERY: u64 = 20;
 const ALL: Page = Page { limit: 100_000, offset: 0 };
@@ -83,22 +82,30 @@ async fn g01_to_g06_hold_over_random_kills() {
     story.end(daemon, &site).await;
 }
 
-/// After the acknowledgement come the match, the dispatch, the first steps: one kill in each slice of that time.
+/// The daemon is killed after the first commit that follows a delivery, then after the second, and so on until the
+/// workflow has none left: between accept, match, dispatch, every write of its journal and of its rollback.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g01_to_g06_hold_when_the_kill_sweeps_over_the_moments_after_the_acknowledgement() {
+async fn g01_to_g06_hold_when_the_daemon_is_killed_after_each_of_its_commits() {
     let site = busy_site();
-    let mut story = Story { dice: Dice(1), unanswered: Vec::new(), acknowledged: BTreeSet::new(), next: 1 };
+    let mut story = Story { dice: Dice(1), unanswered: Vec::new(), acknowledged: BTreeSet::new(), next: 3 };
     let mut daemon = Daemon::start(&site).await;
-    for millis in (0..SWEPT_MILLIS).step_by(SLICE_MILLIS) {
+    let mut kills = 0;
+    loop {
+        daemon.until_idle().await;
+        let before = daemon.commits();
         story.unanswered.push(story.next);
-        story.next += 1;
+        story.next += 3; // each of them fails at its end and is rolled back
         story.deliver_all(&daemon).await;
-        sleep(&SystemClock::new(), Duration::from_millis(millis)).await;
+        if !daemon.until_commits(before + kills + 1).await {
+            break;
+        }
         daemon.kill9().await;
-        assert_eq!(daemon.store().obligations().orphans().await.unwrap(), [], "{millis} ms after the acknowledgement");
-        let park = PARKING[usize::try_from(story.next % 2).unwrap()];
+        kills += 1;
+        assert_eq!(daemon.store().obligations().orphans().await.unwrap(), [], "killed after commit {kills}");
+        let park = PARKING[kills % 2];
         daemon.restart_with(&[("workers.park", park)]).await;
     }
+    assert!(kills > FEWEST_COMMITS, "a flow with so many steps has more commits than {kills}");
     story.end(daemon, &site).await;
 }
 

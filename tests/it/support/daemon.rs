@@ -3,7 +3,9 @@
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
+use petrel::clock::{SystemClock, sleep};
 use petrel::config::Endpoints;
 use petrel::store::Store;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
@@ -233,6 +235,34 @@ impl<'s> Daemon<'s> {
             (self.is_idle().await && self.is_idle().await).then_some(())
         };
         eventually("everything is done", idle).await;
+    }
+
+    /// How often it has committed in this life, as its database's write-ahead log has it: a frame that ends a commit
+    /// carries the size of the database.
+    pub(crate) fn commits(&self) -> usize {
+        const HEADER: usize = 32;
+        const FRAME: usize = 24 + 4096;
+        let log = fs::read(self.data_dir().join("petrel.db-wal")).unwrap();
+        let salt = log.get(16..24);
+        let frames = log.get(HEADER..).unwrap_or_default().chunks_exact(FRAME);
+        let written = frames.take_while(|frame| frame.get(8..16) == salt);
+        written.filter(|frame| frame.get(4..8) != Some(&[0; 4])).count()
+    }
+
+    /// Waits until it has committed so often, or has nothing left to do. `false`: it did not get there.
+    pub(crate) async fn until_commits(&self, wanted: usize) -> bool {
+        let mut looks = 0_u32;
+        loop {
+            if self.commits() >= wanted {
+                return true;
+            }
+            looks += 1;
+            if looks.is_multiple_of(200) && self.is_idle().await && self.is_idle().await {
+                return self.commits() >= wanted;
+            }
+            // Commits follow each other within a millisecond or two: looking less often would miss some.
+            sleep(&SystemClock::new(), Duration::from_millis(1)).await;
+        }
     }
 
     async fn is_idle(&self) -> bool {
