@@ -2,6 +2,7 @@
 //! result to every engine, and does it again when something changed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Bus, Topic};
 use crate::clock::{self, Clock};
-use crate::model::action::Action;
+use crate::model::action::{Action, WORKFLOW_RUNNER};
 use crate::model::pack::Catalogue;
 use crate::model::rule::Rule;
 use crate::model::trigger::{Sensor, SensorSource};
 use crate::packs::check::{Checks, CompileCheck, Problem, Runners};
 use crate::packs::diagnostic::{Diagnostic, Report, Severity, Span};
-use crate::packs::layout::ContentRoots;
+use crate::packs::layout::{ContentRoots, label};
 use crate::packs::load::{LastGood, load};
 use crate::packs::metadata::Origin;
 use crate::packs::metadata::rule::read_rule;
@@ -89,7 +90,7 @@ impl ContentKeeper {
         let stored = self.contents.last_good_read().await?;
         let last_good = stored.clone().into_iter().map(|(uid, (file, text))| (uid, LastGood { file, text })).collect();
         let mut loaded = load(&self.roots, &last_good, &Checks { runners: &self.runners, compile: &Compilers });
-        loaded.diagnostics.extend(check_steps(&loaded.catalogue));
+        loaded.diagnostics.extend(check_steps(&loaded.catalogue, &self.roots.site));
         let layer = self.contents.rule_layer_read().await?;
         loaded.diagnostics.extend(apply_layer(&mut loaded.catalogue, &layer));
         let sources = loaded.sources.iter();
@@ -244,26 +245,27 @@ fn is_timer(rule: &Rule) -> bool {
     [INTERVAL_TIMER, CRON_TIMER, DATE_TIMER].contains(&rule.trigger.trigger_type.as_str())
 }
 
-/// Every step of a workflow that names its action in so many words names one that exists, with parameters it has.
-pub fn check_steps(catalogue: &Catalogue) -> Vec<Diagnostic> {
-    let workflows = catalogue.actions.values().filter(|action| action.runner == crate::dispatch::WORKFLOW_RUNNER);
-    workflows.flat_map(|action| check_workflow(action, catalogue)).collect()
+/// Every step of a workflow that names its action in so many words names one that exists, with parameters it has. Files
+/// are named as seen from `site`.
+pub fn check_steps(catalogue: &Catalogue, site: &Path) -> Vec<Diagnostic> {
+    let workflows = catalogue.actions.values().filter(|action| action.runner == WORKFLOW_RUNNER);
+    workflows.flat_map(|action| check_workflow(action, catalogue, site)).collect()
 }
 
-fn check_workflow(action: &Action, catalogue: &Catalogue) -> Vec<Diagnostic> {
+fn check_workflow(action: &Action, catalogue: &Catalogue, site: &Path) -> Vec<Diagnostic> {
     match workflows::runner::load_bundle(&action.entry_point) {
-        Ok(bundle) => check_bundle(action, &bundle, catalogue),
-        Err(problem) if action.entry_point.is_file() => tell_place(action, &problem),
+        Ok(bundle) => check_bundle(action, &bundle, catalogue, site),
+        Err(problem) if action.entry_point.is_file() => tell_place(action, &problem, site),
         Err(_) => Vec::new(), // the metadata's own check says so
     }
 }
 
 /// Where in the script, or in what it imports, the compiler stopped. The action is not refused for it: its last good
 /// script works on, and without one the run says why.
-fn tell_place(action: &Action, problem: &CompileError) -> Vec<Diagnostic> {
+fn tell_place(action: &Action, problem: &CompileError, site: &Path) -> Vec<Diagnostic> {
     let script = action.entry_point.with_file_name(format!("{}.rhai", problem.file));
     let source: Arc<str> = std::fs::read_to_string(&script).unwrap_or_default().into();
-    let mut report = Report::new(script.display().to_string(), source);
+    let mut report = Report::new(label(&script, site), source);
     report.name_object(&action.reference.uid());
     let place = (problem.line > 0).then(|| Span::point(problem.line, problem.column.max(1)));
     report.error(place, problem.message.clone());
@@ -272,7 +274,7 @@ fn tell_place(action: &Action, problem: &CompileError) -> Vec<Diagnostic> {
 
 /// The scripts of workflows as they are, or as they last compiled.
 fn good_scripts(catalogue: &Catalogue, stored: &GoodVersions) -> GoodVersions {
-    let workflows = catalogue.actions.values().filter(|action| action.runner == crate::dispatch::WORKFLOW_RUNNER);
+    let workflows = catalogue.actions.values().filter(|action| action.runner == WORKFLOW_RUNNER);
     let good = workflows.filter_map(|action| {
         let uid = workflows::runner::bundle_uid(&action.reference);
         let version = match workflows::runner::load_bundle(&action.entry_point) {
@@ -284,9 +286,9 @@ fn good_scripts(catalogue: &Catalogue, stored: &GoodVersions) -> GoodVersions {
     good.collect()
 }
 
-fn check_bundle(action: &Action, bundle: &Bundle, catalogue: &Catalogue) -> Vec<Diagnostic> {
+fn check_bundle(action: &Action, bundle: &Bundle, catalogue: &Catalogue, site: &Path) -> Vec<Diagnostic> {
     let source: Arc<str> = std::fs::read_to_string(&action.entry_point).unwrap_or_default().into();
-    let mut report = Report::new(action.entry_point.display().to_string(), source);
+    let mut report = Report::new(label(&action.entry_point, site), source);
     report.name_object(&action.reference.uid());
     for call in workflows::lint(bundle) {
         let Some(reference) = &call.action else { continue };

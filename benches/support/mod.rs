@@ -208,6 +208,11 @@ async fn post_until(mut client: Client, request: std::sync::Arc<[u8]>, end: Inst
 
 /// How long an append of 1 KB takes until it is on the disk, in the median of 200.
 pub fn fdatasync_latency() -> Result<Duration> {
+    Ok(percentile(&mut fdatasync_times()?, 50))
+}
+
+/// The same, 200 times.
+pub fn fdatasync_times() -> Result<Vec<Duration>> {
     let folder = TempDir::new()?;
     let mut file = File::create(folder.path().join("appended"))?;
     let mut times = Vec::new();
@@ -217,7 +222,7 @@ pub fn fdatasync_latency() -> Result<Duration> {
         file.sync_data()?;
         times.push(began.elapsed());
     }
-    Ok(percentile(&mut times, 50))
+    Ok(times)
 }
 
 /// An event like the ones that monitoring sends: 1.1 KB of JSON.

@@ -9,9 +9,9 @@ use crate::api::gate::Authenticated;
 use crate::auth::Permission;
 use crate::datastore::Datastore;
 
+use crate::dispatch::Dispatcher;
 use crate::dispatch::sealed::{redactor_of, shown_context};
-use crate::dispatch::{Dispatcher, WORKFLOW_RUNNER};
-use crate::model::action::Action;
+use crate::model::action::{Action, WORKFLOW_RUNNER};
 use crate::secrets::{MASK, Redactor};
 use crate::store::journal::EntryRow;
 use crate::store::obligations::ObligationRow;

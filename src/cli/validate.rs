@@ -44,7 +44,7 @@ fn validate(options: &ValidateOptions, runners: &Runners, output: &Output) -> Re
     })?;
     let roots = roots_of(&path, options, &shipped);
     let mut loaded = load(&roots, &BTreeMap::new(), &Checks { runners, compile: &Compilers });
-    loaded.diagnostics.extend(check_steps(&loaded.catalogue));
+    loaded.diagnostics.extend(check_steps(&loaded.catalogue, &roots.site));
     let findings: Vec<&Diagnostic> =
         loaded.diagnostics.iter().filter(|finding| roots.site.join(&finding.file).starts_with(&path)).collect();
     let has_errors = findings.iter().any(|finding| finding.severity == Severity::Error);

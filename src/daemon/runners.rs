@@ -8,12 +8,13 @@ use super::engine::{Home, World};
 use crate::config::Config;
 use crate::core_pack::{self, CoreTools};
 use crate::datastore::Datastore;
-use crate::dispatch::{self, Dispatcher, Neighbours};
+use crate::dispatch::{Dispatcher, Neighbours};
 use crate::governor::actions::actions as governor_actions;
 use crate::governor::service::Governor;
 use crate::intake::Intake;
 use crate::local;
 use crate::local::nodes::LocalNodes;
+use crate::model::action::WORKFLOW_RUNNER;
 use crate::packs::check::Runners;
 use crate::requests::{Cancels, EndHook, Requests};
 use crate::runners::native::Native;
@@ -96,7 +97,7 @@ pub(super) fn runner_parameters() -> Runners {
     runners.insert("local-shell-cmd".to_owned(), ShellCommand::takes());
     runners.insert("local-shell-script".to_owned(), ShellScript::takes());
     runners.insert("native".to_owned(), Native::default().parameters());
-    runners.insert(dispatch::WORKFLOW_RUNNER.to_owned(), BTreeMap::new());
+    runners.insert(WORKFLOW_RUNNER.to_owned(), BTreeMap::new());
     runners
 }
 

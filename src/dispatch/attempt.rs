@@ -8,10 +8,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::policies::concurrency_of;
 use super::sealed::redactor_of;
-use super::{Dispatcher, Running, StopCause, WORKFLOW_RUNNER};
+use super::{Dispatcher, Running, StopCause};
 use crate::bus::Topic;
 use crate::clock;
-use crate::model::action::OnLost;
+use crate::model::action::{OnLost, WORKFLOW_RUNNER};
 use crate::model::execution::ExecutionStatus;
 use crate::model::pack::OverThreshold;
 use crate::runners::{Call, Outcome, OutputChunk, OutputSink, RunEnd, Runner, Stop, WaitsFor};

@@ -4,8 +4,9 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{Dispatcher, StopCause, WORKFLOW_RUNNER};
+use super::{Dispatcher, StopCause};
 use crate::bus::Topic;
+use crate::model::action::WORKFLOW_RUNNER;
 use crate::model::execution::ExecutionStatus as Status;
 use crate::model::refs::ExecutionId;
 use crate::requests::{Cancellation, Cancels};

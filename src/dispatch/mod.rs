@@ -23,6 +23,7 @@ use crate::bus::{Bus, Topic};
 use crate::clock::{self, Clock, Ids};
 use crate::datastore::Datastore;
 use crate::metrics::Metrics;
+use crate::model::action::WORKFLOW_RUNNER;
 use crate::model::pack::Catalogue;
 use crate::model::refs::{ActionRef, ExecutionId, Id};
 use crate::model::time::Timestamp;
@@ -354,9 +355,6 @@ impl Dispatcher {
         CompiledAction::compile(action, &runner.parameters()).map(Arc::new).map_err(|problems| problems.join("; "))
     }
 }
-
-/// The runner whose executions wait for their steps.
-pub const WORKFLOW_RUNNER: &str = "workflow";
 
 impl std::fmt::Debug for Dispatcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -8,8 +8,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::parameters::{CompiledAction, Surroundings};
 use super::policies::concurrency_of;
-use super::{Dispatcher, WORKFLOW_RUNNER, sealed};
+use super::{Dispatcher, sealed};
 use crate::bus::Topic;
+use crate::model::action::WORKFLOW_RUNNER;
 use crate::model::refs::{ActionRef, ExecutionId};
 use crate::model::time::Timestamp;
 use crate::requests::{Plan, RequestError, Requests, Wanted};

@@ -7,9 +7,9 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::control::Steer;
-use super::{Dispatcher, StopCause, WORKFLOW_RUNNER};
+use super::{Dispatcher, StopCause};
 use crate::bus::Topic;
-use crate::model::action::OnLost;
+use crate::model::action::{OnLost, WORKFLOW_RUNNER};
 use crate::model::execution::ExecutionStatus as Status;
 use crate::model::pack::PolicyRule;
 use crate::model::time::Timestamp;

@@ -35,6 +35,9 @@ pub struct Action {
     pub metadata_file: String,
 }
 
+/// The runner whose executions wait for their steps.
+pub const WORKFLOW_RUNNER: &str = "workflow";
+
 /// What becomes of an execution that was in flight when its worker died (G3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -25,7 +25,7 @@ use super::state::{Rollback, State, Steering};
 use crate::bus::Bus;
 use crate::clock::{Clock, Ids};
 use crate::datastore::Datastore;
-use crate::model::action::{Action, ParameterSpec};
+use crate::model::action::{Action, ParameterSpec, WORKFLOW_RUNNER};
 use crate::model::execution::ExecutionStatus;
 use crate::model::refs::ActionRef;
 use crate::requests::{Cancels, Requests};
@@ -408,7 +408,7 @@ impl WorkflowRunner {
 #[async_trait]
 impl Runner for WorkflowRunner {
     fn name(&self) -> &'static str {
-        "workflow"
+        WORKFLOW_RUNNER
     }
 
     fn parameters(&self) -> BTreeMap<String, ParameterSpec> {

@@ -35,7 +35,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
         "dispatch",
         "model store bus clock supervise secrets schema templates runners datastore requests workflows metrics",
     ),
-    ("content", "model store bus clock packs rules sensors workflows dispatch"),
+    ("content", "model store bus clock packs rules sensors workflows"),
     (
         "api",
         "model store bus clock supervise config secrets auth schema templates packs intake rules requests dispatch \

@@ -111,8 +111,8 @@ async fn g07_every_kind_of_bad_content_names_its_place_and_the_rest_works() {
         "rules/action.yaml:8",
         "core.noop",
         "rules/template.yaml:",
-        "script.rhai:2:14",
-        "workflows/step.rhai:1:1",
+        "--> workflows/script.rhai:2:14",
+        "--> workflows/step.rhai:1:1",
     ] {
         assert!(text.contains(part), "`{part}` is missing in:\n{text}");
     }
