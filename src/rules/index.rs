@@ -1,6 +1,7 @@
 //! Which rules an event could concern at all, found without looking at those it cannot (G12).
 //!
-//! Of each rule one criterion becomes its key in the index. A rule may be left out only if evaluating it
+//! Of each rule one criterion becomes its key in the index: the one that fewest other rules share. A rule may be left
+//! out only if evaluating it
 //! could neither match nor fail, because a failure is recorded as a failed enforcement. Criteria are
 //! evaluated in file order and the first that does not hold ends it. So a criterion may be the key if none
 //! of those before it can fail, and a key that itself fails for a value of the wrong type (a text
@@ -28,14 +29,12 @@ impl RuleIndex {
     pub fn build(rules: impl Iterator<Item = Arc<CompiledRule>>) -> Self {
         let mut by_reference: Vec<_> = rules.filter(|rule| rule.is_enabled()).collect();
         by_reference.sort_by(|left, right| left.reference().cmp(right.reference()));
-        let mut index = Self::default();
+        let mut by_trigger: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for rule in by_reference {
-            index.by_trigger.entry(rule.trigger_identity().to_owned()).or_default().add(rule);
+            by_trigger.entry(rule.trigger_identity().to_owned()).or_default().push(rule);
         }
-        for trigger in index.by_trigger.values_mut() {
-            trigger.finish();
-        }
-        index
+        let indexed = by_trigger.into_iter().map(|(trigger, rules)| (trigger, TriggerRules::index(rules)));
+        Self { by_trigger: indexed.collect() }
     }
 
     /// The rules of a trigger that could match or fail, in the order of their references.
@@ -59,9 +58,18 @@ struct TriggerRules {
 }
 
 impl TriggerRules {
-    fn add(&mut self, rule: Arc<CompiledRule>) {
-        let place = self.rules.len();
-        match choose_key(&rule.criteria) {
+    fn index(rules: Vec<Arc<CompiledRule>>) -> Self {
+        let mut index = Self::default();
+        let popularity = Popularity::of(&rules);
+        for (place, rule) in rules.iter().enumerate() {
+            index.add(place, choose_key(&rule.criteria, &popularity));
+        }
+        index.fallible.values_mut().for_each(Fallible::finish);
+        Self { rules, ..index }
+    }
+
+    fn add(&mut self, place: Place, key: Option<(&JsonPath, Key)>) {
+        match key {
             None => self.always.push(place),
             Some((path, Key::Equal(scalars))) => {
                 let node = self.safe.node(path);
@@ -72,11 +80,6 @@ impl TriggerRules {
             Some((path, Key::Exists)) => self.safe.node(path).exists.push(place),
             Some((path, Key::Fallible(key))) => self.fallible.entry(path.clone()).or_default().add(key, place),
         }
-        self.rules.push(rule);
-    }
-
-    fn finish(&mut self) {
-        self.fallible.values_mut().for_each(Fallible::finish);
     }
 
     fn candidates(&self, payload: &Value) -> Vec<&Arc<CompiledRule>> {
@@ -117,11 +120,56 @@ impl Key {
     }
 }
 
-/// The most selective key among the criteria that may be one.
-fn choose_key(criteria: &[Compiled]) -> Option<(&JsonPath, Key)> {
+/// How many rules of a trigger each key would bring up: what makes one criterion a better key than another.
+struct Popularity<'r> {
+    rules: usize,
+    equal: BTreeMap<&'r JsonPath, HashMap<Scalar, usize>>,
+    affix: BTreeMap<&'r JsonPath, HashMap<String, usize>>,
+}
+
+impl<'r> Popularity<'r> {
+    fn of(rules: &'r [Arc<CompiledRule>]) -> Self {
+        let mut popularity = Self { rules: rules.len(), equal: BTreeMap::new(), affix: BTreeMap::new() };
+        for (path, key) in rules.iter().flat_map(|rule| usable_keys(&rule.criteria)) {
+            match key {
+                Key::Equal(scalars) => {
+                    let by_value = popularity.equal.entry(path).or_default();
+                    scalars.into_iter().for_each(|scalar| *by_value.entry(scalar).or_default() += 1);
+                }
+                Key::Fallible(FallibleKey::Prefix(text) | FallibleKey::Suffix(text)) => {
+                    *popularity.affix.entry(path).or_default().entry(text).or_default() += 1;
+                }
+                Key::Fallible(FallibleKey::LessThan(_) | FallibleKey::GreaterThan(_)) | Key::Exists => {}
+            }
+        }
+        popularity
+    }
+
+    /// Rules that come up with an event that meets this key, as far as can be known before there is one.
+    fn of_key(&self, path: &JsonPath, key: &Key) -> usize {
+        match key {
+            Key::Equal(scalars) => {
+                let by_value = self.equal.get(path);
+                scalars.iter().filter_map(|scalar| by_value?.get(scalar)).sum()
+            }
+            Key::Fallible(FallibleKey::Prefix(text) | FallibleKey::Suffix(text)) => {
+                self.affix.get(path).and_then(|by_text| by_text.get(text)).copied().unwrap_or_default()
+            }
+            Key::Fallible(FallibleKey::LessThan(_) | FallibleKey::GreaterThan(_)) => self.rules / 2,
+            Key::Exists => self.rules,
+        }
+    }
+}
+
+/// The most selective key among the criteria that may be one; of equals the one that lets fewer events through.
+fn choose_key<'r>(criteria: &'r [Compiled], popularity: &Popularity<'_>) -> Option<(&'r JsonPath, Key)> {
+    usable_keys(criteria).into_iter().min_by_key(|(path, key)| (popularity.of_key(path, key), key.rank()))
+}
+
+fn usable_keys(criteria: &[Compiled]) -> Vec<(&JsonPath, Key)> {
     let mut usable = Vec::new();
     collect_usable(criteria, &mut usable);
-    usable.into_iter().filter_map(key_of).min_by_key(|(_, key)| key.rank())
+    usable.into_iter().filter_map(key_of).collect()
 }
 
 /// The criteria up to and including the first that can fail. True if one was met.

@@ -23,6 +23,24 @@ fn g12_rules_that_cannot_match_are_not_even_candidates() {
     }
 }
 
+/// What all rules ask for first (that it is critical, say) tells them apart no better than their trigger does.
+#[test]
+fn g12_a_criterion_that_all_rules_share_is_not_their_key() {
+    let shared: [fn() -> Condition; 2] = [
+        || test("trigger.body.severity", "eq", json!("critical")),
+        || test("trigger.body.severity", "exists", json!(0)),
+    ];
+    let own: [fn(usize) -> Condition; 2] = [
+        |n| test("trigger.body.host", "eq", json!(format!("web-{n}"))),
+        |n| test("trigger.body.name", "startswith", json!(format!("app-{n}-"))),
+    ];
+    let payload = json!({"body": {"severity": "critical", "host": "web-7", "name": "app-7-7"}});
+    for (shared, own) in shared.iter().flat_map(|shared| own.iter().map(move |own| (shared, own))) {
+        let rules: Vec<Rule> = (0..1_000).map(|n| rule(&format!("r{n}"), vec![shared(), own(n)])).collect();
+        assert_eq!(index_of(&rules).candidates("core.event", &payload).len(), 1, "{:?}", rules[7].criteria);
+    }
+}
+
 fn scalar() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(json!(null)),
