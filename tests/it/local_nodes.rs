@@ -26,7 +26,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{eventually, is_dead, processes_with, stat};
+use crate::support::processes::processes_with;
+use crate::support::{eventually, is_dead, stat};
 
 /// Long enough for what happens at once, also on a slow machine.
 const SOON: Duration = Duration::from_secs(20);

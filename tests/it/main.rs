@@ -14,7 +14,6 @@
 
 mod architecture;
 mod bad_input;
-mod demo;
 mod guarantees;
 mod local_nodes;
 mod policies;

@@ -1,10 +1,10 @@
 //! What the stories share: a site on disk with an engine, the real binary, processes, waiting for a condition.
 
 pub(crate) mod daemon;
+pub(crate) mod processes;
 pub mod site;
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use petrel::clock::{Clock, SystemClock, sleep};
@@ -23,17 +23,6 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
         sleep(&clock, LOOK_EVERY).await;
     }
     panic!("did not happen within {PATIENCE:?}: {what}");
-}
-
-/// The processes whose command line has a word with `text` in it, without those that only wait to be picked up.
-pub(crate) fn processes_with(text: &Path) -> Vec<String> {
-    let text = text.to_str().unwrap();
-    let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
-    let with_text = processes.filter(|process| {
-        let line = fs::read(process.join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(text)
-    });
-    with_text.map(|process| process.file_name().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
 /// Fields of `/proc/<pid>/stat` behind the name: state, parent, group, session.

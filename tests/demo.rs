@@ -1,8 +1,13 @@
-//! The demo is the shortest proof that everything works together: it runs as a newcomer runs it.
+//! The demo is the shortest proof that everything works together: it runs as a newcomer runs it, and by itself, since it
+//! is a story in real time.
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a story: it starts what it needs")]
+
+#[path = "it/support/processes.rs"]
+mod processes;
 
 use std::process::Command;
 
-use crate::support::processes_with;
+use processes::processes_with;
 
 #[test]
 fn the_demo_tells_its_story_finds_no_difference_and_leaves_nothing_behind() {
