@@ -242,9 +242,12 @@ async fn test(
     JsonBody(trial): JsonBody<Trial>,
 ) -> ApiResult<Json<Value>> {
     let rule = door.named(&named)?;
-    let payload = match (trial.payload, trial.trigger_instance) {
-        (Some(payload), None) => payload,
-        (None, Some(id)) => door.events.instance_get(id).await?.payload,
+    let (payload, trigger) = match (trial.payload, trial.trigger_instance) {
+        (Some(payload), None) => (payload, None),
+        (None, Some(id)) => {
+            let instance = door.events.instance_get(id).await?;
+            (instance.payload, Some(instance.trigger))
+        }
         (Some(_), Some(_)) | (None, None) => {
             return Err(ApiError::bad_request("give `payload` or `trigger_instance`, one of them"));
         }
@@ -253,7 +256,25 @@ async fn test(
         let words: Vec<String> = problems.into_iter().map(|one| format!("{}: {}", one.where_, one.message)).collect();
         ApiError::conflict(format!("rule `{}` is broken: {}", rule.reference, words.join("; ")))
     })?;
-    Ok(Json(door.try_rule(&compiled, &payload)))
+    let mut answer = door.try_rule(&compiled, &payload);
+    if let Some(other) = trigger.filter(|trigger| trigger != compiled.trigger_identity()) {
+        tell_other_trigger(&mut answer, compiled.trigger_identity(), &other);
+    }
+    Ok(Json(answer))
+}
+
+/// An event of another trigger never comes to the rule, whatever it holds.
+fn tell_other_trigger(answer: &mut Value, awaited: &str, seen: &str) {
+    answer["matched"] = json!(false);
+    answer["first_unmet"] = json!("trigger");
+    if let Some(rows) = answer["explanation"].as_array_mut() {
+        let why = format!("the event is one of `{seen}`");
+        rows.insert(
+            0,
+            json!({ "depth": 0, "key": "trigger", "operator": "is", "pattern": awaited, "value": seen,
+                "held": false, "why": why }),
+        );
+    }
 }
 
 impl Door {

@@ -1,5 +1,6 @@
 //! The commands that are a daemon, or stand in for one: `serve`, `validate`, `restore`.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ fn configuration(options: &ServeOptions) -> anyhow::Result<Config> {
 fn start_log(config: &Config) {
     let filter = EnvFilter::try_new(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours only for eyes; on a terminal NO_COLOR decides.
+    let builder = if std::io::stderr().is_terminal() { builder } else { builder.with_ansi(false) };
     let started = match config.log.format {
         LogFormat::Json => builder.json().try_init(),
         LogFormat::Text => builder.try_init(),

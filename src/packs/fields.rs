@@ -175,11 +175,21 @@ impl<'a> Fields<'a> {
 
     /// Warns about every field that nobody asked for.
     pub fn finish(self, report: &mut Report) {
-        for entry in self.entries {
-            if self.asked.contains(&entry.key.as_str()) {
-                continue;
-            }
-            report.warning(entry.key_span, format!("unknown field `{}` of the {}", entry.key, self.noun));
+        self.tell_rest(report, |report, entry, what| {
+            report.warning(entry.key_span, what);
+        });
+    }
+
+    /// Refuses every field that nobody asked for: without what it was meant to say, the rest would do harm.
+    pub fn refuse_rest(self, report: &mut Report) {
+        self.tell_rest(report, |report, entry, what| {
+            report.error(entry.key_span, what);
+        });
+    }
+
+    fn tell_rest(self, report: &mut Report, tell: fn(&mut Report, &Entry, String)) {
+        for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.key.as_str())) {
+            tell(report, entry, format!("unknown field `{}` of the {}", entry.key, self.noun));
             if let Some(help) = did_you_mean(&entry.key, self.asked.iter().copied()) {
                 report.help(help);
             }

@@ -80,6 +80,20 @@ async fn a_rule_is_tried_on_an_event_and_explains_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_another_trigger_does_not_match_whatever_it_holds() {
+    let house = House::new().await;
+    let event = json!({ "trigger": "core.st2.webhook", "payload": { "body": { "app": "web" } } });
+    let seen = house.post("/v1/webhooks/st2", event).await;
+    let instance = seen.header("x-trigger-instance-id");
+    let tried = house.post("/v1/rules/default.deploy/test", json!({ "trigger_instance": instance })).await.json();
+    assert_eq!((&tried["matched"], &tried["first_unmet"]), (&json!(false), &json!("trigger")), "{tried}");
+    let why = &tried["explanation"][0];
+    assert_eq!((&why["key"], &why["value"]), (&json!("trigger"), &json!("core.st2.webhook")));
+    assert!(why["pattern"].as_str().unwrap().contains("team/deploy"), "{why}");
+    assert_eq!(tried["explanation"][1]["held"], true, "its criteria are explained all the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn packs_actions_and_runners_are_listed_as_stackstorm_does() {
     let house = House::new().await;
     let login = house.get("/v1/actions/lab.login").await.json();

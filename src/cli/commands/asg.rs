@@ -85,7 +85,9 @@ fn admitted(session: &Session, answer: &Value, name: &str) -> Outcome {
     let nodes = with(" ", plain(&answer["nodes"]), "");
     let reason = with(": ", plain(&answer["reason"]), "");
     let watch = with("\nwatch it with `petrel execution tail ", plain(&answer["execution"]), "`");
-    session.say(answer, format!("{name}: {what}{nodes}{reason}{watch}"))
+    let said = session.say(answer, format!("{name}: {what}{nodes}{reason}{watch}"))?;
+    // A new group is kept although its nodes were refused: the governor looks again.
+    Ok(if text(answer, "/verdict/is") == "refuse" { Ending::ThingFailed } else { said })
 }
 
 fn new_group(arguments: &CreateArguments) -> Result<Value, Failure> {

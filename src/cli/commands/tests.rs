@@ -177,6 +177,14 @@ fn a_parameter_of_the_wrong_type_is_a_usage_error_and_nothing_runs() {
 }
 
 #[test]
+fn a_group_whose_nodes_were_refused_is_a_failure_although_it_is_kept() {
+    let made = |verdict: &str| json!({"verdict": {"is": verdict}, "reason": "no such action", "group": "web"});
+    let code =
+        |verdict| tell(&["asg", "create", "web", "--provider", "p"], &[("POST /v1/asg", 201, made(verdict))]).code;
+    assert_eq!((code("create_group"), code("refuse")), (0, FAILED));
+}
+
+#[test]
 fn the_daemons_no_is_repeated_in_its_words() {
     let refusal = json!({"faultstring": "the group is at its maximum of 4 nodes."});
     let told = tell(&["asg", "expand", "web", "--by", "2"], &[("POST /v1/asg/web/expand", 409, refusal)]);

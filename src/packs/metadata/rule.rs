@@ -31,7 +31,8 @@ pub fn read_rule(node: &Node, origin: &Origin, report: &mut Report) -> Option<Ru
     let tags = fields.tags(report);
     let context = fields.json("context");
     fields.bookkeeping(BOOKKEEPING);
-    fields.finish(report);
+    // A rule whose `criteria` is misspelt would match everything.
+    fields.refuse_rest(report);
     Some(Rule {
         reference: reference?,
         description,

@@ -184,6 +184,7 @@ fn a_rule_with_a_wrong_part_is_refused() {
             "criteria: {trigger.a: {type: eq, patern: 1}}",
             "warning unknown field `patern` of the criterion (did you mean `pattern`?)",
         ),
+        ("criterai: {trigger.a: {type: eq}}", "error unknown field `criterai` of the rule (did you mean `criteria`?)"),
         ("criteria: {trigger.a: 1}", "error the criterion is a number; it must be a map of fields"),
         ("criteria: {any: []}", "error the group `any` is empty (give it criteria, or remove it)"),
         ("criteria: {any: [1]}", "error an item of a group must be a map of criteria, not a number"),
