@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use petrel::clock::{SystemClock, sleep};
+use petrel::clock::{Clock, SystemClock, sleep};
 use petrel::config::Endpoints;
 use petrel::store::Store;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
@@ -13,8 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use super::eventually;
 use super::site::Site;
+use super::{PATIENCE, eventually};
 
 /// So much of the log is shown when a story fails.
 const SHOWN_LOG_BYTES: usize = 8000;
@@ -251,8 +251,9 @@ impl<'s> Daemon<'s> {
 
     /// Waits until it has committed so often, or has nothing left to do. `false`: it did not get there.
     pub(crate) async fn until_commits(&self, wanted: usize) -> bool {
+        let clock = SystemClock::new();
         let mut looks = 0_u32;
-        loop {
+        while clock.monotonic() < PATIENCE {
             if self.commits() >= wanted {
                 return true;
             }
@@ -261,8 +262,9 @@ impl<'s> Daemon<'s> {
                 return self.commits() >= wanted;
             }
             // Commits follow each other within a millisecond or two: looking less often would miss some.
-            sleep(&SystemClock::new(), Duration::from_millis(1)).await;
+            sleep(&clock, Duration::from_millis(1)).await;
         }
+        panic!("neither {wanted} commits nor at rest within {PATIENCE:?}");
     }
 
     async fn is_idle(&self) -> bool {
