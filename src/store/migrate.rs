@@ -6,7 +6,10 @@ use super::error::{StoreError, StoreResult};
 use super::sqlite::explain;
 
 /// The steps in order; a step is never edited once it was released, a new one is added.
-const STEPS: &[(&str, &str)] = &[("initial", include_str!("migrations/0001_initial.sql"))];
+const STEPS: &[(&str, &str)] = &[
+    ("initial", include_str!("migrations/0001_initial.sql")),
+    ("cluster", include_str!("migrations/0002_cluster.sql")),
+];
 
 pub(super) fn bring_up_to_date(connection: &mut Connection) -> StoreResult<()> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| explain(&e))?;
