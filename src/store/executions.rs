@@ -171,7 +171,7 @@ fn push_outcome(batch: &mut Batch, parent: &ParentOutcome, now: Timestamp) {
 pub(super) fn push_wake(batch: &mut Batch, execution: ExecutionId, now: Timestamp) {
     let sql = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at)
         SELECT id, 'queue', '', ?2 FROM executions WHERE id = ?1
-            AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')
+            AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned') /*FOR UPDATE*/
         ON CONFLICT (execution_id, kind, obligation_key) DO UPDATE SET due_at = excluded.due_at";
     batch.push(sql, cells![execution, now]);
 }
@@ -204,13 +204,14 @@ impl Executions {
                 RETURNING {COLUMNS}"
             )
         });
-        let take = "UPDATE obligations SET kind = 'lease', owner = ?1, due_at = ?2, token = ?3
-            WHERE kind = 'queue' AND execution_id IN (
+        let take = "WITH due AS MATERIALIZED (
                 SELECT waiting.execution_id FROM obligations waiting
                 WHERE waiting.kind = 'queue' AND waiting.due_at <= ?4 AND NOT EXISTS (
                     SELECT 1 FROM obligations held
                     WHERE held.execution_id = waiting.execution_id AND held.kind = 'lease')
-                ORDER BY waiting.due_at, waiting.execution_id LIMIT ?5)";
+                ORDER BY waiting.due_at, waiting.execution_id LIMIT ?5 /*FOR UPDATE OF waiting SKIP LOCKED*/)
+            UPDATE obligations SET kind = 'lease', owner = ?1, due_at = ?2, token = ?3
+            WHERE kind = 'queue' AND execution_id IN (SELECT execution_id FROM due)";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut batch = Batch::default();
         batch.require(take, cells![lease.owner.as_str(), lease.until, token, now, limit]);

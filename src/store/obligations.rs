@@ -4,6 +4,7 @@
 use super::driver::{Batch, Row, cells};
 use super::error::StoreResult;
 use super::executions::{committed, execution, push_requeue};
+use super::journal::TIMERS;
 use super::rows::{Claim, ExecutionRow};
 use crate::model::execution::ExecutionStatus;
 use crate::model::refs::ExecutionId;
@@ -102,6 +103,7 @@ impl Obligations {
             return Ok(0);
         }
         let mut batch = Batch::default();
+        batch.alone(TIMERS);
         batch.push(due, cells![now]);
         batch.push(wake, cells![now]);
         batch.push(done, cells![now]);

@@ -15,7 +15,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("bus", "model"),
     ("schema", "model"),
     ("runners", "model"),
-    ("store", "model"),
+    ("store", "model clock"),
     ("auth", "model secrets"),
     ("supervise", "model clock"),
     ("config", "model auth secrets"),

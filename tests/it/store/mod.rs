@@ -9,6 +9,7 @@ mod identities;
 mod journals;
 mod key_values;
 mod obligations;
+mod postgres;
 mod retention;
 mod slots;
 mod sqlite;
@@ -65,10 +66,10 @@ const ALL: [&[Promise]; 11] = [
 ];
 
 /// Puts every promise to the test, each on a store of its own.
-async fn suite(open: impl Fn() -> Store) {
+async fn suite(open: impl AsyncFn() -> Store) {
     let mut broken = Vec::new();
     for promise in ALL.into_iter().flatten() {
-        let kept = AssertUnwindSafe((promise.keep)(open())).catch_unwind().await;
+        let kept = AssertUnwindSafe((promise.keep)(open().await)).catch_unwind().await;
         broken.extend(kept.is_err().then_some(promise.name));
     }
     assert_eq!(broken, [""; 0], "promises that were broken; the panics above say how");
@@ -78,11 +79,16 @@ async fn suite(open: impl Fn() -> Store) {
 async fn sqlite_keeps_every_promise_of_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let opened = Cell::new(0);
-    suite(|| {
+    suite(async || {
         opened.set(opened.get() + 1);
         Store::open_sqlite(&folder.path().join(format!("{}.db", opened.get())), None).unwrap()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_keeps_every_promise_of_the_store() {
+    suite(postgres::open).await;
 }
 
 const PAGE: Page = Page { limit: 100, offset: 0 };
