@@ -148,6 +148,15 @@ pub fn router(doors: &Doors) -> Router {
     Router::new().fallback_service(inner.map_request(envelope::trim_slash))
 }
 
+/// What a daemon answers that has no part in the API: how it is.
+pub fn router_of_health(doors: &Doors) -> Router {
+    let status = closed(doors, status::router(status_door(doors))).merge(status::open_router(status_door(doors)));
+    Router::new()
+        .merge(status.clone())
+        .nest("/v1", status)
+        .fallback(async || ApiError::not_found("This daemon has no part in the API; ask one with the role `api`."))
+}
+
 /// What stands under every prefix of the API.
 fn api(doors: &Doors) -> Router {
     closed(doors, resources(doors)).merge(rated(doors, hooks(doors))).merge(status::open_router(status_door(doors)))

@@ -2,6 +2,7 @@
 //! anything starts. The only reader of the environment.
 
 mod client;
+mod cluster;
 mod reader;
 mod sections;
 mod source;
@@ -11,6 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use self::client::{ClientTarget, Endpoints, TargetError, client_target};
+pub use self::cluster::{LocalNodes, Role, Secrets, Store};
 pub use self::sections::{
     Config, Limits, Listener, Log, LogFormat, MisfirePolicy, Retention, Server, Timers, Webhooks, Workers,
 };

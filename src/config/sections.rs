@@ -1,6 +1,6 @@
 //! The sections of `petrel.toml` with their defaults: one type and one reading function each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::auth::WebhookAuth;
 use crate::config::ConfigError;
+use crate::config::cluster::{self, LocalNodes, Role, Secrets, Store};
 use crate::config::reader::{Mistakes, Section, address, count, duration, duration_or_zero, flag, text, texts};
 use crate::config::source::Entry;
 
@@ -21,6 +22,14 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Folders with packs.
     pub packs: Vec<PathBuf>,
+    /// What this daemon does. Everything
+    pub roles: BTreeSet<Role>,
+    /// `[store]`
+    pub store: Store,
+    /// `[secrets]`
+    pub secrets: Secrets,
+    /// `[local]`
+    pub local: LocalNodes,
     /// `[limits]`
     pub limits: Limits,
     /// `[workers]`
@@ -61,6 +70,9 @@ pub struct Workers {
     pub max_parked: usize,
     /// How long a waiting workflow keeps its thread; zero: not at all. `5s`
     pub park: Duration,
+    /// Where the guards of child processes note what they guard; the same for all daemons of a host. `<data_dir>/guards`,
+    /// or a folder of the installation in `/var/tmp` where the store is shared
+    pub guards_dir: Option<PathBuf>,
 }
 
 /// How long things are kept after their end.
@@ -191,6 +203,10 @@ pub(super) fn read(tree: Entry) -> (Config, Vec<ConfigError>) {
         data_dir: top.read("data_dir", "./.petrel".to_owned(), text).into(),
         listen: top.read("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 9101)), address),
         packs: top.read("packs", Vec::new(), texts).into_iter().map(PathBuf::from).collect(),
+        roles: top.read("roles", Role::ALL.into(), cluster::roles),
+        store: cluster::read_store(top.section("store")),
+        secrets: cluster::read_secrets(top.section("secrets")),
+        local: cluster::read_local(top.section("local")),
         limits: read_limits(top.section("limits")),
         workers: read_workers(top.section("workers")),
         retention: read_retention(top.section("retention")),
@@ -220,6 +236,7 @@ fn read_workers(mut section: Section<'_>) -> Workers {
         slots: section.read("slots", 60, at_least_one),
         max_parked: section.read("max_parked", 64, count),
         park: section.read("park", Duration::from_secs(5), duration_or_zero),
+        guards_dir: section.read_optional("guards_dir", text).map(PathBuf::from),
     };
     section.close();
     workers
@@ -292,7 +309,7 @@ fn read_log(mut section: Section<'_>) -> Log {
     log
 }
 
-fn at_least_one<T: TryFrom<i64> + PartialOrd + Default>(entry: &Entry) -> Result<T, String> {
+pub(super) fn at_least_one<T: TryFrom<i64> + PartialOrd + Default>(entry: &Entry) -> Result<T, String> {
     let number: T = count(entry)?;
     if number > T::default() { Ok(number) } else { Err("write a number greater than 0".to_owned()) }
 }

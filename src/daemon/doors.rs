@@ -14,7 +14,7 @@ use super::upkeep::Upkeep;
 use crate::api::listeners::{self, Listener};
 use crate::api::{self, Doors, Gate, Stores, server};
 use crate::auth::WebhookAuth;
-use crate::config::{Config, Endpoints};
+use crate::config::{Config, Endpoints, Role};
 use crate::dispatch;
 use crate::sensors::body::BodyLimits;
 use crate::sensors::hooks::Hooks;
@@ -36,7 +36,8 @@ pub(super) fn bind(config: &Config, engine: &Engine) -> anyhow::Result<Bound> {
     let mut bound =
         Bound { api, listeners: BTreeMap::new(), endpoints: Endpoints { api: api_url, listeners: BTreeMap::new() } };
     let catalogue = engine.catalogue.borrow().clone();
-    for (name, default_port) in Hooks::listeners(&catalogue) {
+    let answers = config.roles.contains(&Role::Api);
+    for (name, default_port) in Hooks::listeners(&catalogue).into_iter().filter(|_| answers) {
         let configured = config.listeners.get(&name);
         if configured.is_some_and(|listener| !listener.enabled) {
             continue;
@@ -66,7 +67,9 @@ impl Bound {
         let doors = doors(config, engine, &hooks);
         let senders = api::senders(&doors);
         let supervisor = &engine.world.supervisor;
-        serve(engine, "api", self.api, api::router(&doors));
+        let answers = config.roles.contains(&Role::Api);
+        let router = if answers { api::router(&doors) } else { api::router_of_health(&doors) };
+        serve(engine, "api", self.api, router);
         for (name, (socket, auth)) in self.listeners {
             let listener = Listener {
                 name: name.clone(),

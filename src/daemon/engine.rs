@@ -1,6 +1,7 @@
 //! The composition root: opens the store, builds the parts in the order of the journey, introduces them to each other,
 //! hands their loops to the supervisor. No logic.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +9,11 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::watch;
 
+use super::installation::{Installation, Sharing};
 use super::runners::{WorldWith, build_runners, parameters_of};
 use crate::bus::{Bus, MemoryBus};
 use crate::clock::{Clock, Ids, SystemClock, SystemIds};
-use crate::config::{Config, MisfirePolicy};
+use crate::config::{Config, MisfirePolicy, Role};
 use crate::content::ContentKeeper;
 use crate::datastore::Datastore;
 use crate::dispatch::{self, Dispatcher};
@@ -24,14 +26,16 @@ use crate::packs::layout::ContentRoots;
 use crate::packs::shipped;
 use crate::requests::{Cancels, Requests};
 use crate::rules::engine as rules;
-use crate::secrets::Keyring;
 use crate::sensors::hooks::Hooks;
 use crate::sensors::polling::Polls;
 use crate::sensors::timer_loop::{TimerDefaults, TimerLoop};
 use crate::sensors::timers::Misfire;
 use crate::store::Store;
+use crate::store::rows::Share;
 use crate::supervise::{Backoff, OnEnd, Supervisor};
 
+/// The pack whose actions are the governor's.
+const GOVERNORS_PACK: &str = "autoscale";
 /// A run that says nothing about its time ends after this long.
 const DEFAULT_TIMEOUT: Duration = Duration::from_hours(1);
 
@@ -40,6 +44,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_hours(1);
 pub struct Engine {
     /// The truth.
     pub store: Store,
+    /// Who else may work over it.
+    pub sharing: Sharing,
     /// Time, chance, news, tasks.
     pub world: World,
     /// What runs.
@@ -103,23 +109,24 @@ pub struct Home {
 impl Engine {
     /// Opens everything and loads the content; nothing runs yet.
     pub async fn open(config: &Config, home: &Home, world: World) -> anyhow::Result<Self> {
-        let data_dir = &config.data_dir;
-        let database = data_dir.join("petrel.db");
-        let store = Store::open_sqlite(&database, config.retention.max_database_bytes)
-            .with_context(|| format!("opening {}", database.display()))?;
-        let keyring = Arc::new(Keyring::open_or_create(data_dir)?);
-        let datastore = Datastore::new(store.key_values(), keyring, Arc::clone(&world.clock));
+        let installation = Installation::open(config, &world).await?;
+        let (store, sharing) = (installation.store.clone(), installation.sharing);
+        let datastore = Datastore::new(store.key_values(), Arc::clone(&installation.keyring), Arc::clone(&world.clock));
         let World { clock, ids, bus, supervisor, metrics } = world.clone();
         let intake = Intake::new(store.events(), Arc::clone(&bus), Arc::clone(&clock), Arc::clone(&ids));
         let (publish, catalogue) = watch::channel(Arc::new(Catalogue::default()));
         let owner = ids.uuid_v4();
-        let limits = dispatch::Limits { worker_slots: config.workers.slots, default_timeout: DEFAULT_TIMEOUT };
+        let limits = dispatch::Limits {
+            worker_slots: config.workers.slots,
+            default_timeout: DEFAULT_TIMEOUT,
+            share: share_of(&config.roles),
+        };
         let dispatch_world = dispatch::World { clock, ids, bus, supervisor, metrics };
         let stores = dispatch_stores(&store, &datastore);
         let dispatcher = Dispatcher::new(stores, dispatch_world, catalogue.clone(), limits, owner);
         let governor = Arc::new(Governor::new(governor_parts(&store, &dispatcher, &catalogue, &world)));
         let around = WorldWith { world: &world, dispatcher: &dispatcher, intake: &intake };
-        let built = build_runners(config, home, &store, &datastore, &governor, &around)?;
+        let built = build_runners(config, home, &installation, &datastore, &governor, &around)?;
         let roots = ContentRoots { site: home.site.clone(), packs: pack_roots(config)? };
         let content = Arc::new(ContentKeeper::new(
             roots,
@@ -131,29 +138,46 @@ impl Engine {
         ));
         dispatcher.introduce(built.registry, built.neighbours);
         content.reload().await?;
-        Ok(Self { store, world, dispatcher, governor, intake, datastore, catalogue, content })
+        Ok(Self { store, sharing, world, dispatcher, governor, intake, datastore, catalogue, content })
     }
 
-    /// Starts all loops.
+    /// Starts the loops of the roles that this daemon plays.
     pub async fn start(&self, config: &Config) -> anyhow::Result<()> {
-        let now = self.world.clock.now();
-        self.dispatcher.sweep(now, Some(self.dispatcher.owner())).await?;
-        let spawn =
-            |name: &str, work: Loop| self.world.supervisor.spawn(name, OnEnd::Restart(Backoff::default()), work);
+        if self.sharing == Sharing::Alone {
+            self.dispatcher.sweep(self.world.clock.now(), Some(self.dispatcher.owner())).await?;
+        }
+        self.start_keeping(config);
+        let plays = |role| config.roles.contains(&role);
+        if plays(Role::Workers) || plays(Role::Governor) {
+            let dispatcher = Arc::clone(&self.dispatcher);
+            self.spawn("dispatch", loop_of(dispatcher, |it, stop| async move { it.run(stop).await }));
+        }
+        if plays(Role::Rules) {
+            self.spawn("rules", loop_of(Arc::new(self.rules()), |it, stop| async move { it.run(stop).await }));
+        }
+        if plays(Role::Sensors) {
+            self.spawn("timers", loop_of(Arc::new(self.timers(config)), |it, stop| async move { it.run(stop).await }));
+            self.spawn("polls", loop_of(Arc::new(self.polls()?), |it, stop| async move { it.run(stop).await }));
+        }
+        Ok(())
+    }
+
+    /// What every daemon does: its leases, time's work, its content, cleaning.
+    fn start_keeping(&self, config: &Config) {
         let dispatcher = Arc::clone(&self.dispatcher);
-        spawn("dispatch", loop_of(dispatcher, |it, stop| async move { it.run(stop).await }));
+        self.spawn("leases", loop_of(dispatcher, |it, stop| async move { it.keep_leases(stop).await }));
         let dispatcher = Arc::clone(&self.dispatcher);
-        spawn("leases", loop_of(dispatcher, |it, stop| async move { it.keep_leases(stop).await }));
-        let dispatcher = Arc::clone(&self.dispatcher);
-        spawn("sweeper", loop_of(dispatcher, |it, stop| async move { it.run_sweeper(stop).await }));
-        spawn("rules", loop_of(Arc::new(self.rules()), |it, stop| async move { it.run(stop).await }));
-        spawn("timers", loop_of(Arc::new(self.timers(config)), |it, stop| async move { it.run(stop).await }));
-        spawn("polls", loop_of(Arc::new(self.polls()?), |it, stop| async move { it.run(stop).await }));
-        spawn("content", loop_of(Arc::clone(&self.content), |it, stop| async move { it.run(stop).await }));
+        self.spawn("sweeper", loop_of(dispatcher, |it, stop| async move { it.run_sweeper(stop).await }));
+        self.spawn("content", loop_of(Arc::clone(&self.content), |it, stop| async move { it.run(stop).await }));
         let housekeeping =
             Housekeeping::new(self.store.retention(), config.retention.clone(), Arc::clone(&self.world.clock));
-        spawn("housekeeping", loop_of(Arc::new(housekeeping), |it, stop| async move { it.run(stop).await }));
-        Ok(())
+        self.spawn("housekeeping", loop_of(Arc::new(housekeeping), |it, stop| async move { it.run(stop).await }));
+    }
+
+    /// A loop that failed, most likely for want of the store, looks again soon: leases must be extended in time.
+    fn spawn(&self, name: &str, work: Loop) {
+        let backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(2));
+        self.world.supervisor.spawn(name, OnEnd::Restart(backoff), work);
     }
 
     fn rules(&self) -> rules::Engine {
@@ -197,6 +221,16 @@ where
     W: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     Box::new(move |stop| Box::pin(run(Arc::clone(&it), stop)))
+}
+
+/// Which executions a daemon of these roles runs.
+fn share_of(roles: &BTreeSet<Role>) -> Share {
+    match (roles.contains(&Role::Workers), roles.contains(&Role::Governor)) {
+        (true, true) => Share::Everything,
+        (true, false) => Share::AllBut(GOVERNORS_PACK),
+        (false, true) => Share::Only(GOVERNORS_PACK),
+        (false, false) => Share::Nothing,
+    }
 }
 
 fn governor_parts(

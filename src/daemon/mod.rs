@@ -7,7 +7,9 @@ mod lock;
 mod runners;
 mod serve;
 mod generation;
+mod installation;
 mod upkeep;
 
 pub use engine::{Engine, Home, World};
+pub use installation::Sharing;
 pub use serve::{restore_main, serve_main, validate_main};

@@ -47,6 +47,9 @@ fn configuration(options: &ServeOptions) -> anyhow::Result<Config> {
     config.data_dir = std::path::absolute(&config.data_dir)?;
     config.listen = options.listen.unwrap_or(config.listen);
     config.packs.splice(0..0, options.packs.iter().cloned());
+    if !options.roles.is_empty() {
+        config.roles = options.roles.iter().copied().collect();
+    }
     Ok(config)
 }
 

@@ -40,7 +40,7 @@ struct Seen {
 impl Witness {
     /// Of the nodes of the daemon over `data`.
     pub(super) fn new(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        let nodes = LocalNodes::new(data, std::env::current_exe()?, clock)?;
+        let nodes = LocalNodes::new(&data.join("nodes"), std::env::current_exe()?, clock)?;
         Ok(Self { nodes, folder: data.join("nodes"), group: GROUP.parse()?, seen: Mutex::default() })
     }
 

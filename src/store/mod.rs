@@ -11,6 +11,7 @@ mod migrate;
 mod postgres;
 mod sqlite;
 pub mod contents;
+pub mod daemons;
 pub mod events;
 pub mod executions;
 pub mod groups;
@@ -28,6 +29,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use contents::Contents;
+pub use daemons::Daemons;
 pub use error::{StoreError, StoreResult};
 pub use events::Events;
 pub use executions::Executions;
@@ -104,6 +106,11 @@ impl Store {
     /// Last good content, the API's layer of rules, settings of the installation.
     pub fn contents(&self) -> Contents {
         Contents::new(Arc::clone(&self.driver))
+    }
+
+    /// The daemons over this store, and what each of them does alone.
+    pub fn daemons(&self) -> Daemons {
+        Daemons::new(Arc::clone(&self.driver))
     }
 
     /// The durable sequence behind the event stream.

@@ -47,12 +47,23 @@ impl Obligations {
         self.driver.query(sql, cells![kind, limit]).await?.iter().map(obligation).collect()
     }
 
-    /// Extends all leases of a worker. Gives back how many it holds.
-    pub async fn leases_extend(&self, owner: &str, until: Timestamp) -> StoreResult<usize> {
+    /// Extends a worker's leases on these executions. Gives back how many of them it holds.
+    pub async fn leases_extend(&self, owner: &str, executions: &[ExecutionId], until: Timestamp) -> StoreResult<usize> {
+        if executions.is_empty() {
+            return Ok(0);
+        }
+        let sql = "UPDATE obligations SET due_at = ?2 WHERE kind = 'lease' AND owner = ?1
+            AND ?3 LIKE '%,' || execution_id || ',%'";
+        let executions: String = executions.iter().flat_map(|id| [",".to_owned(), id.to_string()]).collect();
         let mut batch = Batch::default();
-        let sql = "UPDATE obligations SET due_at = ?2 WHERE kind = 'lease' AND owner = ?1";
-        batch.push(sql, cells![owner, until]);
+        batch.push(sql, cells![owner, until, executions + ","]);
         Ok(self.driver.commit(batch).await?.first().map_or(0, |effect| effect.changed))
+    }
+
+    /// The executions on which a worker has leases.
+    pub async fn leases_held(&self, owner: &str) -> StoreResult<Vec<ExecutionId>> {
+        let sql = "SELECT execution_id FROM obligations WHERE kind = 'lease' AND owner = ?1";
+        self.driver.query(sql, cells![owner]).await?.iter().map(|row| row.parse(0)).collect()
     }
 
     /// Executions whose lease ran out, or is held by anybody but `survivor`'s daemon if that is given: a daemon that

@@ -223,7 +223,11 @@ fn dispatcher(
         journals: store.journals(),
         datastore: datastore.clone(),
     };
-    let limits = dispatch::Limits { worker_slots: 4, default_timeout: Duration::from_hours(1) };
+    let limits = dispatch::Limits {
+        worker_slots: 4,
+        default_timeout: Duration::from_hours(1),
+        share: crate::store::rows::Share::Everything,
+    };
     let dispatcher = Dispatcher::new(stores, world.clone(), catalogue.clone(), limits, "test".to_owned());
     let mut registry = Registry::default();
     registry.add(Arc::new(Noop));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Format, Globals};
+use crate::config::Role;
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArguments {
@@ -18,12 +19,15 @@ pub(super) struct ServeArguments {
     /// A folder of packs; may be said several times
     #[arg(long, value_name = "DIR")]
     packs: Vec<PathBuf>,
+    /// What this daemon does: api, sensors, rules, workers, governor; everything if not said
+    #[arg(long, value_name = "ROLE,…", value_delimiter = ',')]
+    roles: Vec<Role>,
 }
 
 impl ServeArguments {
     pub(super) fn with(self, globals: Globals) -> ServeOptions {
-        let Self { listen, config, packs } = self;
-        ServeOptions { data_dir: globals.data_dir, listen, config, packs }
+        let Self { listen, config, packs, roles } = self;
+        ServeOptions { data_dir: globals.data_dir, listen, config, packs, roles }
     }
 }
 
@@ -38,6 +42,8 @@ pub struct ServeOptions {
     pub config: Option<PathBuf>,
     /// Folders of packs, besides those of the configuration.
     pub packs: Vec<PathBuf>,
+    /// What it does; nothing: as the configuration says.
+    pub roles: Vec<Role>,
 }
 
 #[derive(Debug, Args)]

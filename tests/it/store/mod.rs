@@ -2,6 +2,7 @@
 //! handing an opener to [`suite`].
 
 mod contents;
+mod daemons;
 mod events;
 mod executions;
 mod groups;
@@ -26,7 +27,7 @@ use petrel::model::execution::ExecutionStatus;
 use petrel::model::refs::{ExecutionId, Id};
 use petrel::model::time::Timestamp;
 use petrel::store::events::{Accepted, Arrival};
-use petrel::store::rows::{Claim, Completion, ExecutionRow, Lease, NewExecution, NewInstance, Page, Start};
+use petrel::store::rows::{Claim, Completion, ExecutionRow, Lease, NewExecution, NewInstance, Page, Share, Start};
 use petrel::store::{Events, Store, StoreResult};
 use serde_json::{Value, json};
 
@@ -51,7 +52,7 @@ macro_rules! promises {
 }
 use promises;
 
-const ALL: [&[Promise]; 11] = [
+const ALL: [&[Promise]; 12] = [
     events::PROMISES,
     executions::PROMISES,
     slots::PROMISES,
@@ -61,6 +62,7 @@ const ALL: [&[Promise]; 11] = [
     groups::PROMISES,
     identities::PROMISES,
     contents::PROMISES,
+    daemons::PROMISES,
     retention::PROMISES,
     writers::PROMISES,
 ];
@@ -150,7 +152,7 @@ async fn request(store: &Store, numbers: impl IntoIterator<Item = u8>) {
 /// Claims what is due, as worker `w`, for a minute.
 async fn claim(store: &Store, token: &str, limit: usize, now: Timestamp) -> Vec<ExecutionRow> {
     let lease = lease("w", now.plus(Duration::from_mins(1)));
-    let mut rows = store.executions().execution_claim(&lease, token, limit, now).await.unwrap();
+    let mut rows = store.executions().execution_claim(&lease, token, limit, Share::Everything, now).await.unwrap();
     rows.sort_by_key(|row| row.id);
     rows
 }

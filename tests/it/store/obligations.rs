@@ -23,8 +23,10 @@ async fn a_lease_is_lost_when_nobody_extends_it(store: Store) {
     let held = claimed(&store, 1).await;
     let obligations = store.obligations();
     assert!(obligations.leases_lost(at(60), None).await.unwrap().is_empty());
-    assert_eq!(obligations.leases_extend("w", at(120)).await.unwrap(), 1);
-    assert_eq!(obligations.leases_extend("nobody", at(500)).await.unwrap(), 0);
+    assert_eq!(obligations.leases_extend("w", &[id(1), id(2)], at(120)).await.unwrap(), 1);
+    assert_eq!(obligations.leases_extend("nobody", &[id(1)], at(500)).await.unwrap(), 0);
+    assert_eq!(obligations.leases_extend("w", &[id(2)], at(500)).await.unwrap(), 0, "only what is named");
+    assert_eq!(obligations.leases_held("w").await.unwrap(), [id(1)]);
     assert!(obligations.leases_lost(at(119), None).await.unwrap().is_empty());
     let lost = obligations.leases_lost(at(120), None).await.unwrap();
     assert_eq!(lost.iter().map(|row| row.claim()).collect::<Vec<_>>(), [held]);
