@@ -86,6 +86,18 @@ impl RabbitMq {
         .await;
     }
 
+    /// Waits until the broker has written down under which name the quorum queue keeps its messages. It takes seconds
+    /// for that; killed earlier, the queue is declared after the next start, but what it has confirmed is out of reach
+    /// (seen with 3.10.8).
+    pub(crate) async fn until_kept(&self, queue: &str) {
+        let names = self.guarded.folder().join("mnesia/petrel@localhost/quorum/petrel@localhost/names.dets");
+        eventually("the broker has written down where the quorum queue is", async || {
+            let written = fs::read(&names).unwrap_or_default();
+            written.windows(queue.len()).any(|text| text == queue.as_bytes()).then_some(())
+        })
+        .await;
+    }
+
     /// Stops it where it is: connections stay open, nobody answers.
     pub(crate) async fn pause(&self) {
         self.guarded.pause().await;
