@@ -1,0 +1,69 @@
+//! Real servers for the stories. What they need, and where it comes from, is said once per process on standard error:
+//!
+//! - PostgreSQL: the one that `PETREL_TEST_POSTGRES_URL` names, else a private one on a free port of the loopback;
+//! - RabbitMQ: the one that `PETREL_TEST_AMQP_URL` names, else a private one.
+//!
+//! Private ones are started at their first use, shared by all stories of the process, and end with it, whatever ends
+//! it. Missing programs are installed where we are root on Debian; else the story fails and says what to do. None is
+//! skipped. A story that kills or stops a server starts one of its own: [`Postgres::start`], [`RabbitMq::start`].
+
+mod guarded;
+mod packages;
+mod ports;
+mod postgres;
+mod proxy;
+mod rabbitmq;
+mod tests;
+
+use std::io::{Write, stderr};
+use std::sync::Once;
+
+use tokio::sync::OnceCell;
+
+use packages::{Need, POSTGRES, RABBITMQ};
+pub(crate) use postgres::Postgres;
+pub(crate) use proxy::Proxy;
+pub(crate) use rabbitmq::RabbitMq;
+
+/// The server that all stories of this process share.
+enum Shared<S> {
+    Given(String),
+    Private(S),
+}
+
+/// A new database on the shared PostgreSQL; its URL.
+pub(crate) async fn fresh_database() -> String {
+    static SERVER: OnceCell<Shared<Postgres>> = OnceCell::const_new();
+    match SERVER.get_or_init(|| share(&POSTGRES, Postgres::start)).await {
+        Shared::Given(url) => postgres::create_database(url).await,
+        Shared::Private(server) => server.fresh_database().await,
+    }
+}
+
+/// A new virtual host on the shared RabbitMQ; its URL. One that the environment names is taken as it is: AMQP has no
+/// words to make another, so its stories meet there and must name what they declare.
+pub(crate) async fn fresh_vhost() -> String {
+    static SERVER: OnceCell<Shared<RabbitMq>> = OnceCell::const_new();
+    match SERVER.get_or_init(|| share(&RABBITMQ, RabbitMq::start)).await {
+        Shared::Given(url) => url.clone(),
+        Shared::Private(server) => server.fresh_vhost().await,
+    }
+}
+
+async fn share<S>(need: &Need, start: impl AsyncFnOnce() -> S) -> Shared<S> {
+    announce();
+    match need.given() {
+        Some(url) => Shared::Given(url),
+        None => Shared::Private(start().await),
+    }
+}
+
+/// Says what is needed and where it comes from, also past a test harness that keeps what is printed to itself.
+fn announce() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let lines = [&POSTGRES, &RABBITMQ].map(|need| format!("  {}: {}\n", need.name, need.source()));
+        let list = format!("\nservers that these stories talk to:\n{}", lines.concat());
+        stderr().write_all(list.as_bytes()).expect("standard error");
+    });
+}
