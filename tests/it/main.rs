@@ -19,6 +19,7 @@ mod local_nodes;
 mod policies;
 mod polling;
 mod runners;
+mod servers;
 mod scaling;
 mod store;
 mod support;

@@ -5,20 +5,22 @@ use std::sync::Arc;
 use petrel::clock::SystemClock;
 use petrel::store::{PostgresSettings, Store};
 
+use crate::servers::fresh_database;
+
 /// A store in a database of its own.
 pub(super) async fn open() -> Store {
-    let settings = PostgresSettings { url: fresh_database().await, connections: 8, ca_file: None };
+    open_at(fresh_database().await).await
+}
+
+async fn open_at(url: String) -> Store {
+    let settings = PostgresSettings { url, connections: 8, ca_file: None };
     Store::open_postgres(&settings, Arc::new(SystemClock::new())).await.unwrap()
 }
 
-async fn fresh_database() -> String {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static N: AtomicU32 = AtomicU32::new(0);
-    let url = "postgres://petrel@127.0.0.1:15432";
-    let name = format!("t{}_{}", std::process::id(), N.fetch_add(1, Ordering::Relaxed));
-    let (client, connection) =
-        tokio_postgres::connect(&format!("{url}/postgres"), tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-    format!("{url}/{name}")
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_daemons_may_start_at_once_on_an_empty_database() {
+    let url = fresh_database().await;
+    let opened = futures_util::future::join_all((0..10).map(|_| open_at(url.clone()))).await;
+    let installations = opened.iter().map(|store| async { store.contents().setting_agree("x", "y").await.unwrap() });
+    assert_eq!(futures_util::future::join_all(installations).await, ["y"; 10]);
 }
