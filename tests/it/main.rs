@@ -14,6 +14,7 @@
 
 mod architecture;
 mod bad_input;
+mod cluster;
 mod guarantees;
 mod local_nodes;
 mod policies;
