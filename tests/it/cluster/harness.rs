@@ -80,11 +80,13 @@ impl Cluster {
 
     /// Waits until no event and no execution is unfinished.
     pub(super) async fn until_idle(&self) {
-        eventually("everything is done", async || {
-            let door = self.door(0);
-            // What was an event in the first look may be an execution in the second.
-            (door.is_idle().await? && door.is_idle().await?).then_some(())
-        })
-        .await;
+        eventually("everything is done", async || self.is_idle().await.then_some(())).await;
+    }
+
+    /// Is no event and no execution unfinished?
+    pub(super) async fn is_idle(&self) -> bool {
+        let door = self.door(0);
+        // What was an event in the first look may be an execution in the second.
+        door.is_idle().await == Some(true) && door.is_idle().await == Some(true)
     }
 }
