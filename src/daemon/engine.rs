@@ -13,6 +13,7 @@ use super::installation::{Installation, Sharing};
 use super::runners::{WorldWith, build_runners, parameters_of};
 use crate::bus::{Bus, MemoryBus};
 use crate::clock::{Clock, Ids, SystemClock, SystemIds};
+use crate::cluster::{self, Membership, Turns};
 use crate::config::{Config, MisfirePolicy, Role};
 use crate::content::ContentKeeper;
 use crate::datastore::Datastore;
@@ -31,6 +32,7 @@ use crate::sensors::polling::Polls;
 use crate::sensors::timer_loop::{TimerDefaults, TimerLoop};
 use crate::sensors::timers::Misfire;
 use crate::store::Store;
+use crate::store::daemons::DaemonRow;
 use crate::store::rows::Share;
 use crate::supervise::{Backoff, OnEnd, Supervisor};
 
@@ -111,6 +113,7 @@ impl Engine {
     pub async fn open(config: &Config, home: &Home, world: World) -> anyhow::Result<Self> {
         let installation = Installation::open(config, &world).await?;
         let (store, sharing) = (installation.store.clone(), installation.sharing);
+        cluster::keep_time(&store.daemons(), &*world.clock).await?;
         let datastore = Datastore::new(store.key_values(), Arc::clone(&installation.keyring), Arc::clone(&world.clock));
         let World { clock, ids, bus, supervisor, metrics } = world.clone();
         let intake = Intake::new(store.events(), Arc::clone(&bus), Arc::clone(&clock), Arc::clone(&ids));
@@ -174,6 +177,33 @@ impl Engine {
         self.spawn("housekeeping", loop_of(Arc::new(housekeeping), |it, stop| async move { it.run(stop).await }));
     }
 
+    /// This daemon as it shows itself to the others.
+    pub fn myself(&self, config: &Config, api: &str) -> DaemonRow {
+        let now = self.world.clock.now();
+        let roles: Vec<&str> = config.roles.iter().map(|role| role.as_str()).collect();
+        DaemonRow {
+            owner: self.dispatcher.owner().to_owned(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id().into(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            roles: roles.join(","),
+            api: api.to_owned(),
+            catalogue: String::new(),
+            started_at: now,
+            seen_at: now,
+        }
+    }
+
+    /// Tells the other daemons over the store, if there may be any, that there is this one.
+    pub fn join_others(&self, me: &DaemonRow) {
+        if self.sharing == Sharing::Alone {
+            return;
+        }
+        let clock = Arc::clone(&self.world.clock);
+        let membership = Membership::new(self.store.daemons(), clock, me.clone(), self.catalogue.clone());
+        self.spawn("membership", loop_of(Arc::new(membership), |it, stop| async move { it.run(stop).await }));
+    }
+
     /// A loop that failed, most likely for want of the store, looks again soon: leases must be extended in time.
     fn spawn(&self, name: &str, work: Loop) {
         let backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(2));
@@ -200,7 +230,19 @@ impl Engine {
 
     fn polls(&self) -> anyhow::Result<Polls> {
         let World { clock, supervisor, .. } = self.world.clone();
-        Polls::new(self.hooks(), self.store.contents(), clock, supervisor, self.catalogue.clone())
+        Polls::new(self.hooks(), self.store.contents(), clock, supervisor, self.catalogue.clone(), self.turns())
+    }
+
+    /// What only one daemon does at a time.
+    fn turns(&self) -> Turns {
+        match self.sharing {
+            Sharing::Alone => Turns::Alone,
+            Sharing::Shared => Turns::Shared {
+                daemons: self.store.daemons(),
+                owner: self.dispatcher.owner().to_owned(),
+                clock: Arc::clone(&self.world.clock),
+            },
+        }
     }
 
     /// The webhooks of packs, for whoever listens.

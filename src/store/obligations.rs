@@ -66,6 +66,14 @@ impl Obligations {
         self.driver.query(sql, cells![owner]).await?.iter().map(|row| row.parse(0)).collect()
     }
 
+    /// Executions that a worker has under way and that somebody has woken meanwhile.
+    pub async fn leases_woken(&self, owner: &str, now: Timestamp) -> StoreResult<Vec<ExecutionId>> {
+        let sql = "SELECT woken.execution_id FROM obligations woken JOIN obligations held
+            ON held.execution_id = woken.execution_id AND held.kind = 'lease' AND held.owner = ?1
+            WHERE woken.kind = 'queue' AND woken.due_at <= ?2";
+        self.driver.query(sql, cells![owner, now]).await?.iter().map(|row| row.parse(0)).collect()
+    }
+
     /// Executions whose lease ran out, or is held by anybody but `survivor`'s daemon if that is given: a daemon that
     /// alone owns its data folder need not wait for the leases of its former life.
     pub async fn leases_lost(&self, now: Timestamp, survivor: Option<&str>) -> StoreResult<Vec<ExecutionRow>> {

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod asg;
+pub mod cluster;
 pub mod content;
 pub mod execution;
 pub mod serve;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::admin::{ApiKeyCommand, UserCommand};
 pub use self::asg::AsgCommand;
+pub use self::cluster::ClusterCommand;
 pub use self::content::{ActionCommand, KeyCommand, PackCommand, RuleCommand, TriggerCommand, TriggerInstanceCommand};
 pub use self::execution::{ExecutionCommand, InquiryCommand, RunArguments, SignalArguments, WorkflowCommand};
 pub use self::serve::{DemoOptions, RestoreOptions, ServeOptions, ValidateOptions};
@@ -134,6 +136,9 @@ pub enum ClientCommand {
     Backup(admin::BackupArguments),
     /// What the daemon does right now
     Status,
+    /// The daemons over one store
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// As whom the daemon knows me
     Whoami,
 }
