@@ -21,6 +21,7 @@ mod polling;
 mod runners;
 mod servers;
 mod scaling;
+mod servers;
 mod store;
 mod support;
 mod timers_and_rules;
