@@ -2,13 +2,14 @@
 //! hands their loops to the supervisor. No logic.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::watch;
 
+use super::former_life;
 use super::installation::{Installation, Sharing};
 use super::runners::{WorldWith, build_runners, parameters_of};
 use crate::bus::{Bus, MemoryBus};
@@ -33,6 +34,7 @@ use crate::sensors::timer_loop::{TimerDefaults, TimerLoop};
 use crate::sensors::timers::Misfire;
 use crate::store::Store;
 use crate::store::daemons::DaemonRow;
+use crate::store::obligations::Lost;
 use crate::store::rows::Share;
 use crate::supervise::{Backoff, OnEnd, Supervisor};
 
@@ -146,9 +148,7 @@ impl Engine {
 
     /// Starts the loops of the roles that this daemon plays.
     pub async fn start(&self, config: &Config) -> anyhow::Result<()> {
-        if self.sharing == Sharing::Alone {
-            self.dispatcher.sweep(self.world.clock.now(), Some(self.dispatcher.owner())).await?;
-        }
+        self.take_over_former_life(&config.data_dir).await?;
         self.start_keeping(config);
         let plays = |role| config.roles.contains(&role);
         if plays(Role::Workers) || plays(Role::Governor) {
@@ -163,6 +163,21 @@ impl Engine {
             self.spawn("polls", loop_of(Arc::new(self.polls()?), |it, stop| async move { it.run(stop).await }));
         }
         Ok(())
+    }
+
+    /// What this daemon had under way before it was killed goes on at once: its data folder is locked, so it is dead.
+    async fn take_over_former_life(&self, data_dir: &Path) -> anyhow::Result<()> {
+        let owner = self.dispatcher.owner();
+        let former = former_life::exchange(data_dir, owner).await?;
+        let lost = match (self.sharing, &former) {
+            (Sharing::Alone, _) => Lost::AllBut(owner),
+            (Sharing::Shared, Some(former)) => {
+                self.store.daemons().daemon_gone(former).await?;
+                Lost::Of(former)
+            }
+            (Sharing::Shared, None) => return Ok(()),
+        };
+        Ok(self.dispatcher.recover_lost(lost, self.world.clock.now()).await.map(drop)?)
     }
 
     /// What every daemon does: its leases, time's work, its content, cleaning.

@@ -6,6 +6,7 @@ mod doors;
 mod lock;
 mod runners;
 mod serve;
+mod former_life;
 mod generation;
 mod installation;
 mod upkeep;
