@@ -19,7 +19,6 @@ mod local_nodes;
 mod policies;
 mod polling;
 mod runners;
-mod servers;
 mod scaling;
 mod servers;
 mod store;
