@@ -18,6 +18,7 @@ mod listing;
 mod shape;
 mod envelope;
 mod actions;
+mod cluster;
 mod executions;
 mod identities;
 mod inquiries;
@@ -55,7 +56,8 @@ use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
 use crate::sensors::body::BodyLimits;
 use crate::sensors::hooks::Hooks;
-use crate::store::{Announcements, Contents, Events, Executions, Journals, Obligations, Outputs};
+use crate::store::daemons::DaemonRow;
+use crate::store::{Announcements, Contents, Daemons, Events, Executions, Journals, Obligations, Outputs};
 
 pub use error::{ApiError, ApiResult};
 pub use first_start::first_start;
@@ -84,6 +86,8 @@ pub struct Stores {
     pub contents: Contents,
     /// The event stream.
     pub announcements: Announcements,
+    /// The daemons over it.
+    pub daemons: Daemons,
 }
 
 /// The house as the doors see it; taken apart by [`router`].
@@ -117,6 +121,8 @@ pub struct Doors {
     pub workflows: Arc<dyn WorkflowCheck>,
     /// Copies of the store.
     pub backup: Arc<dyn BackupService>,
+    /// This daemon, as it shows itself to others.
+    pub me: DaemonRow,
 }
 
 /// Everything that is answered on the API's port.
@@ -204,6 +210,7 @@ fn resources(doors: &Doors) -> Router {
         .merge(keys::router(keys::Door { datastore: doors.datastore.clone(), clock: Arc::clone(&world.clock) }))
         .merge(identities::router(identities_door(doors)))
         .merge(status::router(status_door(doors)))
+        .merge(cluster::router(cluster_door(doors)))
         .merge(asg::router(Arc::clone(&doors.governor)))
         .merge(people(doors))
 }
@@ -276,6 +283,17 @@ fn identities_door(doors: &Doors) -> identities::Door {
         clock: Arc::clone(&doors.world.clock),
         ids: Arc::clone(&doors.world.ids),
         supervisor: doors.world.supervisor.clone(),
+    }
+}
+
+fn cluster_door(doors: &Doors) -> cluster::Door {
+    cluster::Door {
+        daemons: doors.stores.daemons.clone(),
+        events: doors.stores.events.clone(),
+        executions: doors.stores.executions.clone(),
+        me: doors.me.clone(),
+        catalogue: doors.catalogue.clone(),
+        clock: Arc::clone(&doors.world.clock),
     }
 }
 

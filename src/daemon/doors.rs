@@ -18,6 +18,7 @@ use crate::config::{Config, Endpoints, Role};
 use crate::dispatch;
 use crate::sensors::body::BodyLimits;
 use crate::sensors::hooks::Hooks;
+use crate::store::daemons::DaemonRow;
 use crate::supervise::{Backoff, OnEnd};
 
 /// Ports that are bound; requests wait in them until [`Bound::open`].
@@ -62,9 +63,9 @@ fn url_of(listener: &TcpListener) -> anyhow::Result<String> {
 
 impl Bound {
     /// Starts to answer.
-    pub(super) fn open(self, config: &Config, engine: &Engine) {
+    pub(super) fn open(self, config: &Config, engine: &Engine, me: &DaemonRow) {
         let hooks = Arc::new(engine.hooks());
-        let doors = doors(config, engine, &hooks);
+        let doors = doors(config, engine, &hooks, me);
         let senders = api::senders(&doors);
         let supervisor = &engine.world.supervisor;
         let answers = config.roles.contains(&Role::Api);
@@ -94,7 +95,7 @@ fn serve(engine: &Engine, name: &str, socket: TcpListener, router: Router) {
     });
 }
 
-fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>) -> Doors {
+fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -> Doors {
     let store = &engine.store;
     let super::World { clock, ids, bus, supervisor, metrics } = engine.world.clone();
     let upkeep = Arc::new(Upkeep::new(engine));
@@ -107,7 +108,9 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>) -> Doors {
             outputs: store.outputs(),
             contents: store.contents(),
             announcements: store.announcements(),
+            daemons: store.daemons(),
         },
+        me: me.clone(),
         datastore: engine.datastore.clone(),
         gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor.clone()),
         dispatcher: Arc::clone(&engine.dispatcher),

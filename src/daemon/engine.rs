@@ -2,17 +2,19 @@
 //! hands their loops to the supervisor. No logic.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::watch;
 
+use super::former_life;
 use super::installation::{Installation, Sharing};
 use super::runners::{WorldWith, build_runners, parameters_of};
 use crate::bus::{Bus, MemoryBus};
 use crate::clock::{Clock, Ids, SystemClock, SystemIds};
+use crate::cluster::{self, Membership, Turns};
 use crate::config::{Config, MisfirePolicy, Role};
 use crate::content::ContentKeeper;
 use crate::datastore::Datastore;
@@ -31,6 +33,8 @@ use crate::sensors::polling::Polls;
 use crate::sensors::timer_loop::{TimerDefaults, TimerLoop};
 use crate::sensors::timers::Misfire;
 use crate::store::Store;
+use crate::store::daemons::DaemonRow;
+use crate::store::obligations::Lost;
 use crate::store::rows::Share;
 use crate::supervise::{Backoff, OnEnd, Supervisor};
 
@@ -111,6 +115,7 @@ impl Engine {
     pub async fn open(config: &Config, home: &Home, world: World) -> anyhow::Result<Self> {
         let installation = Installation::open(config, &world).await?;
         let (store, sharing) = (installation.store.clone(), installation.sharing);
+        cluster::keep_time(&store.daemons(), &*world.clock).await?;
         let datastore = Datastore::new(store.key_values(), Arc::clone(&installation.keyring), Arc::clone(&world.clock));
         let World { clock, ids, bus, supervisor, metrics } = world.clone();
         let intake = Intake::new(store.events(), Arc::clone(&bus), Arc::clone(&clock), Arc::clone(&ids));
@@ -143,9 +148,7 @@ impl Engine {
 
     /// Starts the loops of the roles that this daemon plays.
     pub async fn start(&self, config: &Config) -> anyhow::Result<()> {
-        if self.sharing == Sharing::Alone {
-            self.dispatcher.sweep(self.world.clock.now(), Some(self.dispatcher.owner())).await?;
-        }
+        self.take_over_former_life(&config.data_dir).await?;
         self.start_keeping(config);
         let plays = |role| config.roles.contains(&role);
         if plays(Role::Workers) || plays(Role::Governor) {
@@ -162,6 +165,21 @@ impl Engine {
         Ok(())
     }
 
+    /// What this daemon had under way before it was killed goes on at once: its data folder is locked, so it is dead.
+    async fn take_over_former_life(&self, data_dir: &Path) -> anyhow::Result<()> {
+        let owner = self.dispatcher.owner();
+        let former = former_life::exchange(data_dir, owner).await?;
+        let lost = match (self.sharing, &former) {
+            (Sharing::Alone, _) => Lost::AllBut(owner),
+            (Sharing::Shared, Some(former)) => {
+                self.store.daemons().daemon_gone(former).await?;
+                Lost::Of(former)
+            }
+            (Sharing::Shared, None) => return Ok(()),
+        };
+        Ok(self.dispatcher.recover_lost(lost, self.world.clock.now()).await.map(drop)?)
+    }
+
     /// What every daemon does: its leases, time's work, its content, cleaning.
     fn start_keeping(&self, config: &Config) {
         let dispatcher = Arc::clone(&self.dispatcher);
@@ -172,6 +190,33 @@ impl Engine {
         let housekeeping =
             Housekeeping::new(self.store.retention(), config.retention.clone(), Arc::clone(&self.world.clock));
         self.spawn("housekeeping", loop_of(Arc::new(housekeeping), |it, stop| async move { it.run(stop).await }));
+    }
+
+    /// This daemon as it shows itself to the others.
+    pub fn myself(&self, config: &Config, api: &str) -> DaemonRow {
+        let now = self.world.clock.now();
+        let roles: Vec<&str> = config.roles.iter().map(|role| role.as_str()).collect();
+        DaemonRow {
+            owner: self.dispatcher.owner().to_owned(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id().into(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            roles: roles.join(","),
+            api: api.to_owned(),
+            catalogue: String::new(),
+            started_at: now,
+            seen_at: now,
+        }
+    }
+
+    /// Tells the other daemons over the store, if there may be any, that there is this one.
+    pub fn join_others(&self, me: &DaemonRow) {
+        if self.sharing == Sharing::Alone {
+            return;
+        }
+        let clock = Arc::clone(&self.world.clock);
+        let membership = Membership::new(self.store.daemons(), clock, me.clone(), self.catalogue.clone());
+        self.spawn("membership", loop_of(Arc::new(membership), |it, stop| async move { it.run(stop).await }));
     }
 
     /// A loop that failed, most likely for want of the store, looks again soon: leases must be extended in time.
@@ -200,7 +245,19 @@ impl Engine {
 
     fn polls(&self) -> anyhow::Result<Polls> {
         let World { clock, supervisor, .. } = self.world.clone();
-        Polls::new(self.hooks(), self.store.contents(), clock, supervisor, self.catalogue.clone())
+        Polls::new(self.hooks(), self.store.contents(), clock, supervisor, self.catalogue.clone(), self.turns())
+    }
+
+    /// What only one daemon does at a time.
+    fn turns(&self) -> Turns {
+        match self.sharing {
+            Sharing::Alone => Turns::Alone,
+            Sharing::Shared => Turns::Shared {
+                daemons: self.store.daemons(),
+                owner: self.dispatcher.owner().to_owned(),
+                clock: Arc::clone(&self.world.clock),
+            },
+        }
     }
 
     /// The webhooks of packs, for whoever listens.

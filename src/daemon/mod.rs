@@ -4,12 +4,15 @@ pub mod engine;
 mod asg;
 mod doors;
 mod lock;
+mod migrate_store;
 mod runners;
 mod serve;
+mod former_life;
 mod generation;
 mod installation;
 mod upkeep;
 
 pub use engine::{Engine, Home, World};
 pub use installation::Sharing;
+pub use migrate_store::migrate_store_main;
 pub use serve::{restore_main, serve_main, validate_main};

@@ -82,8 +82,10 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let bound = doors::bind(config, &engine)?;
     let endpoints = bound.endpoints.clone();
+    let me = engine.myself(config, &endpoints.api);
     engine.start(config).await?;
-    bound.open(config, &engine);
+    engine.join_others(&me);
+    bound.open(config, &engine, &me);
     endpoints.write(&config.data_dir).context("writing endpoints.json")?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");

@@ -36,7 +36,7 @@ impl Dispatcher {
     /// The same, telling whether this end was the one that counts.
     pub(super) async fn finish_once(&self, row: &ExecutionRow, outcome: Outcome) -> StoreResult<bool> {
         const MOST_CONFLICTS: usize = 50;
-        let mut conflicts = 0;
+        let (mut conflicts, mut told) = (0, None);
         while conflicts < MOST_CONFLICTS {
             match self.try_to_finish(row, &outcome).await {
                 Ok(Finish::Conflict) => conflicts += 1,
@@ -44,7 +44,10 @@ impl Dispatcher {
                 Ok(Finish::TooLate) => return Ok(false),
                 Err(StoreError::Unavailable(why)) if !self.world.supervisor.token().is_cancelled() => {
                     // Nobody else has this result: it is kept until the store takes it.
-                    tracing::warn!(execution = %row.id, why, "an end could not be written; trying again");
+                    if told.as_ref() != Some(&why) {
+                        tracing::warn!(execution = %row.id, why, "an end could not be written; it is kept and tried again");
+                        told = Some(why);
+                    }
                     crate::clock::sleep(&*self.world.clock, Duration::from_secs(1)).await;
                 }
                 Err(problem) => return Err(problem),

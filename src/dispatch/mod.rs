@@ -301,13 +301,24 @@ impl Dispatcher {
                 extended = now;
             }
             if self.running_count() > 0 {
-                for id in self.stores.obligations.leases_canceling(&self.owner).await? {
-                    self.stop_running(id, StopCause::Canceled);
-                }
+                self.hear_from_elsewhere(now).await?;
             }
             tokio::select! {
                 () = clock::sleep(&*self.world.clock, EVERY) => {}
                 () = stop.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What other daemons wrote for runs of this one: that they are canceled, that a step of theirs has ended.
+    async fn hear_from_elsewhere(&self, now: Timestamp) -> StoreResult<()> {
+        for id in self.stores.obligations.leases_canceling(&self.owner).await? {
+            self.stop_running(id, StopCause::Canceled);
+        }
+        if let Some(neighbours) = self.neighbours.get() {
+            for workflow in self.stores.obligations.leases_woken(&self.owner, now).await? {
+                neighbours.parents.look_again(workflow);
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ use crate::model::pack::PolicyRule;
 use crate::model::time::Timestamp;
 use crate::runners::Outcome;
 use crate::store::StoreResult;
-use crate::store::obligations::ObligationRow;
+use crate::store::obligations::{Lost, ObligationRow};
 use crate::store::rows::ExecutionRow;
 
 /// Sleeps end within this time of their hour, even if every hint is lost.
@@ -26,7 +26,7 @@ impl Dispatcher {
     /// Sweeps until the token is cancelled.
     pub async fn run_sweeper(&self, stop: CancellationToken) -> anyhow::Result<()> {
         while !stop.is_cancelled() {
-            self.sweep(self.world.clock.now(), None).await?;
+            self.sweep(self.world.clock.now()).await?;
             let latest = self.world.clock.now().plus(EVERY);
             let due = self.stores.obligations.due_next().await?.unwrap_or(latest).min(latest);
             tokio::select! {
@@ -37,13 +37,12 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// One look. `survivor` is given once at the start of a daemon that alone owns its data folder: the leases of its
-    /// former life are lost at once.
-    pub async fn sweep(&self, now: Timestamp, survivor: Option<&str>) -> StoreResult<usize> {
+    /// One look.
+    pub async fn sweep(&self, now: Timestamp) -> StoreResult<usize> {
         let mut done = self.stores.obligations.timers_ring(now).await?;
         done += self.stores.events.holds_release(now).await?;
         if self.may_take_over(now) {
-            done += self.recover_lost(now, survivor).await?;
+            done += self.recover_lost(Lost::RunOut(now), now).await?;
         }
         for due in self.stores.obligations.timeouts_due(now).await? {
             self.time_out(&due).await?;
@@ -68,9 +67,10 @@ impl Dispatcher {
         now >= *until
     }
 
-    async fn recover_lost(&self, now: Timestamp, survivor: Option<&str>) -> StoreResult<usize> {
+    /// Takes over what is lost, but for what is under way here.
+    pub async fn recover_lost(&self, lost: Lost<'_>, now: Timestamp) -> StoreResult<usize> {
         let mut recovered = 0;
-        for row in self.stores.obligations.leases_lost(now, survivor).await? {
+        for row in self.stores.obligations.leases_lost(lost).await? {
             // After a long sleep of the whole machine our own leases look lost: what runs here is not.
             if !self.is_held(row.claim()) {
                 self.recover(&row, now).await?;

@@ -105,6 +105,11 @@ impl Daemons {
         self.driver.query(sql, cells![now]).await?.iter().map(lease).collect()
     }
 
+    /// What the store's own clock shows; `None` if it has none but the machine's.
+    pub async fn store_time(&self) -> StoreResult<Option<Timestamp>> {
+        self.driver.time().await
+    }
+
     /// How many executions each daemon has under way: owner and count.
     pub async fn running_by_owner(&self) -> StoreResult<Vec<(String, i64)>> {
         let sql = "SELECT owner, count(*) FROM obligations WHERE kind = 'lease' GROUP BY owner ORDER BY owner";

@@ -307,6 +307,9 @@ pub(super) trait Driver: Send + Sync {
     /// Commits one batch from a thread that may block.
     fn commit_blocking(&self, batch: Batch) -> Result<Vec<Effect>, StoreError>;
 
+    /// What the database's own clock shows; `None` if it has none but the machine's.
+    async fn time(&self) -> Result<Option<crate::model::time::Timestamp>, StoreError>;
+
     /// Bytes of the database that are in use; space set free by deletions does not count.
     async fn used_bytes(&self) -> Result<u64, StoreError>;
 

@@ -13,6 +13,7 @@ use super::driver::{Batch, Cell, Driver, Effect, Guard, Kind, Row, Statement};
 use super::error::{StoreError, StoreResult};
 use super::events::first_int;
 use super::{dialect, migrate};
+use crate::model::time::Timestamp;
 
 /// So many batches share one commit at most: beyond it the fsync is already spread thin and latency only grows.
 const GROUP_SIZE: usize = 512;
@@ -97,6 +98,10 @@ impl Driver for SqliteDriver {
         let (reply, answer) = oneshot::channel();
         self.writer.blocking_send(WriteJob::Commit(batch, reply)).map_err(|_| stopped())?;
         answer.blocking_recv().map_err(|_| stopped())?
+    }
+
+    async fn time(&self) -> StoreResult<Option<Timestamp>> {
+        Ok(None)
     }
 
     async fn used_bytes(&self) -> StoreResult<u64> {

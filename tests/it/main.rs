@@ -20,8 +20,10 @@ mod local_nodes;
 mod policies;
 mod polling;
 mod runners;
-mod servers;
 mod scaling;
+mod servers;
+#[path = "servers/tests/mod.rs"]
+mod servers_keep_their_promises;
 mod store;
 mod support;
 mod timers_and_rules;

@@ -37,6 +37,7 @@ use crate::runners::noop::Noop;
 use crate::runners::{Registry, Runner};
 use crate::secrets::Keyring;
 use crate::sensors::hooks::Hooks;
+use crate::store::daemons::DaemonRow;
 use crate::store::rows::{ActivityEnd, Completion, ExecutionRow};
 use crate::store::{Store, StoreResult};
 use crate::supervise::Supervisor;
@@ -251,6 +252,20 @@ async fn load_content(site: &Path, store: &Store, world: &World, publish: watch:
     });
 }
 
+fn myself(now: crate::model::time::Timestamp) -> DaemonRow {
+    DaemonRow {
+        owner: "test".to_owned(),
+        host: "here".to_owned(),
+        pid: 1,
+        version: "1".to_owned(),
+        roles: "api,rules".to_owned(),
+        api: "http://127.0.0.1:9101".to_owned(),
+        catalogue: String::new(),
+        started_at: now,
+        seen_at: now,
+    }
+}
+
 fn doors(
     plan: Plan,
     store: &Store,
@@ -267,10 +282,12 @@ fn doors(
         outputs: store.outputs(),
         contents: store.contents(),
         announcements: store.announcements(),
+        daemons: store.daemons(),
     };
     let World { clock, ids, bus, supervisor, metrics } = world.clone();
     let intake = Intake::new(store.events(), bus, Arc::clone(&clock), ids);
     Doors {
+        me: myself(clock.now()),
         gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor),
         hooks: Arc::new(Hooks::new(intake.clone(), clock, catalogue.clone())),
         intake,

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod asg;
+pub mod cluster;
 pub mod content;
 pub mod execution;
 pub mod serve;
@@ -13,11 +14,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::admin::{ApiKeyCommand, UserCommand};
 pub use self::asg::AsgCommand;
+pub use self::cluster::ClusterCommand;
 pub use self::content::{ActionCommand, KeyCommand, PackCommand, RuleCommand, TriggerCommand, TriggerInstanceCommand};
 pub use self::execution::{ExecutionCommand, InquiryCommand, RunArguments, SignalArguments, WorkflowCommand};
-pub use self::serve::{DemoOptions, RestoreOptions, ServeOptions, ValidateOptions};
+pub use self::serve::{
+    ClusterOptions, DemoOptions, MigrateStoreOptions, RestoreOptions, ServeOptions, ValidateOptions,
+};
 
-use self::serve::{RestoreArguments, ServeArguments, ValidateArguments};
+use self::serve::{DemoArguments, MigrateStoreArguments, RestoreArguments, ServeArguments, ValidateArguments};
 
 /// Events through rules to durable workflows: daemon and client in one binary.
 #[derive(Debug, Parser)]
@@ -77,8 +81,10 @@ enum Verb {
     Validate(ValidateArguments),
     /// Put a backup in the place of a stopped daemon's data
     Restore(RestoreArguments),
+    /// Move a stopped daemon's embedded store to PostgreSQL
+    MigrateStore(MigrateStoreArguments),
     /// Tell the autoscaling story on real parts in about a minute
-    Demo,
+    Demo(DemoArguments),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -134,6 +140,9 @@ pub enum ClientCommand {
     Backup(admin::BackupArguments),
     /// What the daemon does right now
     Status,
+    /// The daemons over one store
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// As whom the daemon knows me
     Whoami,
 }
@@ -149,6 +158,8 @@ pub enum Command {
     Validate(ValidateOptions),
     /// Put a backup back.
     Restore(RestoreOptions),
+    /// Move a store.
+    MigrateStore(MigrateStoreOptions),
     /// Watch over a child process of the daemon.
     Guard,
     /// Start a program that outlives the daemon.
@@ -166,7 +177,8 @@ impl From<Arguments> for Command {
             Verb::Serve(serve) => Self::Serve(serve.with(globals)),
             Verb::Validate(validate) => Self::Validate(validate.with(&globals)),
             Verb::Restore(restore) => Self::Restore(restore.with(&globals)),
-            Verb::Demo => Self::Demo(DemoOptions { data_dir: globals.data_dir }),
+            Verb::MigrateStore(migrate) => Self::MigrateStore(migrate.with(&globals)),
+            Verb::Demo(demo) => Self::Demo(demo.with(globals)),
             Verb::Client(command) => Self::Client(Box::new(command), globals),
         }
     }

@@ -94,9 +94,68 @@ pub struct RestoreOptions {
     pub data_dir: PathBuf,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct MigrateStoreArguments {
+    /// The new store: an empty PostgreSQL database, as postgres://user:password@host/database; store.url if not said
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    /// Configuration; `petrel.toml` if there is one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl MigrateStoreArguments {
+    pub(super) fn with(self, globals: &Globals) -> MigrateStoreOptions {
+        let Self { to, config } = self;
+        MigrateStoreOptions { data_dir: globals.data_dir().to_owned(), to, config }
+    }
+}
+
+/// Which store to move where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrateStoreOptions {
+    /// The data folder of the stopped daemon.
+    pub data_dir: PathBuf,
+    /// The new store, if it is said here.
+    pub to: Option<String>,
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArguments {
+    /// With three daemons over one PostgreSQL
+    #[arg(long)]
+    cluster: bool,
+    /// The store of the three: an empty database; PETREL__STORE__URL if not said
+    #[arg(long, value_name = "URL", requires = "cluster")]
+    store: Option<String>,
+    /// The broker of the three; PETREL__BUS__URL if not said, none if that is not set
+    #[arg(long, value_name = "URL", requires = "cluster")]
+    bus: Option<String>,
+}
+
+impl DemoArguments {
+    pub(super) fn with(self, globals: Globals) -> DemoOptions {
+        let Self { cluster, store, bus } = self;
+        DemoOptions { data_dir: globals.data_dir, cluster: cluster.then_some(ClusterOptions { store, bus }) }
+    }
+}
+
 /// Where the demo plays.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DemoOptions {
     /// Its data folder, kept afterwards; one that vanishes if not said.
     pub data_dir: Option<PathBuf>,
+    /// Several daemons instead of one.
+    pub cluster: Option<ClusterOptions>,
+}
+
+/// What several daemons share, as far as it is said.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClusterOptions {
+    /// Their store.
+    pub store: Option<String>,
+    /// Their broker.
+    pub bus: Option<String>,
 }

@@ -21,6 +21,7 @@ use super::dialect;
 use super::driver::{Batch, Cell, Driver, Effect, Row};
 use super::error::{StoreError, StoreResult};
 use crate::clock::{self, Clock};
+use crate::model::time::Timestamp;
 pub use connect::PostgresSettings;
 
 /// A database that takes longer than this for one batch or read is away: it is stopped, or the network swallows.
@@ -113,6 +114,12 @@ impl Driver for PostgresDriver {
 
     fn commit_blocking(&self, batch: Batch) -> StoreResult<Vec<Effect>> {
         self.runtime.block_on(self.write(&batch))
+    }
+
+    async fn time(&self) -> StoreResult<Option<Timestamp>> {
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+        let rows = self.read(sql, &[]).await?;
+        Ok(Some(Timestamp::from_micros(super::events::first_int(&rows)?)))
     }
 
     async fn used_bytes(&self) -> StoreResult<u64> {

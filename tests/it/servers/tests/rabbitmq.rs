@@ -31,11 +31,11 @@ async fn what_rabbitmq_has_confirmed_survives_kill_9() {
     let connection = connect(&url).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     declare(&channel).await;
-    rabbitmq.until_kept(QUEUE).await;
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     for n in 0..MESSAGES {
         assert!(publish(&channel, n).await.is_ack());
     }
+    rabbitmq.until_kept(QUEUE).await;
     rabbitmq.kill_9().await;
     connect(&url).await.unwrap_err();
     rabbitmq.start_again().await;
