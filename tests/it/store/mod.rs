@@ -5,6 +5,7 @@ mod contents;
 mod daemons;
 mod events;
 mod executions;
+mod given_up;
 mod groups;
 mod histories;
 mod identities;
