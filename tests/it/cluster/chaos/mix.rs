@@ -20,7 +20,7 @@ const WEBHOOKS_PER_BEAT: u64 = 18;
 const BEATS_PER_ORDER: u64 = 10;
 /// Sources repeat what was not accepted, but not for ever.
 const REPEATED_FOR: Duration = Duration::from_secs(90);
-const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// Where a webhook goes, and so what it causes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
