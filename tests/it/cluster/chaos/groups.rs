@@ -59,9 +59,15 @@ pub(super) fn findings(effects: &[Effect], groups: &[Value]) -> Vec<String> {
     }
     for group in groups {
         let name = group["name"].as_str().unwrap_or_default();
-        let in_world = there.get(name).map_or(0, BTreeSet::len);
-        if group["total"] != in_world || !group["activity"].is_null() {
-            findings.push(format!("G5: {name} has {in_world} nodes in the world, its ledger says {group}"));
+        let in_world = there.remove(name).unwrap_or_default();
+        let of_phase = |wanted: fn(&str) -> bool| -> BTreeSet<&str> {
+            let nodes = group["nodes"].as_array().into_iter().flatten();
+            let such = nodes.filter(|node| node["phase"].as_str().is_some_and(wanted));
+            such.filter_map(|node| node["name"].as_str()).collect()
+        };
+        let (known, serving) = (of_phase(|_| true), of_phase(|phase| phase == "in_service"));
+        if !in_world.is_subset(&known) || !serving.is_subset(&in_world) || !group["activity"].is_null() {
+            findings.push(format!("G5: {name} has {in_world:?} in the world, its ledger says {group}"));
         }
     }
     findings

@@ -42,6 +42,7 @@ async fn g01_to_g06_hold_for_three_daemons_in_chaos() {
     let ledger = Arc::new(Ledger::start().await);
     let servers = Servers { database: postgres.fresh_database().await, broker: None };
     let mut cluster = Cluster::start(outside::site(&ledger), &servers, DAEMONS).await;
+    outside::fill_datastore(&cluster.door(0)).await;
     groups::make_all(&cluster.door(0)).await;
     let stop = CancellationToken::new();
     let load = tokio::spawn(mix::run(cluster.doors(), seed, stop.clone()));

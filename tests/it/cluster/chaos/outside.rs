@@ -1,5 +1,9 @@
 //! What the daemons of the chaos run serve: rules, workflows and timers, and the world that their actions change.
 
+use reqwest::Method;
+use serde_json::json;
+
+use crate::cluster::door::Door;
 use crate::cluster::ledger::Ledger;
 use crate::support::site::Site;
 
@@ -48,12 +52,25 @@ pub(super) fn site(ledger: &Ledger) -> Site {
         .file("packs/c/actions/shell.yaml", &shell)
         .workflow_with("flow", FLOW, "{n: {type: integer, required: true}}")
         .file("rules/flow.yaml", &hook("flow", "flow", "", "default.flow", r#"{n: "{{ trigger.body.n }}"}"#))
-        .file("rules/direct.yaml", &hook("direct", "flow", "", "c.keyed", r#"{tag: "{{ trigger.body.n }}-d"}"#))
+        .file("rules/direct.yaml", &hook("direct", "flow", LEVEL, "c.keyed", DIRECT))
         .file("rules/noop.yaml", &hook("noop", "noop", "", "core.noop", "{}"))
         .file("rules/never.yaml", &hook("never", "noise", NEVER, "core.noop", "{}"))
         .setting("packs", &format!("{folder}/packs"));
     let site = (0..TIMERS).fold(site, |site, number| site.file(&format!("rules/t{number}.yaml"), &timer(number)));
     provider(site, ledger).file("rules/tick.yaml", TICK)
+}
+
+/// Both read the datastore: what cannot be read for want of the store must not be taken for something else.
+const LEVEL: &str = "criteria:\n  trigger.body.level: {type: equals, pattern: \"{{ st2kv.system.level }}\"}\n";
+const DIRECT: &str = r#"{tag: "{{ trigger.body.n }}-{{ st2kv.system.suffix }}"}"#;
+
+/// What [`LEVEL`] and [`DIRECT`] read.
+pub(super) async fn fill_datastore(door: &Door) {
+    for (name, value) in [("level", "info"), ("suffix", "d")] {
+        let body = json!({ "name": name, "value": value });
+        let answer = door.try_send(Method::PUT, &format!("/v1/keys/{name}"), &body).await;
+        assert!(answer.is_some_and(|(status, _)| status.is_success()), "the key `{name}` is set");
+    }
 }
 
 const NEVER: &str = "criteria:\n  trigger.body.level: {type: equals, pattern: critical}\n";

@@ -15,9 +15,8 @@ const RULE: &str = "name: f\nenabled: true\ntrigger:\n  type: core.st2.webhook\n
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_goes_through_three_daemons_with_different_roles_and_ends_in_a_finished_workflow() {
     let script = r#"run("core.noop"); run("autoscale.governor_tick"); params.n + 1"#;
-    let site = Site::new()
-        .workflow_with("flow", script, "{n: {type: integer, required: true}}")
-        .file("rules/f.yaml", RULE);
+    let site =
+        Site::new().workflow_with("flow", script, "{n: {type: integer, required: true}}").file("rules/f.yaml", RULE);
     let servers = Servers { database: fresh_database().await, broker: None };
     let roles = ["api", "rules,sensors", "workers,governor"];
     let mut cluster = Cluster::start_with_roles(site, &servers, &roles).await;
