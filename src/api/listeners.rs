@@ -80,7 +80,7 @@ impl From<HookError> for ApiError {
             HookError::Unknown(_) => Self::not_found(problem.to_string()),
             HookError::Rejected { status, reason } => Self::of_status(status, reason),
             HookError::Broken { .. } => Self::internal(&problem),
-            HookError::Store(problem) => problem.into(),
+            HookError::Intake(problem) => problem.into(),
         }
     }
 }

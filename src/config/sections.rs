@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::auth::WebhookAuth;
 use crate::config::ConfigError;
+use crate::config::bus::{self, Bus};
 use crate::config::reader::{Mistakes, Section, address, count, duration, duration_or_zero, flag, text, texts};
 use crate::config::source::Entry;
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub listeners: BTreeMap<String, Listener>,
     /// `[webhooks]`
     pub webhooks: Webhooks,
+    /// `[bus]`
+    pub bus: Bus,
     /// `[timers]`
     pub timers: Timers,
     /// `[log]`
@@ -197,6 +200,7 @@ pub(super) fn read(tree: Entry) -> (Config, Vec<ConfigError>) {
         server: read_server(top.section("server")),
         listeners: top.section("listeners").into_named().into_iter().map(read_listener).collect(),
         webhooks: read_webhooks(top.section("webhooks")),
+        bus: bus::read(top.section("bus")),
         timers: read_timers(top.section("timers")),
         log: read_log(top.section("log")),
     };
@@ -292,7 +296,7 @@ fn read_log(mut section: Section<'_>) -> Log {
     log
 }
 
-fn at_least_one<T: TryFrom<i64> + PartialOrd + Default>(entry: &Entry) -> Result<T, String> {
+pub(super) fn at_least_one<T: TryFrom<i64> + PartialOrd + Default>(entry: &Entry) -> Result<T, String> {
     let number: T = count(entry)?;
     if number > T::default() { Ok(number) } else { Err("write a number greater than 0".to_owned()) }
 }

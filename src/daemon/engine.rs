@@ -17,7 +17,7 @@ use crate::datastore::Datastore;
 use crate::dispatch::{self, Dispatcher};
 use crate::governor::service::{Governor, Parts};
 use crate::housekeeping::Housekeeping;
-use crate::intake::Intake;
+use crate::intake::{Intake, Landing};
 use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
 use crate::packs::layout::ContentRoots;
@@ -110,7 +110,8 @@ impl Engine {
         let keyring = Arc::new(Keyring::open_or_create(data_dir)?);
         let datastore = Datastore::new(store.key_values(), keyring, Arc::clone(&world.clock));
         let World { clock, ids, bus, supervisor, metrics } = world.clone();
-        let intake = Intake::new(store.events(), Arc::clone(&bus), Arc::clone(&clock), Arc::clone(&ids));
+        let landing = Landing::new(store.events(), Arc::clone(&bus));
+        let intake = Intake::new(landing, Arc::clone(&clock), Arc::clone(&ids));
         let (publish, catalogue) = watch::channel(Arc::new(Catalogue::default()));
         let owner = ids.uuid_v4();
         let limits = dispatch::Limits { worker_slots: config.workers.slots, default_timeout: DEFAULT_TIMEOUT };

@@ -9,6 +9,7 @@ mod error;
 mod migrate;
 mod sqlite;
 pub mod contents;
+pub mod dead_letters;
 pub mod events;
 pub mod executions;
 pub mod groups;
@@ -26,6 +27,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use contents::Contents;
+pub use dead_letters::DeadLetters;
 pub use error::{StoreError, StoreResult};
 pub use events::Events;
 pub use executions::Executions;
@@ -100,6 +102,11 @@ impl Store {
     /// The durable sequence behind the event stream.
     pub fn announcements(&self) -> Announcements {
         Announcements::new(Arc::clone(&self.driver))
+    }
+
+    /// Messages of which nothing could be made.
+    pub fn dead_letters(&self) -> DeadLetters {
+        DeadLetters::new(Arc::clone(&self.driver))
     }
 
     /// Deletes what is too old.

@@ -24,7 +24,7 @@ use crate::config::{Limits, Webhooks};
 use crate::content::ContentKeeper;
 use crate::datastore::Datastore;
 use crate::dispatch::{self, Dispatcher, Neighbours, World};
-use crate::intake::Intake;
+use crate::intake::{Intake, Landing};
 use crate::metrics::Metrics;
 use crate::model::execution::ExecutionStatus;
 use crate::model::pack::Catalogue;
@@ -265,7 +265,7 @@ fn doors(
         announcements: store.announcements(),
     };
     let World { clock, ids, bus, supervisor, metrics } = world.clone();
-    let intake = Intake::new(store.events(), bus, Arc::clone(&clock), ids);
+    let intake = Intake::new(Landing::new(store.events(), bus), Arc::clone(&clock), ids);
     Doors {
         gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor),
         hooks: Arc::new(Hooks::new(intake.clone(), clock, catalogue.clone())),
