@@ -13,6 +13,7 @@ pub mod packs;
 pub mod content;
 pub mod intake;
 pub mod bus;
+pub mod amqp;
 pub mod rules;
 pub mod templates;
 pub mod schema;

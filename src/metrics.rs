@@ -37,7 +37,7 @@ struct BusCounters {
     refused: Family<ByReason, Counter>,
     landed: Counter,
     dead_lettered: Counter,
-    reconnects: Family<ByLink, Counter>,
+    connections: Family<ByLink, Counter>,
 }
 
 impl BusCounters {
@@ -48,7 +48,7 @@ impl BusCounters {
         bus.register("refused", "Deliveries that the broker did not take", self.refused.clone());
         bus.register("landed", "Deliveries that were written to the store", self.landed.clone());
         bus.register("dead_lettered", "Messages of which nothing could be made", self.dead_lettered.clone());
-        bus.register("reconnects", "Connections to the broker after the first", self.reconnects.clone());
+        bus.register("connections", "Connections to the broker that were made, first and after each end", self.connections.clone());
     }
 }
 
@@ -164,9 +164,9 @@ impl Metrics {
         self.0.bus.dead_lettered.inc_by(u64::try_from(messages).unwrap_or(u64::MAX));
     }
 
-    /// A connection to the broker stands again.
-    pub fn bus_reconnected(&self, link: &'static str) {
-        self.0.bus.reconnects.get_or_create(&ByLink { link }).inc();
+    /// A connection to the broker was made.
+    pub fn bus_connected(&self, link: &'static str) {
+        self.0.bus.connections.get_or_create(&ByLink { link }).inc();
     }
 
     /// All of it in the text format of `OpenMetrics`.
@@ -197,7 +197,7 @@ mod tests {
         metrics.bus_refused("nack");
         metrics.bus_landed(2);
         metrics.bus_dead_lettered(1);
-        metrics.bus_reconnected("publishing");
+        metrics.bus_connected("publishing");
         let text = metrics.render().unwrap();
         for line in [
             r#"petrel_events_accepted_total{door="webhook"} 1"#,
@@ -212,7 +212,7 @@ mod tests {
             r#"petrel_bus_refused_total{reason="nack"} 1"#,
             "petrel_bus_landed_total 2",
             "petrel_bus_dead_lettered_total 1",
-            r#"petrel_bus_reconnects_total{link="publishing"} 1"#,
+            r#"petrel_bus_connections_total{link="publishing"} 1"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

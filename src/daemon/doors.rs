@@ -9,6 +9,7 @@ use anyhow::Context;
 use axum::Router;
 
 use super::asg::GovernorDoor;
+use super::broker::BusDoor;
 use super::engine::Engine;
 use super::upkeep::Upkeep;
 use crate::api::listeners::{self, Listener};
@@ -104,6 +105,7 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>) -> Doors {
             outputs: store.outputs(),
             contents: store.contents(),
             announcements: store.announcements(),
+            dead_letters: store.dead_letters(),
         },
         datastore: engine.datastore.clone(),
         gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor.clone()),
@@ -118,6 +120,7 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>) -> Doors {
         governor: Arc::new(GovernorDoor::new(Arc::clone(&engine.governor))),
         workflows: Arc::<Upkeep>::clone(&upkeep),
         backup: upkeep,
+        bus: Arc::new(BusDoor::new(engine)),
     }
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::watch;
 
+use super::broker;
 use super::runners::{WorldWith, build_runners, parameters_of};
+use crate::amqp::Broker;
 use crate::bus::{Bus, MemoryBus};
 use crate::clock::{Clock, Ids, SystemClock, SystemIds};
 use crate::config::{Config, MisfirePolicy};
@@ -46,6 +48,8 @@ pub struct Engine {
     pub dispatcher: Arc<Dispatcher>,
     /// Admits what changes a group.
     pub governor: Arc<Governor>,
+    /// In front of the store, if it is configured.
+    pub broker: Option<Arc<Broker>>,
     /// Takes events in.
     pub intake: Intake,
     /// Key-values.
@@ -103,6 +107,7 @@ pub struct Home {
 impl Engine {
     /// Opens everything and loads the content; nothing runs yet.
     pub async fn open(config: &Config, home: &Home, world: World) -> anyhow::Result<Self> {
+        let (world, broker) = broker::introduce(config, world)?;
         let data_dir = &config.data_dir;
         let database = data_dir.join("petrel.db");
         let store = Store::open_sqlite(&database, config.retention.max_database_bytes)
@@ -111,7 +116,7 @@ impl Engine {
         let datastore = Datastore::new(store.key_values(), keyring, Arc::clone(&world.clock));
         let World { clock, ids, bus, supervisor, metrics } = world.clone();
         let landing = Landing::new(store.events(), Arc::clone(&bus));
-        let intake = Intake::new(landing, Arc::clone(&clock), Arc::clone(&ids));
+        let intake = broker::behind(broker.as_deref(), Intake::new(landing, Arc::clone(&clock), Arc::clone(&ids)));
         let (publish, catalogue) = watch::channel(Arc::new(Catalogue::default()));
         let owner = ids.uuid_v4();
         let limits = dispatch::Limits { worker_slots: config.workers.slots, default_timeout: DEFAULT_TIMEOUT };
@@ -132,7 +137,7 @@ impl Engine {
         ));
         dispatcher.introduce(built.registry, built.neighbours);
         content.reload().await?;
-        Ok(Self { store, world, dispatcher, governor, intake, datastore, catalogue, content })
+        Ok(Self { store, world, dispatcher, governor, broker, intake, datastore, catalogue, content })
     }
 
     /// Starts all loops.
@@ -148,6 +153,7 @@ impl Engine {
         let dispatcher = Arc::clone(&self.dispatcher);
         spawn("sweeper", loop_of(dispatcher, |it, stop| async move { it.run_sweeper(stop).await }));
         spawn("rules", loop_of(Arc::new(self.rules()), |it, stop| async move { it.run(stop).await }));
+        broker::start(self);
         spawn("timers", loop_of(Arc::new(self.timers(config)), |it, stop| async move { it.run(stop).await }));
         spawn("polls", loop_of(Arc::new(self.polls()?), |it, stop| async move { it.run(stop).await }));
         spawn("content", loop_of(Arc::clone(&self.content), |it, stop| async move { it.run(stop).await }));

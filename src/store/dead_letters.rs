@@ -44,10 +44,10 @@ pub struct DeadLetterRow {
 }
 
 impl DeadLetters {
-    /// Sets messages aside, all of them at once. Those that lie there already stay as they are.
+    /// Sets messages aside, all of them at once. One that lies there already has come again now.
     pub async fn dead_letters_put(&self, letters: &[NewDeadLetter]) -> StoreResult<()> {
         let sql = "INSERT INTO dead_letters (id, source, reason, body, received_at) VALUES (?1, ?2, ?3, ?4, ?5)
-            ON CONFLICT (id) DO NOTHING";
+            ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, received_at = excluded.received_at";
         let mut batch = Batch::default();
         for NewDeadLetter { id, source, reason, body, received_at } in letters {
             batch.push(sql, cells![*id, source.as_str(), reason.as_str(), body.clone(), *received_at]);
@@ -72,11 +72,12 @@ impl DeadLetters {
         Ok((letter(row)?, row.blob(5)?.to_vec()))
     }
 
-    /// Forgets one of them.
-    pub async fn dead_letter_delete(&self, id: DeadLetterId) -> StoreResult<()> {
+    /// Forgets one of them as it was read. `false`: it is gone, or has come again since.
+    pub async fn dead_letter_delete(&self, letter: &DeadLetterRow) -> StoreResult<bool> {
         let mut batch = Batch::default();
-        batch.require("DELETE FROM dead_letters WHERE id = ?1", cells![id]);
-        if committed(self.driver.commit(batch).await)? { Ok(()) } else { Err(unknown(id)) }
+        let sql = "DELETE FROM dead_letters WHERE id = ?1 AND received_at = ?2";
+        batch.require(sql, cells![letter.id, letter.received_at]);
+        committed(self.driver.commit(batch).await)
     }
 }
 

@@ -263,6 +263,7 @@ fn doors(
         outputs: store.outputs(),
         contents: store.contents(),
         announcements: store.announcements(),
+        dead_letters: store.dead_letters(),
     };
     let World { clock, ids, bus, supervisor, metrics } = world.clone();
     let intake = Intake::new(Landing::new(store.events(), bus), Arc::clone(&clock), ids);
@@ -281,6 +282,7 @@ fn doors(
         governor: Arc::new(NoGroups),
         workflows: Arc::new(Alone),
         backup: Arc::new(Alone),
+        bus: Arc::new(Alone),
     }
 }
 
@@ -325,6 +327,18 @@ impl WorkflowCheck for Alone {
 impl BackupService for Alone {
     async fn backup(&self, _target: &Path) -> Result<u64, BackupError> {
         Ok(0)
+    }
+}
+
+/// There is no broker, and only one message that can be helped.
+#[async_trait]
+impl BusService for Alone {
+    fn reasons_not_ready(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn requeue(&self, _letter: &DeadLetterRow, body: &[u8]) -> Result<Requeued, RequeueError> {
+        if body == b"sound" { Ok(Requeued::Landed) } else { Err(RequeueError::Poison("it is no delivery".to_owned())) }
     }
 }
 
