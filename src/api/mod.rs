@@ -21,6 +21,7 @@ mod actions;
 mod executions;
 mod identities;
 mod inquiries;
+mod known;
 mod keys;
 mod packs;
 mod rule_json;

@@ -71,6 +71,11 @@ impl Hooks {
         listeners
     }
 
+    /// What is loaded.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.catalogue.borrow())
+    }
+
     /// The sensor that listens on `path` at `listener`; `None` is the API's own port.
     pub fn find(&self, listener: Option<&str>, path: &str) -> Option<Arc<Sensor>> {
         let path = path.trim_matches('/');

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 use crate::api::asg::{AsgError, AsgResult, AsgService, Force, Freeze, NewGroup, Reconfigure, Resume, Scale, Suspend};
+use crate::api::dead_letters::{BusService, RequeueError, Requeued};
 use crate::api::upkeep::{BackupError, BackupService, Checked, WorkflowCheck};
 use crate::api::{Doors, Gate, Stores, first_start, router};
 use crate::auth::WebhookAuth;
@@ -37,6 +38,7 @@ use crate::runners::noop::Noop;
 use crate::runners::{Registry, Runner};
 use crate::secrets::Keyring;
 use crate::sensors::hooks::Hooks;
+use crate::store::dead_letters::DeadLetterRow;
 use crate::store::rows::{ActivityEnd, Completion, ExecutionRow};
 use crate::store::{Store, StoreResult};
 use crate::supervise::Supervisor;

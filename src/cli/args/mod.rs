@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod asg;
 pub mod content;
+pub mod dead_letter;
 pub mod execution;
 pub mod serve;
 
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use self::admin::{ApiKeyCommand, UserCommand};
 pub use self::asg::AsgCommand;
 pub use self::content::{ActionCommand, KeyCommand, PackCommand, RuleCommand, TriggerCommand, TriggerInstanceCommand};
+pub use self::dead_letter::DeadLetterCommand;
 pub use self::execution::{ExecutionCommand, InquiryCommand, RunArguments, SignalArguments, WorkflowCommand};
 pub use self::serve::{DemoOptions, RestoreOptions, ServeOptions, ValidateOptions};
 
@@ -100,6 +102,9 @@ pub enum ClientCommand {
     /// What has happened
     #[command(subcommand)]
     TriggerInstance(TriggerInstanceCommand),
+    /// Messages of which nothing could be made
+    #[command(subcommand)]
+    DeadLetter(DeadLetterCommand),
     /// What can be done
     #[command(subcommand)]
     Action(ActionCommand),
