@@ -20,6 +20,7 @@ mod policies;
 mod polling;
 mod runners;
 mod scaling;
+mod servers;
 mod store;
 mod support;
 mod timers_and_rules;

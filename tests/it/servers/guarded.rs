@@ -20,7 +20,7 @@ const SHOWN_LOG_BYTES: usize = 4000;
 /// Waits until nobody holds the other end of its input: we let go of it, or we are gone, in whatever way. A process
 /// belongs to the server if it has the mark, or works in the folder `data`: PostgreSQL writes over its environment.
 const GUARD: &str = r#"
-folder=$1 signal=$2 patience=50
+folder=$1 signal=$2 patience=30
 while read -r _; do :; done
 members() {
     grep -lszxF "PETREL_TEST_SERVER=$folder" /proc/[0-9]*/environ | cut -d/ -f3
@@ -162,7 +162,7 @@ impl Drop for Guarded {
             eprintln!("{} said:\n{}", self.name, String::from_utf8_lossy(end));
         }
         drop(self.guard.stdin.take());
-        for mut child in [Some(&mut self.guard), self.server.as_mut()].into_iter().flatten() {
+        for child in [Some(&mut self.guard), self.server.as_mut()].into_iter().flatten() {
             child.wait().expect("our own child");
         }
     }

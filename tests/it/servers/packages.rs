@@ -87,7 +87,8 @@ impl Need {
         let (parent, start) = before.rsplit_once('/').expect("an absolute path");
         let names = fs::read_dir(parent).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let versions = names.filter_map(|name| name.strip_prefix(start).map(str::to_owned));
-        let found = versions.filter(|version| Path::new(&format!("{before}{version}{after}/{}", self.program)).exists());
+        let found =
+            versions.filter(|version| Path::new(&format!("{before}{version}{after}/{}", self.program)).exists());
         let newest = found.max_by_key(|version| major(version))?;
         Some(PathBuf::from(format!("{before}{newest}{after}")))
     }
@@ -122,7 +123,8 @@ fn apt_get_install(package: &str) -> Result<(), String> {
 fn apt_get(arguments: &[&str]) -> Result<(), String> {
     let mut command = Command::new("apt-get");
     command.args(["-o", "DPkg::Lock::Timeout=120"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-    let output = command.output().map_err(|error| format!("it is not installed, and apt-get does not start: {error}"))?;
+    let output =
+        command.output().map_err(|error| format!("it is not installed, and apt-get does not start: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     output.status.success().then_some(()).ok_or_else(|| format!("`apt-get {}` failed: {said}", arguments.join(" ")))
 }
@@ -133,7 +135,8 @@ fn hold_services_back() -> bool {
     if Path::new(POLICY).exists() {
         return false;
     }
-    let script = format!("#!/bin/sh\n# Petrel's tests install a server.\n[ ! -d /proc/{} ] || exit 101\n", std::process::id());
+    let script =
+        format!("#!/bin/sh\n# Petrel's tests install a server.\n[ ! -d /proc/{} ] || exit 101\n", std::process::id());
     fs::write(POLICY, script).expect("root may write it");
     fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755)).expect("our own file");
     true
