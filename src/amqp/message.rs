@@ -68,6 +68,11 @@ pub(super) fn encode(delivery: Delivery) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&Envelope { version: VERSION, accepted_at: accepted_at.as_micros(), arrivals })
 }
 
+/// The body of a delivery that says nothing.
+pub(super) fn nothing() -> Result<Vec<u8>, serde_json::Error> {
+    encode(Delivery { arrivals: Vec::new(), accepted_at: Timestamp::default() })
+}
+
 /// The delivery that a message's body says.
 pub fn decode(body: &[u8]) -> Result<Delivery, Undecodable> {
     let Versioned { version } = serde_json::from_slice(body).map_err(Undecodable::Malformed)?;
@@ -168,6 +173,11 @@ mod tests {
     fn a_delivery_comes_out_as_it_went_in() {
         let body = encode(delivery()).unwrap();
         assert_eq!(decode(&body).unwrap(), delivery());
+    }
+
+    #[test]
+    fn nothing_is_a_delivery_of_nothing() {
+        assert_eq!(decode(&nothing().unwrap()).unwrap().arrivals, []);
     }
 
     /// Daemons of different ages meet at one broker: what one version wrote, it reads for ever.

@@ -21,6 +21,7 @@ mod receiving;
 mod standing;
 mod topology;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -107,7 +108,7 @@ impl Broker {
         let (standing, watched) = watch::channel(Standing::away("not connected yet".to_owned()));
         let publisher = Publisher {
             standing: watched,
-            window: Arc::new(Window::default()),
+            window: Window::default(),
             names: names.clone(),
             clock: Arc::clone(&clock),
             metrics,
@@ -177,7 +178,8 @@ impl Broker {
             metrics: self.world.metrics.clone(),
             standing: self.standing.clone(),
             queue_gone: Arc::clone(&self.publisher.queue_gone),
-            window: Arc::clone(&self.publisher.window),
+            publisher: Arc::clone(&self.publisher),
+            is_ours_and_unused: AtomicBool::new(false),
         }
     }
 
@@ -199,6 +201,7 @@ impl Broker {
             clock,
             metrics,
             queue_gone: Arc::clone(&self.publisher.queue_gone),
+            standing: self.standing.subscribe(),
         }
     }
 }

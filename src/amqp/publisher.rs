@@ -41,7 +41,7 @@ impl Window {
 /// Gives messages to the broker.
 pub(super) struct Publisher {
     pub(super) standing: watch::Receiver<Standing>,
-    pub(super) window: Arc<Window>,
+    pub(super) window: Window,
     pub(super) names: Names,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
@@ -63,12 +63,21 @@ impl Publisher {
         outcome
     }
 
+    /// Does the queue take anything? What it is given means nothing to whoever takes it out.
+    pub(super) async fn try_queue(&self, channel: &Channel) -> Result<(), Refusal> {
+        let nothing = message::nothing().map_err(|problem| Refusal::Broken(problem.to_string()))?;
+        self.confirm(channel, &nothing).await
+    }
+
     async fn publish_within_limits(&self, body: &[u8]) -> Result<(), Refusal> {
         self.lane()?;
         let place = clock::timeout(&*self.clock, LIMIT, self.window.0.acquire()).await;
         let _place = place.map_err(|_| Refusal::Full)?.map_err(|_| Refusal::Full)?;
-        let channel = self.lane()?;
-        let confirmed = clock::timeout(&*self.clock, LIMIT, self.until_confirmed(&channel, body)).await;
+        self.confirm(&self.lane()?, body).await
+    }
+
+    async fn confirm(&self, channel: &Channel, body: &[u8]) -> Result<(), Refusal> {
+        let confirmed = clock::timeout(&*self.clock, LIMIT, self.until_confirmed(channel, body)).await;
         match confirmed.map_err(|_| Refusal::Late)?.map_err(|problem| Refusal::Broken(problem.to_string()))? {
             Confirmation::Ack(None) => Ok(()),
             // If several were confirmed in one breath, the library may hand what came back to a neighbour. That takes a

@@ -2,15 +2,18 @@
 //! own: a broker that lacks memory stops reading from those who publish, and must still hear what is acknowledged.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use futures_util::FutureExt;
+use lapin::Connection;
 use lapin::options::ConfirmSelectOptions;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Change, Connector, Life};
+use super::publisher::Publisher;
 use super::standing::{Lanes, Refusal, Standing};
 use super::topology::{self, Age, Names};
 use crate::clock::{self, Clock};
@@ -32,8 +35,9 @@ pub(super) struct Publishing {
     pub(super) standing: watch::Sender<Standing>,
     /// Somebody found the queue gone.
     pub(super) queue_gone: Arc<Notify>,
-    /// All places free: nobody publishes.
-    pub(super) window: Arc<super::publisher::Window>,
+    pub(super) publisher: Arc<Publisher>,
+    /// This process has made the queue, and nobody has trusted it since: nothing that was accepted is in it.
+    pub(super) is_ours_and_unused: AtomicBool,
 }
 
 impl Publishing {
@@ -58,7 +62,8 @@ impl Publishing {
         self.metrics.bus_connected("publishing");
         // Whoever found the queue gone before this life has been heard.
         self.queue_gone.notified().now_or_never();
-        let mut settles_at = (age == Age::Fresh).then(|| self.clock.monotonic() + self.grace);
+        self.note(age);
+        let mut settles_at = (age != Age::Settled).then(|| self.clock.monotonic() + self.grace);
         let mut blocked = None;
         loop {
             let refusal = blocked.clone().or_else(|| settles_at.map(|_| Refusal::Settling));
@@ -70,7 +75,7 @@ impl Publishing {
                     Change::Ended(why) => return Err(anyhow!("the connection to the broker ended: {why}")),
                 },
                 () = self.settling(settles_at) => {
-                    topology::mark_settled(&lanes.hints, &self.names).await.context("marking the queue as settled")?;
+                    self.settle(life.connection(), &lanes).await?;
                     settles_at = None;
                 }
                 () = self.queue_gone.notified() => return Err(anyhow!("the queue {} is gone", self.names.arrivals)),
@@ -80,6 +85,32 @@ impl Publishing {
                 }
             }
         }
+    }
+
+    fn note(&self, age: Age) {
+        match age {
+            Age::Made => self.is_ours_and_unused.store(true, Ordering::Release),
+            Age::Settled => self.is_ours_and_unused.store(false, Ordering::Release),
+            Age::Unmarked => {}
+        }
+    }
+
+    /// The queue is old enough: if it works, all daemons may know.
+    async fn settle(&self, broker: &Connection, lanes: &Lanes) -> anyhow::Result<()> {
+        let Err(refusal) = self.publisher.try_queue(&lanes.arrivals).await else {
+            topology::mark_settled(&lanes.hints, &self.names).await.context("marking the queue as settled")?;
+            self.is_ours_and_unused.store(false, Ordering::Release);
+            return Ok(());
+        };
+        let queue = &self.names.arrivals;
+        if !self.is_ours_and_unused.load(Ordering::Acquire) || topology::is_marked(broker, &self.names).await? {
+            let way_out = "if no daemon has ever accepted events into it, delete it";
+            return Err(anyhow!("the queue {queue} does not confirm what it is given; {way_out}").context(refusal));
+        }
+        tracing::warn!(queue, %refusal, "the queue that was just made does not work: it is made once more");
+        let dropped = clock::timeout(&*self.clock, SETUP_LIMIT, topology::drop_queue(&lanes.hints, &self.names)).await;
+        dropped.map_err(|elapsed| anyhow!(elapsed))?.with_context(|| format!("deleting the queue {queue}"))?;
+        Err(anyhow!("the queue {queue} is made once more"))
     }
 
     async fn set_up(&self, life: &mut Life) -> anyhow::Result<(Lanes, Age)> {
@@ -99,7 +130,7 @@ impl Publishing {
 
     /// Doors close at the same moment; who came in before gets an answer.
     async fn say_farewell(&self, life: Life) {
-        if clock::timeout(&*self.clock, FAREWELL, self.window.all_left()).await.is_err() {
+        if clock::timeout(&*self.clock, FAREWELL, self.publisher.window.all_left()).await.is_err() {
             tracing::warn!("the daemon stops while deliveries wait for the broker; their senders were told nothing");
         }
         life.close().await;

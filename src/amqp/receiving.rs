@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use tokio::sync::Notify;
+use lapin::Channel;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connector, Life};
 use super::consumer::Arrivals;
 use super::hints::SharedBus;
 use super::publishing::SETUP_LIMIT;
-use super::topology::{self, Names};
+use super::standing::Standing;
+use super::topology::Names;
 use crate::clock::{self, Clock};
 use crate::metrics::Metrics;
 
@@ -23,6 +25,7 @@ pub(super) struct Receiving {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     pub(super) queue_gone: Arc<Notify>,
+    pub(super) standing: watch::Receiver<Standing>,
 }
 
 impl Receiving {
@@ -32,9 +35,8 @@ impl Receiving {
             life = self.connector.connect("receiving") => life?,
             () = stop.cancelled() => return Ok(()),
         };
-        let setup = clock::timeout(&*self.clock, SETUP_LIMIT, topology::declare(life.connection(), &self.names)).await;
-        setup.map_err(|elapsed| anyhow!(elapsed))?.context("declaring the queue")?;
-        let (hints, deliveries) = (life.channel().await?, life.channel().await?);
+        let setup = clock::timeout(&*self.clock, SETUP_LIMIT, self.set_up(&mut life)).await;
+        let (hints, deliveries) = setup.map_err(|elapsed| anyhow!(elapsed)).flatten().context("preparing to receive")?;
         self.metrics.bus_connected("receiving");
         tokio::select! {
             end = self.bus.listen_to_others(&hints, &self.names) => end,
@@ -47,7 +49,14 @@ impl Receiving {
         }
     }
 
-    async fn land(&self, channel: &lapin::Channel) -> anyhow::Result<()> {
+    /// Whoever publishes has made the queue before.
+    async fn set_up(&self, life: &mut Life) -> anyhow::Result<(Channel, Channel)> {
+        let mut standing = self.standing.clone();
+        standing.wait_for(Standing::is_connected).await?;
+        Ok((life.channel().await?, life.channel().await?))
+    }
+
+    async fn land(&self, channel: &Channel) -> anyhow::Result<()> {
         let Some(arrivals) = &self.arrivals else { return std::future::pending().await };
         let end = arrivals.consume(channel).await;
         // A subscription that ends while its channel stands has lost its queue.

@@ -74,6 +74,11 @@ impl Standing {
         Self { lanes: Some(lanes), refusal }
     }
 
+    /// Is everything declared, and the connection there?
+    pub(super) const fn is_connected(&self) -> bool {
+        self.lanes.is_some()
+    }
+
     /// Where deliveries go.
     pub(super) fn arrivals(&self) -> Result<Channel, Refusal> {
         match (&self.refusal, &self.lanes) {

@@ -4,15 +4,15 @@
 //! The queue is a quorum queue: what it confirms is on disk. With one exception, seen with RabbitMQ 3.10: a queue whose
 //! broker is killed in its first seconds may come back without what it confirmed. So a new queue takes nothing for a
 //! while, and the mark says to all daemons that the while is over. The mark is an exchange, which nothing is sent to: it
-//! stands on every node of a cluster and needs no process.
+//! stands on every node of a cluster and needs no process. A queue that was made before such a kill may also never confirm
+//! anything again: so it is tried before it is marked, and made once more by whoever made it.
 
-use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions};
+use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
-/// AMQP's reply codes.
+/// AMQP's reply code.
 const NOT_FOUND: u16 = 404;
-const PRECONDITION_FAILED: u16 = 406;
 
 /// What things are called at the broker.
 #[derive(Debug, Clone)]
@@ -40,14 +40,17 @@ impl Names {
 pub(super) enum Age {
     /// It is old enough.
     Settled,
-    /// It is new, or nobody knows.
-    Fresh,
+    /// Nobody has said so yet.
+    Unmarked,
+    /// We have made it just now.
+    Made,
 }
 
 /// Makes what is missing. In this order: the queue is looked at before the mark, and whoever makes a queue takes the mark
 /// away before. So nobody sees a new queue and an old mark.
 pub(super) async fn declare(broker: &Connection, names: &Names) -> lapin::Result<Age> {
-    if !queue_exists(broker, &names.arrivals).await? {
+    let is_made = !queue_exists(broker, &names.arrivals).await?;
+    if is_made {
         let channel = broker.create_channel().await?;
         channel.exchange_delete(names.settled.as_str().into(), ExchangeDeleteOptions::default()).await?;
         make_queue(broker, &names.arrivals).await?;
@@ -56,10 +59,24 @@ pub(super) async fn declare(broker: &Connection, names: &Names) -> lapin::Result
     let channel = broker.create_channel().await?;
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     channel.exchange_declare(names.hints.as_str().into(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
+    Ok(match (is_marked(broker, names).await?, is_made) {
+        (true, _) => Age::Settled,
+        (false, true) => Age::Made,
+        (false, false) => Age::Unmarked,
+    })
+}
+
+/// Has somebody said that the queue is old enough?
+pub(super) async fn is_marked(broker: &Connection, names: &Names) -> lapin::Result<bool> {
+    let channel = broker.create_channel().await?;
     let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-    let looked =
-        channel.exchange_declare(names.settled.as_str().into(), ExchangeKind::Fanout, passive, FieldTable::default());
-    Ok(if is_there(looked.await)? { Age::Settled } else { Age::Fresh })
+    let (name, kind) = (names.settled.as_str().into(), ExchangeKind::Fanout);
+    is_there(channel.exchange_declare(name, kind, passive, FieldTable::default()).await)
+}
+
+/// Takes a queue away that has never been of use.
+pub(super) async fn drop_queue(channel: &Channel, names: &Names) -> lapin::Result<()> {
+    channel.queue_delete(names.arrivals.as_str().into(), QueueDeleteOptions::default()).await.map(drop)
 }
 
 /// Tells all daemons that the queue is old enough.
@@ -75,35 +92,29 @@ async fn queue_exists(broker: &Connection, name: &str) -> lapin::Result<bool> {
     is_there(channel.queue_declare(name.into(), passive, FieldTable::default()).await.map(drop))
 }
 
-/// From version 4 on a message that was delivered twenty times is thrown away, unless the queue says that it has no
-/// limit; an older broker does not know the words for that, and has no limit.
+/// From version 4 on, a message that was delivered twenty times is thrown away unless the queue says otherwise. "Without a
+/// limit" would be -1, which version 3.10 takes for a limit that every message has reached; so it is one that none reaches.
 async fn make_queue(broker: &Connection, name: &str) -> lapin::Result<()> {
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    let mut unlimited = arguments.clone();
-    unlimited.insert("x-delivery-limit".into(), AMQPValue::LongInt(-1));
-    let made = broker.create_channel().await?.queue_declare(name.into(), durable, unlimited).await;
-    if made.as_ref().err().and_then(reply_code) == Some(PRECONDITION_FAILED) {
-        return broker.create_channel().await?.queue_declare(name.into(), durable, arguments).await.map(drop);
-    }
-    made.map(drop)
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(i32::MAX));
+    broker.create_channel().await?.queue_declare(name.into(), durable, arguments).await.map(drop)
 }
 
-/// The answer to a passive declaration.
+/// The answer to a passive declaration. What is there, but cannot be reached, is not found either; the words differ.
 fn is_there(answer: lapin::Result<()>) -> lapin::Result<bool> {
     match answer {
         Ok(()) => Ok(true),
-        Err(problem) if reply_code(&problem) == Some(NOT_FOUND) => Ok(false),
+        Err(problem) if says_there_is_none(&problem) => Ok(false),
         Err(problem) => Err(problem),
     }
 }
 
-fn reply_code(problem: &lapin::Error) -> Option<u16> {
-    match problem.kind() {
-        ErrorKind::ProtocolError(said) => Some(said.get_id()),
-        _ => None,
-    }
+fn says_there_is_none(problem: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(said) = problem.kind() else { return false };
+    let words = said.get_message().as_str();
+    said.get_id() == NOT_FOUND && (words.contains("no queue '") || words.contains("no exchange '"))
 }
 
 #[cfg(test)]
@@ -112,17 +123,19 @@ mod tests {
 
     use lapin::protocol::{AMQPError, AMQPSoftError};
 
-    fn said(error: AMQPSoftError) -> lapin::Error {
-        ErrorKind::ProtocolError(AMQPError::new(error.into(), "said".into())).into()
+    fn said(error: AMQPSoftError, words: &str) -> lapin::Error {
+        ErrorKind::ProtocolError(AMQPError::new(error.into(), words.into())).into()
     }
 
     #[test]
-    fn what_is_not_found_is_missing_and_every_other_refusal_is_one() {
+    fn only_what_the_broker_has_never_heard_of_is_missing() {
         assert!(is_there(Ok(())).unwrap());
-        assert!(!is_there(Err(said(AMQPSoftError::NOTFOUND))).unwrap());
-        assert!(is_there(Err(said(AMQPSoftError::ACCESSREFUSED))).is_err());
+        let unknown = "NOT_FOUND - no queue 'petrel.arrivals' in vhost '/'";
+        assert!(!is_there(Err(said(AMQPSoftError::NOTFOUND, unknown))).unwrap());
+        let out_of_reach = "NOT_FOUND - failed to perform operation on queue 'petrel.arrivals' due to timeout";
+        assert!(is_there(Err(said(AMQPSoftError::NOTFOUND, out_of_reach))).is_err());
+        assert!(is_there(Err(said(AMQPSoftError::ACCESSREFUSED, "no queue 'x'"))).is_err());
         assert!(is_there(Err(ErrorKind::MissingHeartbeatError.into())).is_err());
-        assert_eq!(reply_code(&said(AMQPSoftError::PRECONDITIONFAILED)), Some(PRECONDITION_FAILED));
     }
 
     #[test]

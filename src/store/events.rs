@@ -188,6 +188,9 @@ impl Events {
     }
 
     async fn write(&self, Writing { batch, written }: Writing<'_>) -> StoreResult<Vec<Accepted>> {
+        if batch.statements.is_empty() {
+            return Ok(Vec::new());
+        }
         let effects = self.driver.commit(batch).await?;
         let mut accepted = Vec::with_capacity(written.len());
         for (at, new) in written {
