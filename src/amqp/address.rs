@@ -47,7 +47,7 @@ impl Address {
         }
         // The parser takes an IPv6 address for no host at all, and no host for this machine.
         if let Some(address) = ipv6_host(url) {
-            uri.authority.host = address.to_owned();
+            address.clone_into(&mut uri.authority.host);
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
         let mut tls = OwnedTLSConfig::default();

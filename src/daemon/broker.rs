@@ -77,16 +77,13 @@ impl BusService for BusDoor {
     }
 
     async fn requeue(&self, letter: &DeadLetterRow, body: &[u8]) -> Result<Requeued, RequeueError> {
-        let requeued = match &self.broker {
-            Some(broker) => {
-                let published = broker.publish_again(body).await;
-                published.map_err(|refusal| RequeueError::Broker(refusal.to_string()))?;
-                Requeued::Published
-            }
-            None => {
-                self.land(body).await?;
-                Requeued::Landed
-            }
+        let requeued = if let Some(broker) = &self.broker {
+            let published = broker.publish_again(body).await;
+            published.map_err(|refusal| RequeueError::Broker(refusal.to_string()))?;
+            Requeued::Published
+        } else {
+            self.land(body).await?;
+            Requeued::Landed
         };
         // If it was set aside again in the meantime, it stays.
         if !self.dead_letters.dead_letter_delete(letter).await? {
