@@ -4,7 +4,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +20,9 @@ pub trait Clock: Send + Sync + fmt::Debug {
 
     /// Time since this clock was made. Never jumps.
     fn monotonic(&self) -> Duration;
+
+    /// Goes by somebody else's time of day from now on, which is `shown` just now. A clock of its own will does not.
+    fn follow(&self, shown: Timestamp);
 
     /// Returns when the time of day is `at` or later; at once if it already is.
     async fn sleep_until(&self, at: Timestamp);
@@ -51,6 +54,8 @@ pub async fn timeout<F: Future>(clock: &dyn Clock, limit: Duration, work: F) -> 
 #[derive(Debug)]
 pub struct SystemClock {
     started: std::time::Instant,
+    /// How far the time that is followed is ahead of the machine's.
+    ahead_micros: AtomicI64,
 }
 
 /// How long a wait for a time of day trusts the last look at the clock: a clock that was set is noticed this soon.
@@ -60,7 +65,13 @@ impl SystemClock {
     /// A clock whose monotonic time starts now.
     #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else takes")]
     pub fn new() -> Self {
-        Self { started: std::time::Instant::now() }
+        Self { started: std::time::Instant::now(), ahead_micros: AtomicI64::new(0) }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else takes")]
+    fn of_machine() -> Timestamp {
+        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Timestamp::default().plus(since_epoch.unwrap_or_default())
     }
 }
 
@@ -72,10 +83,14 @@ impl Default for SystemClock {
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else takes")]
     fn now(&self) -> Timestamp {
-        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Timestamp::default().plus(since_epoch.unwrap_or_default())
+        let ahead = self.ahead_micros.load(Ordering::Relaxed);
+        Timestamp::from_micros(Self::of_machine().as_micros().saturating_add(ahead))
+    }
+
+    fn follow(&self, shown: Timestamp) {
+        let ahead = shown.as_micros().saturating_sub(Self::of_machine().as_micros());
+        self.ahead_micros.store(ahead, Ordering::Relaxed);
     }
 
     fn monotonic(&self) -> Duration {
@@ -127,6 +142,9 @@ impl Clock for SimClock {
     fn now(&self) -> Timestamp {
         *self.time.borrow()
     }
+
+    /// It is moved by hand only.
+    fn follow(&self, _shown: Timestamp) {}
 
     fn monotonic(&self) -> Duration {
         self.now().since(self.started)

@@ -10,6 +10,7 @@ pub mod config;
 pub mod secrets;
 pub mod auth;
 pub mod packs;
+pub mod cluster;
 pub mod content;
 pub mod intake;
 pub mod bus;

@@ -1,22 +1,89 @@
 //! The demo is the shortest proof that everything works together: it runs as a newcomer runs it, and by itself, since it
 //! is a story in real time.
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a story: it starts what it needs")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::redundant_closure_for_method_calls,
+    unreachable_pub,
+    reason = "stories: they start what they need, and nobody imports them"
+)]
 
-#[path = "it/support/processes.rs"]
-mod processes;
+#[path = "it/servers/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with the other stories, which use the rest")]
+mod servers;
+#[path = "it/support/mod.rs"]
+#[expect(dead_code, reason = "shared with the other stories, which use the rest")]
+mod support;
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
-use processes::processes_with;
+use servers::Postgres;
+use support::processes::processes_with;
+
+/// Stories in real time are told one at a time.
+static STAGE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+fn demo(place: &Path, arguments: &[&str]) -> Command {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_petrel"));
+    demo.arg("demo").args(arguments).env("TMPDIR", place);
+    demo
+}
 
 #[test]
 fn the_demo_tells_its_story_finds_no_difference_and_leaves_nothing_behind() {
+    let _stage = STAGE.blocking_lock();
     let place = tempfile::tempdir().unwrap();
-    let demo = Command::new(env!("CARGO_BIN_EXE_petrel")).arg("demo").env("TMPDIR", place.path()).output().unwrap();
+    let demo = demo(place.path(), &[]).output().unwrap();
     let said = String::from_utf8_lossy(&demo.stdout);
     assert!(demo.status.success(), "{said}\n{}", String::from_utf8_lossy(&demo.stderr));
+    assert_no_difference(&said, place.path());
+}
+
+fn assert_no_difference(said: &str, place: &Path) {
     assert!(said.contains("No difference"), "{said}");
     assert_eq!(said.matches("kill -9").count(), 4, "{said}");
-    assert_eq!(processes_with(place.path()), [""; 0], "nothing runs on");
-    assert_eq!(place.path().read_dir().unwrap().count(), 0, "nothing lies about");
+    assert_eq!(processes_with(place), [""; 0], "nothing runs on");
+    assert_eq!(place.read_dir().unwrap().count(), 0, "nothing lies about");
+}
+
+/// Three daemons, each killed when it hurts most, and the database killed in the middle of an expansion.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_of_three_daemons_ends_with_the_same_nodes_also_when_the_database_is_killed() {
+    let _stage = STAGE.lock().await;
+    let place = tempfile::tempdir().unwrap();
+    let mut database = Postgres::start().await;
+    let url = database.fresh_database().await;
+    let arguments = ["--cluster", "--store", &url];
+    let mut child = demo(place.path(), &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (told, said) = std::sync::mpsc::channel();
+    let reader = listen(&mut child, told);
+    tokio::task::spawn_blocking(move || until_told(&said, "fault")).await.unwrap();
+    database.kill_9().await;
+    database.start_again().await;
+    let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    let said = reader.join().unwrap();
+    assert!(ended.status.success(), "{said}\n{}", String::from_utf8_lossy(&ended.stderr));
+    assert_no_difference(&said, place.path());
+}
+
+/// Collects what the demo says, and passes each line on.
+fn listen(child: &mut Child, told: std::sync::mpsc::Sender<String>) -> std::thread::JoinHandle<String> {
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    std::thread::spawn(move || {
+        let mut said = String::new();
+        for line in lines.map_while(Result::ok) {
+            said += &format!("{line}\n");
+            // Nobody listens any more once the moment has come.
+            drop(told.send(line));
+        }
+        said
+    })
+}
+
+fn until_told(said: &std::sync::mpsc::Receiver<String>, what: &str) {
+    let told = said.iter().any(|line| line.contains(what));
+    assert!(told, "the demo ended before it came to `{what}`");
 }

@@ -18,6 +18,7 @@ mod listing;
 mod shape;
 mod envelope;
 mod actions;
+mod cluster;
 mod executions;
 mod identities;
 mod inquiries;
@@ -57,7 +58,10 @@ use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
 use crate::sensors::body::BodyLimits;
 use crate::sensors::hooks::Hooks;
-use crate::store::{Announcements, Contents, DeadLetters, Events, Executions, Journals, Obligations, Outputs};
+use crate::store::daemons::DaemonRow;
+use crate::store::{
+    Announcements, Contents, Daemons, DeadLetters, Events, Executions, Journals, Obligations, Outputs,
+};
 
 pub use error::{ApiError, ApiResult};
 pub use first_start::first_start;
@@ -89,6 +93,8 @@ pub struct Stores {
     pub announcements: Announcements,
     /// Messages of which nothing could be made.
     pub dead_letters: DeadLetters,
+    /// The daemons over it.
+    pub daemons: Daemons,
 }
 
 /// The house as the doors see it; taken apart by [`router`].
@@ -124,6 +130,8 @@ pub struct Doors {
     pub backup: Arc<dyn BackupService>,
     /// The way of events into the store.
     pub bus: Arc<dyn BusService>,
+    /// This daemon, as it shows itself to others.
+    pub me: DaemonRow,
 }
 
 /// Everything that is answered on the API's port.
@@ -153,6 +161,15 @@ pub fn router(doors: &Doors) -> Router {
         .layer(DefaultBodyLimit::max(doors.limits.body_bytes))
         .layer(from_fn_with_state(envelope, envelope::wrap));
     Router::new().fallback_service(inner.map_request(envelope::trim_slash))
+}
+
+/// What a daemon answers that has no part in the API: how it is.
+pub fn router_of_health(doors: &Doors) -> Router {
+    let status = closed(doors, status::router(status_door(doors))).merge(status::open_router(status_door(doors)));
+    Router::new()
+        .merge(status.clone())
+        .nest("/v1", status)
+        .fallback(async || ApiError::not_found("This daemon has no part in the API; ask one with the role `api`."))
 }
 
 /// What stands under every prefix of the API.
@@ -202,6 +219,7 @@ fn resources(doors: &Doors) -> Router {
         .merge(keys::router(keys::Door { datastore: doors.datastore.clone(), clock: Arc::clone(&world.clock) }))
         .merge(identities::router(identities_door(doors)))
         .merge(status::router(status_door(doors)))
+        .merge(cluster::router(cluster_door(doors)))
         .merge(asg::router(Arc::clone(&doors.governor)))
         .merge(people(doors))
 }
@@ -278,6 +296,17 @@ fn identities_door(doors: &Doors) -> identities::Door {
         clock: Arc::clone(&doors.world.clock),
         ids: Arc::clone(&doors.world.ids),
         supervisor: doors.world.supervisor.clone(),
+    }
+}
+
+fn cluster_door(doors: &Doors) -> cluster::Door {
+    cluster::Door {
+        daemons: doors.stores.daemons.clone(),
+        events: doors.stores.events.clone(),
+        executions: doors.stores.executions.clone(),
+        me: doors.me.clone(),
+        catalogue: doors.catalogue.clone(),
+        clock: Arc::clone(&doors.world.clock),
     }
 }
 

@@ -137,10 +137,13 @@ fn the_parts_of_a_command_land_where_they_belong() {
         listen: Some("127.0.0.1:0".parse().unwrap()),
         config: None,
         packs: vec!["a".into(), "b".into()],
+        roles: vec![crate::config::Role::Api, crate::config::Role::Rules],
     };
-    let line = "petrel serve --data-dir d --listen 127.0.0.1:0 --packs a --packs b";
+    let line = "petrel serve --data-dir d --listen 127.0.0.1:0 --packs a --packs b --roles api,rules";
     assert_eq!(parsed(line).unwrap(), Command::Serve(serve));
-    assert_eq!(parsed("petrel demo").unwrap(), Command::Demo(DemoOptions { data_dir: None }));
+    assert_eq!(parsed("petrel demo").unwrap(), Command::Demo(DemoOptions::default()));
+    let Ok(Command::Demo(demo)) = parsed("petrel demo --cluster --store postgres://a/b") else { panic!("no demo") };
+    assert_eq!(demo.cluster.unwrap().store.as_deref(), Some("postgres://a/b"));
     let Ok(Command::Client(_, globals)) = parsed("petrel thaw -o json") else { panic!("not a client's") };
     assert_eq!((globals.format, globals.data_dir()), (Format::Json, PathBuf::from(".petrel").as_path()));
     assert!(matches!(client("petrel execution stop 1"), ClientCommand::Execution(ExecutionCommand::Cancel { .. })));

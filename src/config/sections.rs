@@ -1,6 +1,6 @@
 //! The sections of `petrel.toml` with their defaults: one type and one reading function each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use crate::auth::WebhookAuth;
 use crate::config::ConfigError;
 use crate::config::bus::{self, Bus};
+use crate::config::cluster::{self, LocalNodes, Role, Secrets, Store};
 use crate::config::reader::{Mistakes, Section, address, count, duration, duration_or_zero, flag, text, texts};
 use crate::config::source::Entry;
 
@@ -22,6 +23,14 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Folders with packs.
     pub packs: Vec<PathBuf>,
+    /// What this daemon does. Everything
+    pub roles: BTreeSet<Role>,
+    /// `[store]`
+    pub store: Store,
+    /// `[secrets]`
+    pub secrets: Secrets,
+    /// `[local]`
+    pub local: LocalNodes,
     /// `[limits]`
     pub limits: Limits,
     /// `[workers]`
@@ -64,6 +73,9 @@ pub struct Workers {
     pub max_parked: usize,
     /// How long a waiting workflow keeps its thread; zero: not at all. `5s`
     pub park: Duration,
+    /// Where the guards of child processes note what they guard; the same for all daemons of a host. `<data_dir>/guards`,
+    /// or a folder of the installation in `/var/tmp` where the store is shared
+    pub guards_dir: Option<PathBuf>,
 }
 
 /// How long things are kept after their end.
@@ -194,6 +206,10 @@ pub(super) fn read(tree: Entry) -> (Config, Vec<ConfigError>) {
         data_dir: top.read("data_dir", "./.petrel".to_owned(), text).into(),
         listen: top.read("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 9101)), address),
         packs: top.read("packs", Vec::new(), texts).into_iter().map(PathBuf::from).collect(),
+        roles: top.read("roles", Role::ALL.into(), cluster::roles),
+        store: cluster::read_store(top.section("store")),
+        secrets: cluster::read_secrets(top.section("secrets")),
+        local: cluster::read_local(top.section("local")),
         limits: read_limits(top.section("limits")),
         workers: read_workers(top.section("workers")),
         retention: read_retention(top.section("retention")),
@@ -224,6 +240,7 @@ fn read_workers(mut section: Section<'_>) -> Workers {
         slots: section.read("slots", 60, at_least_one),
         max_parked: section.read("max_parked", 64, count),
         park: section.read("park", Duration::from_secs(5), duration_or_zero),
+        guards_dir: section.read_optional("guards_dir", text).map(PathBuf::from),
     };
     section.close();
     workers

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::engine::{Engine, World};
 use crate::amqp::{self, Broker, Shore};
 use crate::api::dead_letters::{BusService, RequeueError, Requeued};
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::intake::{Intake, Landing};
 use crate::store::dead_letters::DeadLetterRow;
 use crate::store::{DeadLetters, StoreError};
@@ -29,12 +29,11 @@ pub(super) fn behind(broker: Option<&Broker>, intake: Intake) -> Intake {
     }
 }
 
-/// Starts to connect, and to land what comes.
-pub(super) fn start(engine: &Engine) {
-    if let Some(broker) = &engine.broker {
-        let shore = Shore { landing: landing(engine), dead_letters: engine.store.dead_letters() };
-        broker.start(&engine.world.supervisor, Some(shore));
-    }
+/// Starts to connect, and where rules run to land what comes.
+pub(super) fn start(engine: &Engine, config: &Config) {
+    let Some(broker) = &engine.broker else { return };
+    let shore = || Shore { landing: landing(engine), dead_letters: engine.store.dead_letters() };
+    broker.start(&engine.world.supervisor, config.roles.contains(&Role::Rules).then(shore));
 }
 
 fn landing(engine: &Engine) -> Landing {

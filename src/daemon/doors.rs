@@ -15,10 +15,11 @@ use super::upkeep::Upkeep;
 use crate::api::listeners::{self, Listener};
 use crate::api::{self, Doors, Gate, Stores, server};
 use crate::auth::WebhookAuth;
-use crate::config::{Config, Endpoints};
+use crate::config::{Config, Endpoints, Role};
 use crate::dispatch;
 use crate::sensors::body::BodyLimits;
 use crate::sensors::hooks::Hooks;
+use crate::store::daemons::DaemonRow;
 use crate::supervise::{Backoff, OnEnd};
 
 /// Ports that are bound; requests wait in them until [`Bound::open`].
@@ -37,7 +38,8 @@ pub(super) fn bind(config: &Config, engine: &Engine) -> anyhow::Result<Bound> {
     let mut bound =
         Bound { api, listeners: BTreeMap::new(), endpoints: Endpoints { api: api_url, listeners: BTreeMap::new() } };
     let catalogue = engine.catalogue.borrow().clone();
-    for (name, default_port) in Hooks::listeners(&catalogue) {
+    let answers = config.roles.contains(&Role::Api);
+    for (name, default_port) in Hooks::listeners(&catalogue).into_iter().filter(|_| answers) {
         let configured = config.listeners.get(&name);
         if configured.is_some_and(|listener| !listener.enabled) {
             continue;
@@ -62,12 +64,14 @@ fn url_of(listener: &TcpListener) -> anyhow::Result<String> {
 
 impl Bound {
     /// Starts to answer.
-    pub(super) fn open(self, config: &Config, engine: &Engine) {
+    pub(super) fn open(self, config: &Config, engine: &Engine, me: &DaemonRow) {
         let hooks = Arc::new(engine.hooks());
-        let doors = doors(config, engine, &hooks);
+        let doors = doors(config, engine, &hooks, me);
         let senders = api::senders(&doors);
         let supervisor = &engine.world.supervisor;
-        serve(engine, "api", self.api, api::router(&doors));
+        let answers = config.roles.contains(&Role::Api);
+        let router = if answers { api::router(&doors) } else { api::router_of_health(&doors) };
+        serve(engine, "api", self.api, router);
         for (name, (socket, auth)) in self.listeners {
             let listener = Listener {
                 name: name.clone(),
@@ -92,7 +96,7 @@ fn serve(engine: &Engine, name: &str, socket: TcpListener, router: Router) {
     });
 }
 
-fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>) -> Doors {
+fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -> Doors {
     let store = &engine.store;
     let super::World { clock, ids, bus, supervisor, metrics } = engine.world.clone();
     let upkeep = Arc::new(Upkeep::new(engine));
@@ -106,7 +110,9 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>) -> Doors {
             contents: store.contents(),
             announcements: store.announcements(),
             dead_letters: store.dead_letters(),
+            daemons: store.daemons(),
         },
+        me: me.clone(),
         datastore: engine.datastore.clone(),
         gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor.clone()),
         dispatcher: Arc::clone(&engine.dispatcher),

@@ -1,7 +1,8 @@
 //! The composition root: opens the store, builds the parts in the order of the journey, introduces them to each other,
 //! hands their loops to the supervisor. No logic.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,14 @@ use anyhow::Context;
 use tokio::sync::watch;
 
 use super::broker;
+use super::former_life;
+use super::installation::{Installation, Sharing};
 use super::runners::{WorldWith, build_runners, parameters_of};
 use crate::amqp::Broker;
 use crate::bus::{Bus, MemoryBus};
 use crate::clock::{Clock, Ids, SystemClock, SystemIds};
-use crate::config::{Config, MisfirePolicy};
+use crate::cluster::{self, Membership, Turns};
+use crate::config::{Config, MisfirePolicy, Role};
 use crate::content::ContentKeeper;
 use crate::datastore::Datastore;
 use crate::dispatch::{self, Dispatcher};
@@ -26,14 +30,18 @@ use crate::packs::layout::ContentRoots;
 use crate::packs::shipped;
 use crate::requests::{Cancels, Requests};
 use crate::rules::engine as rules;
-use crate::secrets::Keyring;
 use crate::sensors::hooks::Hooks;
 use crate::sensors::polling::Polls;
 use crate::sensors::timer_loop::{TimerDefaults, TimerLoop};
 use crate::sensors::timers::Misfire;
 use crate::store::Store;
+use crate::store::daemons::DaemonRow;
+use crate::store::obligations::Lost;
+use crate::store::rows::Share;
 use crate::supervise::{Backoff, OnEnd, Supervisor};
 
+/// The pack whose actions are the governor's.
+const GOVERNORS_PACK: &str = "autoscale";
 /// A run that says nothing about its time ends after this long.
 const DEFAULT_TIMEOUT: Duration = Duration::from_hours(1);
 
@@ -42,6 +50,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_hours(1);
 pub struct Engine {
     /// The truth.
     pub store: Store,
+    /// Who else may work over it.
+    pub sharing: Sharing,
     /// Time, chance, news, tasks.
     pub world: World,
     /// What runs.
@@ -108,24 +118,26 @@ impl Engine {
     /// Opens everything and loads the content; nothing runs yet.
     pub async fn open(config: &Config, home: &Home, world: World) -> anyhow::Result<Self> {
         let (world, broker) = broker::introduce(config, world)?;
-        let data_dir = &config.data_dir;
-        let database = data_dir.join("petrel.db");
-        let store = Store::open_sqlite(&database, config.retention.max_database_bytes)
-            .with_context(|| format!("opening {}", database.display()))?;
-        let keyring = Arc::new(Keyring::open_or_create(data_dir)?);
-        let datastore = Datastore::new(store.key_values(), keyring, Arc::clone(&world.clock));
+        let installation = Installation::open(config, &world).await?;
+        let (store, sharing) = (installation.store.clone(), installation.sharing);
+        cluster::keep_time(&store.daemons(), &*world.clock).await?;
+        let datastore = Datastore::new(store.key_values(), Arc::clone(&installation.keyring), Arc::clone(&world.clock));
         let World { clock, ids, bus, supervisor, metrics } = world.clone();
         let landing = Landing::new(store.events(), Arc::clone(&bus));
         let intake = broker::behind(broker.as_deref(), Intake::new(landing, Arc::clone(&clock), Arc::clone(&ids)));
         let (publish, catalogue) = watch::channel(Arc::new(Catalogue::default()));
         let owner = ids.uuid_v4();
-        let limits = dispatch::Limits { worker_slots: config.workers.slots, default_timeout: DEFAULT_TIMEOUT };
+        let limits = dispatch::Limits {
+            worker_slots: config.workers.slots,
+            default_timeout: DEFAULT_TIMEOUT,
+            share: share_of(&config.roles),
+        };
         let dispatch_world = dispatch::World { clock, ids, bus, supervisor, metrics };
         let stores = dispatch_stores(&store, &datastore);
         let dispatcher = Dispatcher::new(stores, dispatch_world, catalogue.clone(), limits, owner);
         let governor = Arc::new(Governor::new(governor_parts(&store, &dispatcher, &catalogue, &world)));
         let around = WorldWith { world: &world, dispatcher: &dispatcher, intake: &intake };
-        let built = build_runners(config, home, &store, &datastore, &governor, &around)?;
+        let built = build_runners(config, home, &installation, &datastore, &governor, &around)?;
         let roots = ContentRoots { site: home.site.clone(), packs: pack_roots(config)? };
         let content = Arc::new(ContentKeeper::new(
             roots,
@@ -137,30 +149,87 @@ impl Engine {
         ));
         dispatcher.introduce(built.registry, built.neighbours);
         content.reload().await?;
-        Ok(Self { store, world, dispatcher, governor, broker, intake, datastore, catalogue, content })
+        Ok(Self { store, sharing, world, dispatcher, governor, broker, intake, datastore, catalogue, content })
     }
 
-    /// Starts all loops.
+    /// Starts the loops of the roles that this daemon plays.
     pub async fn start(&self, config: &Config) -> anyhow::Result<()> {
-        let now = self.world.clock.now();
-        self.dispatcher.sweep(now, Some(self.dispatcher.owner())).await?;
-        let spawn =
-            |name: &str, work: Loop| self.world.supervisor.spawn(name, OnEnd::Restart(Backoff::default()), work);
+        self.take_over_former_life(&config.data_dir).await?;
+        self.start_keeping(config);
+        broker::start(self, config);
+        let plays = |role| config.roles.contains(&role);
+        if plays(Role::Workers) || plays(Role::Governor) {
+            let dispatcher = Arc::clone(&self.dispatcher);
+            self.spawn("dispatch", loop_of(dispatcher, |it, stop| async move { it.run(stop).await }));
+        }
+        if plays(Role::Rules) {
+            self.spawn("rules", loop_of(Arc::new(self.rules()), |it, stop| async move { it.run(stop).await }));
+        }
+        if plays(Role::Sensors) {
+            self.spawn("timers", loop_of(Arc::new(self.timers(config)), |it, stop| async move { it.run(stop).await }));
+            self.spawn("polls", loop_of(Arc::new(self.polls()?), |it, stop| async move { it.run(stop).await }));
+        }
+        Ok(())
+    }
+
+    /// What this daemon had under way before it was killed goes on at once: its data folder is locked, so it is dead.
+    async fn take_over_former_life(&self, data_dir: &Path) -> anyhow::Result<()> {
+        let owner = self.dispatcher.owner();
+        let former = former_life::exchange(data_dir, owner).await?;
+        let lost = match (self.sharing, &former) {
+            (Sharing::Alone, _) => Lost::AllBut(owner),
+            (Sharing::Shared, Some(former)) => {
+                self.store.daemons().daemon_gone(former).await?;
+                Lost::Of(former)
+            }
+            (Sharing::Shared, None) => return Ok(()),
+        };
+        Ok(self.dispatcher.recover_lost(lost, self.world.clock.now()).await.map(drop)?)
+    }
+
+    /// What every daemon does: its leases, time's work, its content, cleaning.
+    fn start_keeping(&self, config: &Config) {
         let dispatcher = Arc::clone(&self.dispatcher);
-        spawn("dispatch", loop_of(dispatcher, |it, stop| async move { it.run(stop).await }));
+        self.spawn("leases", loop_of(dispatcher, |it, stop| async move { it.keep_leases(stop).await }));
         let dispatcher = Arc::clone(&self.dispatcher);
-        spawn("leases", loop_of(dispatcher, |it, stop| async move { it.keep_leases(stop).await }));
-        let dispatcher = Arc::clone(&self.dispatcher);
-        spawn("sweeper", loop_of(dispatcher, |it, stop| async move { it.run_sweeper(stop).await }));
-        spawn("rules", loop_of(Arc::new(self.rules()), |it, stop| async move { it.run(stop).await }));
-        broker::start(self);
-        spawn("timers", loop_of(Arc::new(self.timers(config)), |it, stop| async move { it.run(stop).await }));
-        spawn("polls", loop_of(Arc::new(self.polls()?), |it, stop| async move { it.run(stop).await }));
-        spawn("content", loop_of(Arc::clone(&self.content), |it, stop| async move { it.run(stop).await }));
+        self.spawn("sweeper", loop_of(dispatcher, |it, stop| async move { it.run_sweeper(stop).await }));
+        self.spawn("content", loop_of(Arc::clone(&self.content), |it, stop| async move { it.run(stop).await }));
         let housekeeping =
             Housekeeping::new(self.store.retention(), config.retention.clone(), Arc::clone(&self.world.clock));
-        spawn("housekeeping", loop_of(Arc::new(housekeeping), |it, stop| async move { it.run(stop).await }));
-        Ok(())
+        self.spawn("housekeeping", loop_of(Arc::new(housekeeping), |it, stop| async move { it.run(stop).await }));
+    }
+
+    /// This daemon as it shows itself to the others.
+    pub fn myself(&self, config: &Config, api: &str) -> DaemonRow {
+        let now = self.world.clock.now();
+        let roles: Vec<&str> = config.roles.iter().map(|role| role.as_str()).collect();
+        DaemonRow {
+            owner: self.dispatcher.owner().to_owned(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id().into(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            roles: roles.join(","),
+            api: api.to_owned(),
+            catalogue: String::new(),
+            started_at: now,
+            seen_at: now,
+        }
+    }
+
+    /// Tells the other daemons over the store, if there may be any, that there is this one.
+    pub fn join_others(&self, me: &DaemonRow) {
+        if self.sharing == Sharing::Alone {
+            return;
+        }
+        let clock = Arc::clone(&self.world.clock);
+        let membership = Membership::new(self.store.daemons(), clock, me.clone(), self.catalogue.clone());
+        self.spawn("membership", loop_of(Arc::new(membership), |it, stop| async move { it.run(stop).await }));
+    }
+
+    /// A loop that failed, most likely for want of the store, looks again soon: leases must be extended in time.
+    fn spawn(&self, name: &str, work: Loop) {
+        let backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(2));
+        self.world.supervisor.spawn(name, OnEnd::Restart(backoff), work);
     }
 
     fn rules(&self) -> rules::Engine {
@@ -183,7 +252,19 @@ impl Engine {
 
     fn polls(&self) -> anyhow::Result<Polls> {
         let World { clock, supervisor, .. } = self.world.clone();
-        Polls::new(self.hooks(), self.store.contents(), clock, supervisor, self.catalogue.clone())
+        Polls::new(self.hooks(), self.store.contents(), clock, supervisor, self.catalogue.clone(), self.turns())
+    }
+
+    /// What only one daemon does at a time.
+    fn turns(&self) -> Turns {
+        match self.sharing {
+            Sharing::Alone => Turns::Alone,
+            Sharing::Shared => Turns::Shared {
+                daemons: self.store.daemons(),
+                owner: self.dispatcher.owner().to_owned(),
+                clock: Arc::clone(&self.world.clock),
+            },
+        }
     }
 
     /// The webhooks of packs, for whoever listens.
@@ -204,6 +285,16 @@ where
     W: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     Box::new(move |stop| Box::pin(run(Arc::clone(&it), stop)))
+}
+
+/// Which executions a daemon of these roles runs.
+fn share_of(roles: &BTreeSet<Role>) -> Share {
+    match (roles.contains(&Role::Workers), roles.contains(&Role::Governor)) {
+        (true, true) => Share::Everything,
+        (true, false) => Share::AllBut(GOVERNORS_PACK),
+        (false, true) => Share::Only(GOVERNORS_PACK),
+        (false, false) => Share::Nothing,
+    }
 }
 
 fn governor_parts(

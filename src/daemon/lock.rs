@@ -2,9 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
+
+/// A daemon that was killed a moment ago may have been about to start a child, which holds the lock until it is one.
+const PREDECESSOR_GOES: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Held as long as the daemon lives.
 #[derive(Debug)]
@@ -20,7 +25,7 @@ pub(super) fn take(data_dir: &Path) -> anyhow::Result<DataDirLock> {
     let path = data_dir.join("daemon.lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("opening {}", path.display()))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match take_within(&file, PREDECESSOR_GOES) {
         Ok(()) => Ok(DataDirLock { _file: file }),
         Err(rustix::io::Errno::WOULDBLOCK) => anyhow::bail!(
             "another daemon works on {}; stop it, or choose another folder with --data-dir",
@@ -28,4 +33,16 @@ pub(super) fn take(data_dir: &Path) -> anyhow::Result<DataDirLock> {
         ),
         Err(problem) => Err(problem).with_context(|| format!("locking {}", path.display())),
     }
+}
+
+fn take_within(file: &File, limit: Duration) -> rustix::io::Result<()> {
+    let looks = limit.as_millis() / LOOK_EVERY.as_millis();
+    for _ in 0..looks {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            // Nothing else runs yet; waking early only means to look early.
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::park_timeout(LOOK_EVERY),
+            taken => return taken,
+        }
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
 }

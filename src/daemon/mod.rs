@@ -7,8 +7,11 @@ mod doors;
 mod lock;
 mod runners;
 mod serve;
+mod former_life;
 mod generation;
+mod installation;
 mod upkeep;
 
 pub use engine::{Engine, Home, World};
+pub use installation::Sharing;
 pub use serve::{restore_main, serve_main, validate_main};

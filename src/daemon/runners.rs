@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::{Home, World};
+use super::installation::Installation;
 use crate::config::Config;
 use crate::core_pack::{self, CoreTools};
 use crate::datastore::Datastore;
@@ -50,12 +51,13 @@ pub(super) struct WorldWith<'a> {
 pub(super) fn build_runners(
     config: &Config,
     home: &Home,
-    store: &Store,
+    installation: &Installation,
     datastore: &Datastore,
     governor: &Arc<Governor>,
     world: &WorldWith<'_>,
 ) -> anyhow::Result<Built> {
-    let guards = Arc::new(GuardDir::new(config.data_dir.join("guards"), &home.program)?);
+    let store = &installation.store;
+    let guards = Arc::new(GuardDir::new(&installation.guards_dir, &home.program)?);
     let mut native = Native::default();
     let tools = CoreTools {
         intake: world.intake.clone(),
@@ -68,7 +70,7 @@ pub(super) fn build_runners(
     for (name, action) in governor_actions(governor) {
         native.add(name, action);
     }
-    let nodes = Arc::new(LocalNodes::new(&config.data_dir, &home.program, Arc::clone(&world.world.clock))?);
+    let nodes = Arc::new(LocalNodes::new(&installation.nodes_dir, &home.program, Arc::clone(&world.world.clock))?);
     local::actions::add_actions(&mut native, &nodes, &world.world.clock);
     let parked = Arc::new(Parked::new(config.workers.max_parked));
     let workflows = workflow_runner(config, store, datastore, &parked, world);

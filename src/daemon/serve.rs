@@ -50,6 +50,9 @@ fn configuration(options: &ServeOptions) -> anyhow::Result<Config> {
     config.data_dir = std::path::absolute(&config.data_dir)?;
     config.listen = options.listen.unwrap_or(config.listen);
     config.packs.splice(0..0, options.packs.iter().cloned());
+    if !options.roles.is_empty() {
+        config.roles = options.roles.iter().copied().collect();
+    }
     Ok(config)
 }
 
@@ -83,8 +86,10 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let bound = doors::bind(config, &engine)?;
     let endpoints = bound.endpoints.clone();
+    let me = engine.myself(config, &endpoints.api);
     engine.start(config).await?;
-    bound.open(config, &engine);
+    engine.join_others(&me);
+    bound.open(config, &engine, &me);
     endpoints.write(&config.data_dir).context("writing endpoints.json")?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");

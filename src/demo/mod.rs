@@ -20,14 +20,15 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::child::Stage;
+use self::child::{Shared, Stage};
 use self::folder::Folder;
 use self::play::Play;
 use self::timeline::Timeline;
 use self::witness::Witness;
-use crate::cli::args::DemoOptions;
+use crate::cli::args::{ClusterOptions, DemoOptions};
 use crate::cli::output;
 use crate::clock::{Clock, SystemClock};
+use crate::config::process_environment;
 use crate::supervise::{Backoff, OnEnd, Supervisor};
 
 /// `petrel demo`. 0 only if the audit finds nothing.
@@ -48,7 +49,10 @@ pub fn demo_main(options: &DemoOptions) -> ExitCode {
 fn run(options: &DemoOptions) -> anyhow::Result<Vec<String>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let folder = Folder::make(options.data_dir.as_deref(), &clock)?;
-    let stage = Stage::below(folder.path());
+    let stage = match &options.cluster {
+        None => Stage::below(folder.path()),
+        Some(cluster) => Stage::of_cluster(folder.path(), &shared(cluster)?),
+    };
     site::write(&stage.site).with_context(|| format!("writing the site {}", stage.site.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(play(stage, &clock));
@@ -59,9 +63,20 @@ fn run(options: &DemoOptions) -> anyhow::Result<Vec<String>> {
     outcome
 }
 
+/// What several daemons share must be running already: the demo brings no servers.
+fn shared(cluster: &ClusterOptions) -> anyhow::Result<Shared> {
+    let environment = process_environment();
+    let of = |given: &Option<String>, variable: &str| given.clone().or_else(|| environment.get(variable).cloned());
+    let store_url = of(&cluster.store, "PETREL__STORE__URL").context(
+        "several daemons need a PostgreSQL with an empty database: name it with --store postgres://user@host/database, or \
+         with PETREL__STORE__URL",
+    )?;
+    Ok(Shared { store_url, bus_url: of(&cluster.bus, "PETREL__BUS__URL") })
+}
+
 async fn play(stage: Stage, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<String>> {
     let timeline = Timeline::new(Arc::clone(clock));
-    let witness = Arc::new(Witness::new(&stage.data, Arc::clone(clock))?);
+    let witness = Arc::new(Witness::new(&stage.nodes, Arc::clone(clock))?);
     let supervisor = Supervisor::new(Arc::clone(clock));
     let eyes = (Arc::clone(&witness), Arc::clone(clock));
     supervisor.spawn("witness", OnEnd::Restart(Backoff::default()), move |stop| {

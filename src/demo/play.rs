@@ -4,16 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use reqwest::Method;
 use serde_json::Value;
 
 use super::child::{Daemon, Stage};
-use super::door::{Door, Explained, Group};
+use super::door::{Door, Explained, Group, Outage};
 use super::timeline::Timeline;
 use super::witness::Witness;
 use crate::clock::{self, Clock};
 use crate::model::decision::Row;
 use crate::model::time::Timestamp;
+use crate::secrets::SecretText;
 
 /// Far beyond what anything takes on a slow and busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -52,7 +54,7 @@ pub(super) struct Play {
     pub(super) kills: Vec<Kill>,
     /// Everything that was found to be wrong so far.
     pub(super) differences: Vec<String>,
-    daemon: Daemon,
+    daemons: Vec<Daemon>,
     told: Told,
 }
 
@@ -64,18 +66,29 @@ struct Told {
 }
 
 impl Play {
-    /// Starts the first daemon.
+    /// Starts the daemons.
     pub(super) async fn open(
         stage: Stage,
         timeline: Timeline,
         clock: Arc<dyn Clock>,
         witness: Arc<Witness>,
     ) -> anyhow::Result<Self> {
-        let mut daemon = Daemon::start(&stage)?;
-        let door = ready(&stage, &*clock, &mut daemon).await?;
-        timeline.tell("start", "petrel serve is ready");
+        let mut daemons = Vec::new();
+        let mut doors = Vec::new();
+        // One after the other: the first makes the first admin, whose key is good at all of them.
+        for data in &stage.data {
+            let mut daemon = Daemon::start(&stage, data)?;
+            let key = doors.first().map(Door::key);
+            doors.push(ready(&stage, &clock, &mut daemon, key).await?);
+            daemons.push(daemon);
+        }
+        let door = doors.into_iter().next().context("a demo without a daemon")?;
+        match daemons.len() {
+            1 => timeline.tell("start", "petrel serve is ready"),
+            count => timeline.tell("start", &format!("{count} daemons over one store are ready")),
+        }
         let (kills, differences, told) = (Vec::new(), Vec::new(), Told::default());
-        Ok(Self { timeline, clock, witness, stage, door, kills, differences, daemon, told })
+        Ok(Self { timeline, clock, witness, stage, door, kills, differences, daemons, told })
     }
 
     /// One line of the timeline.
@@ -88,24 +101,49 @@ impl Play {
         self.door.ask(method, path, body).await
     }
 
-    /// The daemon dies without warning, and another one takes its place.
+    /// The daemon that has most under way dies without warning, and another one takes its place.
     pub(super) async fn kill(
         &mut self,
         point: &'static str,
         workflow: &'static str,
         node: Option<&str>,
     ) -> anyhow::Result<()> {
+        let victim = self.busiest().await?;
         let at = self.clock.now();
-        self.daemon.kill().await?;
+        let daemon = self.daemons.get_mut(victim).context("a daemon to kill")?;
+        let data = daemon.data.clone();
+        daemon.kill().await?;
         self.kills.push(Kill { point, at, workflow, node: node.map(str::to_owned) });
         let subject = node.map(|node| format!(" ({node})")).unwrap_or_default();
-        self.tell("kill -9", &format!("{point}{subject}"));
+        let which = if self.daemons.len() > 1 { format!("daemon {}, ", victim + 1) } else { String::new() };
+        self.tell("kill -9", &format!("{which}{point}{subject}"));
         let begun = self.clock.monotonic();
-        self.daemon = Daemon::start(&self.stage)?;
-        self.door = ready(&self.stage, &*self.clock, &mut self.daemon).await?;
+        let mut daemon = Daemon::start(&self.stage, &data)?;
+        let door = ready(&self.stage, &self.clock, &mut daemon, Some(self.door.key())).await?;
+        if let Some(place) = self.daemons.get_mut(victim) {
+            *place = daemon;
+        }
+        if victim == 0 {
+            self.door = door;
+        }
         let took = self.clock.monotonic().saturating_sub(begun).as_millis();
         self.tell("restart", &format!("ready after {}.{:02} s", took / 1000, took % 1000 / 10));
         Ok(())
+    }
+
+    /// The daemon with most executions under way: its end hurts most.
+    async fn busiest(&self) -> anyhow::Result<usize> {
+        if self.daemons.len() == 1 {
+            return Ok(0);
+        }
+        let cluster = self.door.ask(Method::GET, "cluster", None).await?;
+        let executions = |daemon: &Daemon| {
+            let listed = cluster["daemons"].as_array().into_iter().flatten();
+            let mut mine = listed.filter(|listed| listed["pid"].as_u64() == daemon.pid().map(u64::from));
+            mine.next().and_then(|mine| mine["executions"].as_u64()).unwrap_or_default()
+        };
+        let busiest = self.daemons.iter().map(executions).enumerate().max_by_key(|(_, executions)| *executions);
+        Ok(busiest.map_or(0, |(number, _)| number))
     }
 
     /// Waits until the group is as `wanted`, which gets `None` once there is no group any more.
@@ -162,8 +200,10 @@ impl Play {
     }
 
     fn still_waiting(&mut self, begun: Duration, what: &str) -> anyhow::Result<()> {
-        if let Some(status) = self.daemon.ended()? {
-            anyhow::bail!("the daemon ended by itself ({status}) while the demo waited for {what}");
+        for daemon in &mut self.daemons {
+            if let Some(status) = daemon.ended()? {
+                anyhow::bail!("the daemon ended by itself ({status}) while the demo waited for {what}");
+            }
         }
         let waited = self.clock.monotonic().saturating_sub(begun);
         anyhow::ensure!(waited < PATIENCE, "in {} s there was no {what}", PATIENCE.as_secs());
@@ -198,11 +238,17 @@ impl Told {
 }
 
 /// Waits until the daemon has said where it listens, and answers there.
-async fn ready(stage: &Stage, clock: &dyn Clock, daemon: &mut Daemon) -> anyhow::Result<Door> {
+async fn ready(
+    stage: &Stage,
+    clock: &Arc<dyn Clock>,
+    daemon: &mut Daemon,
+    key: Option<SecretText>,
+) -> anyhow::Result<Door> {
     let begun = clock.monotonic();
     loop {
-        if stage.data.join("endpoints.json").is_file() {
-            let door = Door::find(&stage.data)?;
+        if daemon.data.join("endpoints.json").is_file() {
+            let outage = if stage.data.len() > 1 { Outage::Possible(Arc::clone(clock)) } else { Outage::Impossible };
+            let door = Door::find(&daemon.data, key.clone(), outage)?;
             if door.is_ready().await {
                 return Ok(door);
             }
@@ -213,6 +259,6 @@ async fn ready(stage: &Stage, clock: &dyn Clock, daemon: &mut Daemon) -> anyhow:
         }
         let waited = clock.monotonic().saturating_sub(begun);
         anyhow::ensure!(waited < PATIENCE, "the daemon was not ready after {} s; see {log}", PATIENCE.as_secs());
-        clock::sleep(clock, LOOK_SHARPLY).await;
+        clock::sleep(&**clock, LOOK_SHARPLY).await;
     }
 }

@@ -38,10 +38,10 @@ struct Seen {
 }
 
 impl Witness {
-    /// Of the nodes of the daemon over `data`.
-    pub(super) fn new(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        let nodes = LocalNodes::new(data, std::env::current_exe()?, clock)?;
-        Ok(Self { nodes, folder: data.join("nodes"), group: GROUP.parse()?, seen: Mutex::default() })
+    /// Of the nodes in this folder.
+    pub(super) fn new(folder: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let nodes = LocalNodes::new(folder, std::env::current_exe()?, clock)?;
+        Ok(Self { nodes, folder: folder.to_owned(), group: GROUP.parse()?, seen: Mutex::default() })
     }
 
     /// Looks until it is told to stop.

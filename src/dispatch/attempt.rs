@@ -216,7 +216,7 @@ fn explain_stop(row: &ExecutionRow, outcome: Outcome, why: StopCause) -> Outcome
         StopCause::None => outcome.status,
         StopCause::Canceled => ExecutionStatus::Canceled,
         StopCause::Timeout => ExecutionStatus::Timeout,
-        StopCause::Shutdown => ExecutionStatus::Abandoned,
+        StopCause::Shutdown | StopCause::Lost => ExecutionStatus::Abandoned,
     };
     Outcome { status, result: outcome.result }
 }

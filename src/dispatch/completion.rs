@@ -36,29 +36,39 @@ impl Dispatcher {
     /// The same, telling whether this end was the one that counts.
     pub(super) async fn finish_once(&self, row: &ExecutionRow, outcome: Outcome) -> StoreResult<bool> {
         const MOST_CONFLICTS: usize = 50;
-        let mut conflicts = 0;
+        let (mut conflicts, mut told) = (0, None);
         while conflicts < MOST_CONFLICTS {
-            let end = self.completion(row, &outcome).await?;
-            let mut news = self.news_of(row, &end);
-            match self.write_end(end).await {
-                Ok(by) => {
-                    news.retain(|topic| by == WrittenBy::Us || *topic != Topic::Queue);
-                    self.after_end(row, outcome.status, &news);
-                    return Ok(true);
-                }
+            match self.try_to_finish(row, &outcome).await {
+                Ok(Finish::Conflict) => conflicts += 1,
+                Ok(Finish::Written) => return Ok(true),
+                Ok(Finish::TooLate) => return Ok(false),
                 Err(StoreError::Unavailable(why)) if !self.world.supervisor.token().is_cancelled() => {
                     // Nobody else has this result: it is kept until the store takes it.
-                    tracing::warn!(execution = %row.id, why, "an end could not be written; trying again");
+                    if told.as_ref() != Some(&why) {
+                        tracing::warn!(execution = %row.id, why, "an end could not be written; it is kept and tried again");
+                        told = Some(why);
+                    }
                     crate::clock::sleep(&*self.world.clock, Duration::from_secs(1)).await;
                 }
-                Err(StoreError::Conflict) if self.still_mine(row).await? => {
-                    conflicts += 1;
-                }
-                Err(StoreError::Conflict) => return Ok(false),
                 Err(problem) => return Err(problem),
             }
         }
         Err(StoreError::Unavailable(format!("the end of execution {} met {conflicts} other changes", row.id)))
+    }
+
+    async fn try_to_finish(&self, row: &ExecutionRow, outcome: &Outcome) -> StoreResult<Finish> {
+        let end = self.completion(row, outcome).await?;
+        let mut news = self.news_of(row, &end);
+        match self.write_end(end).await {
+            Ok(by) => {
+                news.retain(|topic| by == WrittenBy::Us || *topic != Topic::Queue);
+                self.after_end(row, outcome.status, &news);
+                Ok(Finish::Written)
+            }
+            Err(StoreError::Conflict) if self.still_mine(row).await? => Ok(Finish::Conflict),
+            Err(StoreError::Conflict) => Ok(Finish::TooLate),
+            Err(problem) => Err(problem),
+        }
     }
 
     async fn write_end(&self, end: Completion) -> StoreResult<WrittenBy> {
@@ -222,6 +232,16 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// What came of one attempt to write an end.
+enum Finish {
+    /// It is written.
+    Written,
+    /// It met another change, and is still ours to write.
+    Conflict,
+    /// Somebody else wrote an end, or has the claim now.
+    TooLate,
 }
 
 /// Who wrote an end, or will.

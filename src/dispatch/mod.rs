@@ -10,7 +10,7 @@ pub mod control;
 pub mod sealed;
 pub mod sweeper;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -29,7 +29,7 @@ use crate::model::refs::{ActionRef, ExecutionId, Id};
 use crate::model::time::Timestamp;
 use crate::requests::{EndHook, Parents};
 use crate::runners::{Outcome, Registry, Stop};
-use crate::store::rows::{Claim, ExecutionRow, Lease};
+use crate::store::rows::{Claim, ExecutionRow, Lease, Share};
 use crate::store::{Events, Executions, Journals, Obligations, Outputs, StoreError, StoreResult};
 use crate::supervise::Supervisor;
 
@@ -86,6 +86,8 @@ pub struct Limits {
     pub worker_slots: usize,
     /// A run that says nothing about its time ends after this long.
     pub default_timeout: Duration,
+    /// What this daemon runs of what there is.
+    pub share: Share,
 }
 
 /// Plans, claims, runs and finishes executions.
@@ -99,6 +101,12 @@ pub struct Dispatcher {
     owner: String,
     slots: Arc<Semaphore>,
     running: Mutex<BTreeMap<ExecutionId, Running>>,
+    /// Claims whose attempts are under way in this process: only their leases are extended.
+    held: Mutex<BTreeSet<(ExecutionId, i64)>>,
+    /// When time's work was last looked at.
+    swept_at: Mutex<Option<Timestamp>>,
+    /// Until then nobody is taken for dead: the store was away, and whoever lives extends first.
+    patience_until: Mutex<Timestamp>,
     known: Mutex<Known>,
     me: Weak<Self>,
 }
@@ -121,6 +129,8 @@ pub(crate) enum StopCause {
     Timeout,
     /// The daemon is stopping: its end is decided by `on_lost`.
     Shutdown,
+    /// Another daemon has its claim.
+    Lost,
 }
 
 /// What was worked out about one catalogue.
@@ -159,6 +169,9 @@ impl Dispatcher {
             owner,
             slots: Arc::new(Semaphore::new(limits.worker_slots)),
             running: Mutex::default(),
+            held: Mutex::default(),
+            swept_at: Mutex::default(),
+            patience_until: Mutex::default(),
             known: Mutex::default(),
             me: Weak::clone(me),
         })
@@ -211,7 +224,8 @@ impl Dispatcher {
             permits.push(permit);
         }
         let token = Id::<()>::from_bytes(self.world.ids.next()).to_string();
-        let claimed = self.stores.executions.execution_claim(&self.lease(now), &token, permits.len(), now).await?;
+        let (lease, share) = (self.lease(now), self.limits.share);
+        let claimed = self.stores.executions.execution_claim(&lease, &token, permits.len(), share, now).await?;
         let count = claimed.len();
         for (row, permit) in claimed.into_iter().zip(permits) {
             self.start(row, Some(permit));
@@ -233,7 +247,11 @@ impl Dispatcher {
     async fn wait_for_work(&self, hints: &mut crate::bus::Hints, stop: &CancellationToken) -> StoreResult<()> {
         const LOOK_BY_ITSELF: Duration = Duration::from_secs(1);
         let latest = self.world.clock.now().plus(LOOK_BY_ITSELF);
-        let due = self.stores.executions.queue_next().await?.unwrap_or(latest).min(latest);
+        let due = match self.limits.share {
+            Share::Everything => self.stores.executions.queue_next().await?.unwrap_or(latest).min(latest),
+            // The next in the queue may be for others.
+            Share::Only(_) | Share::AllBut(_) | Share::Nothing => latest,
+        };
         tokio::select! {
             () = hints.heard() => {}
             () = self.world.clock.sleep_until(due) => {}
@@ -247,13 +265,17 @@ impl Dispatcher {
         let Some(me) = self.me.upgrade() else { return };
         let permit = permit.filter(|_| row.runner != WORKFLOW_RUNNER);
         let name = format!("{} {}", row.action, row.id);
+        let held = (row.id, row.fence);
+        self.held().insert(held);
         self.world.supervisor.spawn_once(name, async move {
             let caught = AssertUnwindSafe(me.attempt(&row, permit)).catch_unwind().await;
-            match caught {
+            let ended = match caught {
                 Ok(Err(problem)) => me.give_back(&row, problem).await,
                 Ok(Ok(())) => Ok(()),
-                Err(_) => Ok(me.finish(&row, Outcome::error("its runner panicked; see the log")).await?),
-            }
+                Err(_) => me.finish(&row, Outcome::error("its runner panicked; see the log")).await.map_err(Into::into),
+            };
+            me.held().remove(&held);
+            ended
         });
     }
 
@@ -275,13 +297,11 @@ impl Dispatcher {
         while !stop.is_cancelled() {
             let now = self.world.clock.now();
             if now.since(extended) >= LEASE / 3 {
-                self.stores.obligations.leases_extend(&self.owner, now.plus(LEASE)).await?;
+                self.extend_leases(now).await?;
                 extended = now;
             }
             if self.running_count() > 0 {
-                for id in self.stores.obligations.leases_canceling(&self.owner).await? {
-                    self.stop_running(id, StopCause::Canceled);
-                }
+                self.hear_from_elsewhere(now).await?;
             }
             tokio::select! {
                 () = clock::sleep(&*self.world.clock, EVERY) => {}
@@ -291,10 +311,52 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Is this very attempt at work in this process?
-    fn is_running(&self, claim: Claim) -> bool {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.get(&claim.execution).is_some_and(|run| run.fence == claim.fence)
+    /// What other daemons wrote for runs of this one: that they are canceled, that a step of theirs has ended.
+    async fn hear_from_elsewhere(&self, now: Timestamp) -> StoreResult<()> {
+        for id in self.stores.obligations.leases_canceling(&self.owner).await? {
+            self.stop_running(id, StopCause::Canceled);
+        }
+        if let Some(neighbours) = self.neighbours.get() {
+            for workflow in self.stores.obligations.leases_woken(&self.owner, now).await? {
+                neighbours.parents.look_again(workflow);
+            }
+        }
+        Ok(())
+    }
+
+    /// Extends the leases of what is under way here. A lease that is ours but whose claim we never heard of, because
+    /// the answer of the store was lost, runs out like that of a daemon that died.
+    async fn extend_leases(&self, now: Timestamp) -> StoreResult<()> {
+        let held: Vec<(ExecutionId, i64)> = self.held().iter().copied().collect();
+        let executions: Vec<ExecutionId> = held.iter().map(|(execution, _)| *execution).collect();
+        let extended = self.stores.obligations.leases_extend(&self.owner, &executions, now.plus(LEASE)).await?;
+        if extended < held.len() {
+            self.stop_what_was_lost(&held).await?;
+        }
+        Ok(())
+    }
+
+    /// Another daemon took them over while this one did not move or could not reach the store: what still runs here
+    /// has no claim any more, and its result would not count.
+    async fn stop_what_was_lost(&self, held: &[(ExecutionId, i64)]) -> StoreResult<()> {
+        let leased: BTreeSet<ExecutionId> =
+            self.stores.obligations.leases_held(&self.owner).await?.into_iter().collect();
+        for (execution, fence) in held.iter().filter(|(execution, _)| !leased.contains(execution)) {
+            let row = self.stores.executions.execution_get(*execution).await?;
+            if row.fence != *fence && self.stop_running(*execution, StopCause::Lost) {
+                tracing::warn!(%execution, "another daemon has taken it over: what runs of it here is ended");
+            }
+        }
+        Ok(())
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeSet<(ExecutionId, i64)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is this very attempt under way in this process?
+    fn is_held(&self, claim: Claim) -> bool {
+        self.held().contains(&(claim.execution, claim.fence))
     }
 
     /// How many executions run in this process just now.

@@ -110,7 +110,8 @@ impl Dispatcher {
     ) -> (Start, Option<OwnedSemaphorePermit>) {
         let line = concurrency_of(&self.catalogue(), &compiled.action.reference, parameters).map(|policy| policy.slot);
         let later = not_before.filter(|time| *time > now);
-        if later.is_some() || line.is_some() || self.world.supervisor.token().is_cancelled() {
+        let is_ours = self.limits.share.includes(&compiled.action.reference);
+        if !is_ours || later.is_some() || line.is_some() || self.world.supervisor.token().is_cancelled() {
             return (Start::Queued { due_at: later.unwrap_or(now), line }, None);
         }
         if compiled.action.runner == WORKFLOW_RUNNER {

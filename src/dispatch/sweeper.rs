@@ -1,13 +1,14 @@
 //! Time's own work: leases that ran out, sleeps that are over, deadlines, lines before free slots, held triggers. One
 //! look does a bounded amount; the next look is the retry.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::control::Steer;
-use super::{Dispatcher, StopCause};
+use super::{Dispatcher, LEASE, StopCause};
 use crate::bus::Topic;
 use crate::model::action::{OnLost, WORKFLOW_RUNNER};
 use crate::model::execution::ExecutionStatus as Status;
@@ -15,7 +16,7 @@ use crate::model::pack::PolicyRule;
 use crate::model::time::Timestamp;
 use crate::runners::Outcome;
 use crate::store::StoreResult;
-use crate::store::obligations::ObligationRow;
+use crate::store::obligations::{Lost, ObligationRow};
 use crate::store::rows::ExecutionRow;
 
 /// Sleeps end within this time of their hour, even if every hint is lost.
@@ -25,7 +26,7 @@ impl Dispatcher {
     /// Sweeps until the token is cancelled.
     pub async fn run_sweeper(&self, stop: CancellationToken) -> anyhow::Result<()> {
         while !stop.is_cancelled() {
-            self.sweep(self.world.clock.now(), None).await?;
+            self.sweep(self.world.clock.now()).await?;
             let latest = self.world.clock.now().plus(EVERY);
             let due = self.stores.obligations.due_next().await?.unwrap_or(latest).min(latest);
             tokio::select! {
@@ -36,17 +37,12 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// One look. `survivor` is given once at the start of a daemon that alone owns its data folder: the leases of its
-    /// former life are lost at once.
-    pub async fn sweep(&self, now: Timestamp, survivor: Option<&str>) -> StoreResult<usize> {
+    /// One look.
+    pub async fn sweep(&self, now: Timestamp) -> StoreResult<usize> {
         let mut done = self.stores.obligations.timers_ring(now).await?;
         done += self.stores.events.holds_release(now).await?;
-        for row in self.stores.obligations.leases_lost(now, survivor).await? {
-            // After a long sleep of the whole machine our own leases look lost: what runs here is not.
-            if !self.is_running(row.claim()) {
-                self.recover(&row, now).await?;
-                done += 1;
-            }
+        if self.may_take_over(now) {
+            done += self.recover_lost(Lost::RunOut(now), now).await?;
         }
         for due in self.stores.obligations.timeouts_due(now).await? {
             self.time_out(&due).await?;
@@ -57,6 +53,31 @@ impl Dispatcher {
             [Topic::Queue, Topic::Instances, Topic::Announcements].into_iter().for_each(|t| self.world.bus.hint(t));
         }
         Ok(done)
+    }
+
+    /// Whether leases that ran out mean anything. When nobody could look for a while, the store was away or this process
+    /// did not move; whoever lives has a lease's time to say so before anything is taken from him.
+    fn may_take_over(&self, now: Timestamp) -> bool {
+        const GAP: Duration = Duration::from_secs(5);
+        let last = self.swept_at.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        let mut until = self.patience_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| now.since(last) > GAP) {
+            *until = now.plus(LEASE);
+        }
+        now >= *until
+    }
+
+    /// Takes over what is lost, but for what is under way here.
+    pub async fn recover_lost(&self, lost: Lost<'_>, now: Timestamp) -> StoreResult<usize> {
+        let mut recovered = 0;
+        for row in self.stores.obligations.leases_lost(lost).await? {
+            // After a long sleep of the whole machine our own leases look lost: what runs here is not.
+            if !self.is_held(row.claim()) {
+                self.recover(&row, now).await?;
+                recovered += 1;
+            }
+        }
+        Ok(recovered)
     }
 
     /// An execution whose worker is gone (G3): again, or abandoned, as its action says. A workflow always goes on.

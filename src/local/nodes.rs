@@ -128,10 +128,10 @@ impl NodeState {
 }
 
 impl LocalNodes {
-    /// The nodes below `<data_dir>/nodes`, run by the `petrel` found at `program`.
-    pub fn new(data_dir: &Path, program: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+    /// The nodes below `folder`, run by the `petrel` found at `program`.
+    pub fn new(folder: &Path, program: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         // A node lives in `/`, so it is told absolute paths.
-        let folder = std::path::absolute(data_dir)?.join("nodes");
+        let folder = std::path::absolute(folder)?;
         let http = reqwest::Client::builder().no_proxy().timeout(HEALTH_LIMIT).build()?;
         Ok(Self { folder, program: std::path::absolute(program.into())?, clock, http })
     }

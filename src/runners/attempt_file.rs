@@ -12,6 +12,9 @@ use super::session::Session;
 /// What a guard leaves behind about its attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
+    /// Which attempt of the execution it is: a later one may end an earlier one, never the other way round.
+    #[serde(default)]
+    pub(super) attempt: u64,
     /// Where the attempt's processes live; written before the first of them exists.
     pub(super) session: Session,
     /// How it ended; absent while it runs, and for ever if the guard was killed.
@@ -95,6 +98,16 @@ impl AttemptFile {
             return Ok(None);
         }
         Ok(Some(serde_json::from_str(&text)?))
+    }
+
+    /// What the attempt that holds the file is, as far as it has written it.
+    pub(super) fn peek(path: &Path) -> io::Result<Option<Record>> {
+        match fs::read(path) {
+            // A guard empties the file before it writes: what cannot be read yet is read again by who waits.
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Replaces the content.

@@ -36,6 +36,7 @@ const REAP_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Serialize, Deserialize)]
 pub(super) struct Order {
     pub(super) attempt_file: PathBuf,
+    pub(super) attempt: u64,
     pub(super) argv: Vec<String>,
     pub(super) env: BTreeMap<String, String>,
     pub(super) cwd: PathBuf,
@@ -65,7 +66,7 @@ fn guard() -> io::Result<()> {
     let session = Session::found()?;
     let mut file = AttemptFile::try_take(&order.attempt_file)?
         .ok_or_else(|| io::Error::other("an earlier attempt of this execution is still running"))?;
-    let mut record = Record { session, report: None };
+    let mut record = Record { attempt: order.attempt, session, report: None };
     file.write(&record)?;
     let report = run(&order, &record.session, events, &happened)?;
     attempt_file::remove_if_there(&attempt_file::script_path(&order.attempt_file))?;

@@ -55,6 +55,12 @@ pub enum StillAlive {
         /// Names their session.
         file: PathBuf,
     },
+    /// This attempt is the old one.
+    #[error("a later attempt of execution {execution} is at work")]
+    Superseded {
+        /// Whose attempts they are.
+        execution: ExecutionId,
+    },
     /// Nobody knows.
     #[error("cannot find out whether processes of execution {execution} are alive")]
     Unknown {
@@ -150,17 +156,16 @@ impl GuardDir {
         self
     }
 
-    /// Ends whatever earlier attempts of `execution` have left alive on this host (G3).
-    ///
-    /// Waits for a guard that is still at work, so a call that runs in this daemon must be stopped first. A guard
-    /// whose daemon died is already ending its child.
-    pub async fn prove_dead(&self, execution: ExecutionId) -> Result<Proof, StillAlive> {
+    /// Ends whatever attempts of `execution` before `attempt` have left alive on this host (G3), also those of another
+    /// daemon that was stopped or cut off and lost its lease.
+    pub async fn prove_dead(&self, execution: ExecutionId, attempt: u64) -> Result<Proof, StillAlive> {
         let file = self.attempt_file(execution);
-        let path = file.clone();
-        let settled = blocking(move || settle(&path)).await;
+        let (path, grace) = (file.clone(), self.grace);
+        let settled = blocking(move || settle(&path, attempt, grace)).await;
         match settled {
-            Ok(Ok(())) => Ok(Proof(execution)),
-            Ok(Err(count)) => Err(StillAlive::Survivors { execution, count, file }),
+            Ok(Settled::Dead) => Ok(Proof(execution)),
+            Ok(Settled::Survivors(count)) => Err(StillAlive::Survivors { execution, count, file }),
+            Ok(Settled::Superseded) => Err(StillAlive::Superseded { execution }),
             Err(source) => Err(StillAlive::Unknown { execution, source }),
         }
     }
@@ -182,7 +187,7 @@ impl GuardDir {
     ///
     /// First it is proven that no earlier attempt is alive. Dropping the future ends the process as well.
     pub async fn run(&self, call: &Call, spec: ProcessSpec, stop: &Stop) -> Result<ProcessEnd, ProcessError> {
-        let proof = self.prove_dead(call.execution).await?;
+        let proof = self.prove_dead(call.execution, call.attempt).await?;
         let order = serde_json::to_string(&self.order(call, spec)).map_err(io::Error::from)? + "\n";
         let Guard { mut child, stdin, stdout, stderr } = Guard::start(&self.guard_program, &proof)?;
         let ended = CancellationToken::new();
@@ -198,7 +203,7 @@ impl GuardDir {
         match self.take_report(call.execution).await? {
             Some(report) if status.success() => Ok(ProcessEnd { ending: ending(report), stdout, stderr }),
             Some(_) | None => {
-                self.prove_dead(call.execution).await?;
+                self.prove_dead(call.execution, call.attempt).await?;
                 let message = stderr.lines().last().unwrap_or_default().to_owned();
                 Err(ProcessError::GuardLost { status, message })
             }
@@ -222,6 +227,7 @@ impl GuardDir {
         let home = || self.environment.get("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
         Order {
             attempt_file: self.attempt_file(call.execution),
+            attempt: call.attempt,
             argv: spec.argv,
             env,
             cwd: spec.cwd.unwrap_or_else(home),
@@ -253,16 +259,34 @@ impl GuardDir {
     }
 }
 
-fn settle(path: &Path) -> io::Result<Result<(), usize>> {
+/// What was found of an execution's earlier attempts.
+enum Settled {
+    Dead,
+    Survivors(usize),
+    Superseded,
+}
+
+fn settle(path: &Path, attempt: u64, grace: Duration) -> io::Result<Settled> {
     if !path.exists() {
-        return Ok(Ok(()));
+        return Ok(Settled::Dead);
     }
-    let mut file = AttemptFile::take(path)?;
-    let settled = file.settle()?;
-    if settled.is_ok() {
-        file.remove()?;
+    let mut file = match AttemptFile::try_take(path)? {
+        Some(file) => file,
+        None => match AttemptFile::peek(path)? {
+            Some(holder) if holder.attempt > attempt => return Ok(Settled::Superseded),
+            holder => {
+                if let Some(earlier) = holder.filter(|holder| holder.attempt < attempt) {
+                    earlier.session.end(grace)?;
+                }
+                // A guard whose child is gone, or whose daemon is, writes its report and lets go.
+                AttemptFile::take(path)?
+            }
+        },
+    };
+    match file.settle()? {
+        Ok(()) => file.remove().map(|()| Settled::Dead),
+        Err(survivors) => Ok(Settled::Survivors(survivors)),
     }
-    Ok(settled)
 }
 
 fn ending(report: Report) -> Ending {

@@ -72,7 +72,12 @@ impl Keyring {
     /// Reads `<data-dir>/datastore.key`, or makes it if there is none. Of several daemons that make it at the same
     /// time one wins and the others read its key.
     pub fn open_or_create(data_dir: &Path) -> Result<Self, KeyringError> {
-        let path = data_dir.join("datastore.key");
+        Self::open_or_create_at(&data_dir.join("datastore.key"))
+    }
+
+    /// The same for a key that lies elsewhere, where several daemons find it.
+    pub fn open_or_create_at(path: &Path) -> Result<Self, KeyringError> {
+        let path = path.to_owned();
         let failed = |source| KeyringError::Io { path: path.clone(), source };
         if !path.try_exists().map_err(failed)? {
             create_key(&path).map_err(failed)?;

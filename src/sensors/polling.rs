@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 use super::hooks::{Hooks, config_of};
 use super::mapping::{HttpGet, Poller};
 use crate::clock::Clock;
+use crate::cluster::Turns;
 use crate::model::pack::Catalogue;
 use crate::model::refs::SensorRef;
 use crate::model::trigger::{PollingSource, Sensor, SensorSource};
-use crate::store::{Contents, StoreResult};
+use crate::store::Contents;
 use crate::supervise::{Backoff, Supervisor};
 
 /// A source that does not answer within this time is not there.
@@ -37,6 +38,7 @@ pub struct Polls {
     clock: Arc<dyn Clock>,
     supervisor: Supervisor,
     catalogue: watch::Receiver<Arc<Catalogue>>,
+    turns: Turns,
     http: reqwest::Client,
 }
 
@@ -54,9 +56,10 @@ impl Polls {
         clock: Arc<dyn Clock>,
         supervisor: Supervisor,
         catalogue: watch::Receiver<Arc<Catalogue>>,
+        turns: Turns,
     ) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().timeout(FETCH_TIMEOUT).build().context("an HTTP client for sensors")?;
-        Ok(Self { hooks, contents, clock, supervisor, catalogue, http })
+        Ok(Self { hooks, contents, clock, supervisor, catalogue, turns, http })
     }
 
     /// Polls until the token is cancelled. Each sensor goes at its own pace: none waits for another one.
@@ -88,22 +91,41 @@ impl Polls {
                 return reference;
             };
             let Some(source) = polling(&sensor) else { return reference };
-            let pause = match self.poll(&sensor, source, stop).await {
-                Ok(()) => trouble.over(source.every),
+            let turn = format!("sensor:{reference}");
+            let pause = match self.poll_if_mine(&turn, &sensor, source, stop).await {
+                Ok(Polled::Here) => trouble.over(source.every),
+                Ok(Polled::Elsewhere) => Turns::EVERY,
                 Err(problem) => trouble.meet(&problem, source.every),
             };
             let changed = catalogue.wait_for(|now| now.sensors.get(&reference) != Some(&sensor));
             tokio::select! {
-                () = self.clock.sleep_until(self.clock.now().plus(pause)) => {}
+                // A turn that is lost in the pause is asked for again after it.
+                kept = self.turns.keep_until(&turn, self.clock.now().plus(pause)) => drop(kept),
                 changed = changed => { if changed.is_err() { return reference; } }
             }
         }
     }
 
+    /// Of several daemons one polls a sensor.
+    async fn poll_if_mine(
+        &self,
+        turn: &str,
+        sensor: &Sensor,
+        source: &PollingSource,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Polled> {
+        if !self.turns.take(turn).await? {
+            return Ok(Polled::Elsewhere);
+        }
+        self.poll(sensor, source, stop).await?;
+        Ok(Polled::Here)
+    }
+
     /// Polls once. The state is written last: after a crash in between the same is emitted again, under the same keys.
     async fn poll(&self, sensor: &Sensor, source: &PollingSource, stop: &CancellationToken) -> anyhow::Result<()> {
         let setting = format!("sensor:{}", sensor.reference);
-        let old_state = self.state_of(&setting).await?;
+        let old_text = self.contents.setting_get(&setting).await?;
+        let old_state = read_state(old_text.as_deref()).with_context(|| format!("the stored state `{setting}`"))?;
         let config = config_of(&self.catalogue.borrow(), sensor.reference.pack());
         let (source, state) = (source.clone(), old_state.clone());
         let http_get = self.http_get(stop);
@@ -114,15 +136,11 @@ impl Polls {
         let polled = self.supervisor.spawn_blocking(format!("poll {}", sensor.reference), work).await??;
         self.hooks.accept(polled.emits).await?;
         if polled.state != old_state {
-            self.contents.setting_put(&setting, Some(&polled.state.to_string())).await?;
+            let (old, new) = (old_text.as_deref(), polled.state.to_string());
+            let ours = self.contents.setting_swap(&setting, old, &new).await?;
+            anyhow::ensure!(ours, "another daemon has read on meanwhile; what was read here comes from before that");
         }
         Ok(())
-    }
-
-    async fn state_of(&self, setting: &str) -> anyhow::Result<Value> {
-        let stored: StoreResult<Option<String>> = self.contents.setting_get(setting).await;
-        let Some(text) = stored? else { return Ok(Value::Null) };
-        serde_json::from_str(&text).with_context(|| format!("the stored state `{setting}`"))
     }
 
     /// For a script on a thread that may block; a daemon that stops does not wait for slow sources.
@@ -137,6 +155,16 @@ impl Polls {
             })
         })
     }
+}
+
+/// Who polled.
+enum Polled {
+    Here,
+    Elsewhere,
+}
+
+fn read_state(text: Option<&str>) -> serde_json::Result<Value> {
+    text.map_or(Ok(Value::Null), serde_json::from_str)
 }
 
 async fn fetch(http: &reqwest::Client, url: &str) -> anyhow::Result<String> {

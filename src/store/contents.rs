@@ -102,6 +102,30 @@ impl Contents {
         rows.first().map(|row| row.text(0).map(str::to_owned)).transpose()
     }
 
+    /// Sets a setting unless it is set; gives back what holds from now on, for whoever asks.
+    pub async fn setting_agree(&self, name: &str, proposal: &str) -> StoreResult<String> {
+        let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
+        let mut batch = Batch::default();
+        batch.push(sql, cells![name, proposal]);
+        self.driver.commit(batch).await?;
+        self.setting_get(name).await?.ok_or(StoreError::Conflict)
+    }
+
+    /// Sets a setting if it is still `old`. `false`: somebody else has set it.
+    pub async fn setting_swap(&self, name: &str, old: Option<&str>, new: &str) -> StoreResult<bool> {
+        let mut batch = Batch::default();
+        match old {
+            Some(old) => {
+                batch.require("UPDATE meta SET value = ?3 WHERE name = ?1 AND value = ?2", cells![name, old, new])
+            }
+            None => {
+                let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
+                batch.require(sql, cells![name, new]);
+            }
+        }
+        committed(self.driver.commit(batch).await)
+    }
+
     /// Sets a setting of the installation, or forgets it.
     pub async fn setting_put(&self, name: &str, value: Option<&str>) -> StoreResult<()> {
         let mut batch = Batch::default();

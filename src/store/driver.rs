@@ -5,11 +5,22 @@ use async_trait::async_trait;
 
 use super::error::StoreError;
 
+/// What a cell holds, or would hold if it were not NULL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// BIGINT.
+    Int,
+    /// TEXT.
+    Text,
+    /// BLOB.
+    Blob,
+}
+
 /// A parameter of a statement or a column of a row. JSON is `Text`, times are microseconds in `Int`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Cell {
-    /// SQL NULL.
-    Null,
+    /// SQL NULL. PostgreSQL wants to know of what; the NULL of a row may be of any kind.
+    Null(Kind),
     /// BIGINT.
     Int(i64),
     /// TEXT.
@@ -18,55 +29,85 @@ pub(super) enum Cell {
     Blob(Vec<u8>),
 }
 
-impl From<i64> for Cell {
-    fn from(value: i64) -> Self {
-        Self::Int(value)
+impl Cell {
+    /// Its kind, NULL or not.
+    pub(super) const fn kind(&self) -> Kind {
+        match self {
+            Self::Null(kind) => *kind,
+            Self::Int(_) => Kind::Int,
+            Self::Text(_) => Kind::Text,
+            Self::Blob(_) => Kind::Blob,
+        }
     }
 }
-impl From<&str> for Cell {
-    fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
+
+/// What can be a parameter.
+pub(super) trait IntoCell {
+    /// The kind of all its values.
+    const KIND: Kind;
+
+    /// Its value.
+    fn into_cell(self) -> Cell;
+}
+
+impl IntoCell for i64 {
+    const KIND: Kind = Kind::Int;
+    fn into_cell(self) -> Cell {
+        Cell::Int(self)
     }
 }
-impl From<String> for Cell {
-    fn from(value: String) -> Self {
-        Self::Text(value)
+impl IntoCell for &str {
+    const KIND: Kind = Kind::Text;
+    fn into_cell(self) -> Cell {
+        Cell::Text(self.to_owned())
     }
 }
-impl From<Vec<u8>> for Cell {
-    fn from(value: Vec<u8>) -> Self {
-        Self::Blob(value)
+impl IntoCell for String {
+    const KIND: Kind = Kind::Text;
+    fn into_cell(self) -> Cell {
+        Cell::Text(self)
     }
 }
-impl From<crate::model::time::Timestamp> for Cell {
-    fn from(value: crate::model::time::Timestamp) -> Self {
-        Self::Int(value.as_micros())
+impl IntoCell for Vec<u8> {
+    const KIND: Kind = Kind::Blob;
+    fn into_cell(self) -> Cell {
+        Cell::Blob(self)
     }
 }
-impl<K> From<crate::model::refs::Id<K>> for Cell {
-    fn from(value: crate::model::refs::Id<K>) -> Self {
-        Self::Text(value.to_string())
+impl IntoCell for crate::model::time::Timestamp {
+    const KIND: Kind = Kind::Int;
+    fn into_cell(self) -> Cell {
+        Cell::Int(self.as_micros())
     }
 }
-impl<K> From<&crate::model::refs::Ref<K>> for Cell {
-    fn from(value: &crate::model::refs::Ref<K>) -> Self {
-        Self::Text(value.as_str().to_owned())
+impl<K> IntoCell for crate::model::refs::Id<K> {
+    const KIND: Kind = Kind::Text;
+    fn into_cell(self) -> Cell {
+        Cell::Text(self.to_string())
     }
 }
-impl From<&serde_json::Value> for Cell {
-    fn from(value: &serde_json::Value) -> Self {
-        Self::Text(value.to_string())
+impl<K> IntoCell for &crate::model::refs::Ref<K> {
+    const KIND: Kind = Kind::Text;
+    fn into_cell(self) -> Cell {
+        Cell::Text(self.as_str().to_owned())
     }
 }
-impl<T: Into<Self>> From<Option<T>> for Cell {
-    fn from(value: Option<T>) -> Self {
-        value.map_or(Self::Null, Into::into)
+impl IntoCell for &serde_json::Value {
+    const KIND: Kind = Kind::Text;
+    fn into_cell(self) -> Cell {
+        Cell::Text(self.to_string())
+    }
+}
+impl<T: IntoCell> IntoCell for Option<T> {
+    const KIND: Kind = T::KIND;
+    fn into_cell(self) -> Cell {
+        self.map_or(Cell::Null(T::KIND), T::into_cell)
     }
 }
 
 /// The parameters of a statement: `cells![id, now, "text"]`.
 macro_rules! cells {
-    ($($value:expr),* $(,)?) => { vec![$($crate::store::driver::Cell::from($value)),*] };
+    ($($value:expr),* $(,)?) => { vec![$($crate::store::driver::IntoCell::into_cell($value)),*] };
 }
 pub(crate) use cells;
 
@@ -79,7 +120,7 @@ pub(super) enum Guard {
     Some,
 }
 
-/// One statement with its parameters, written with `?1`, `?2` …
+/// One statement with its parameters, in the shared dialect ([`super::dialect`]).
 #[derive(Debug, Clone)]
 pub(super) struct Statement {
     /// The text; each stands once in `store/`.
@@ -90,14 +131,51 @@ pub(super) struct Statement {
     pub(super) guard: Guard,
 }
 
+/// What a batch claims while it runs, where rows alone cannot keep two writers apart: one that looks for what is not
+/// there yet, or in more than one place. With a single writer it means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Turf {
+    /// What is claimed, as `signal/deployed/web-1`.
+    pub(super) name: String,
+    /// With whom it is shared.
+    pub(super) hold: Hold,
+}
+
+/// Alone, or with those who share it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Hold {
+    /// Nobody else has it meanwhile.
+    Alone,
+    /// Nobody has it alone meanwhile.
+    Shared,
+}
+
 /// Statements that are committed together or not at all.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Batch {
     /// In order of execution.
     pub(super) statements: Vec<Statement>,
+    /// What it claims before the first of them, until it is committed.
+    pub(super) turfs: Vec<Turf>,
 }
 
 impl Batch {
+    /// No other batch that claims `name` runs meanwhile.
+    pub(super) fn alone(&mut self, name: impl Into<String>) {
+        self.claim(Turf { name: name.into(), hold: Hold::Alone });
+    }
+
+    /// No batch that claims `name` alone runs meanwhile.
+    pub(super) fn share(&mut self, name: impl Into<String>) {
+        self.claim(Turf { name: name.into(), hold: Hold::Shared });
+    }
+
+    fn claim(&mut self, turf: Turf) {
+        if !self.turfs.contains(&turf) {
+            self.turfs.push(turf);
+        }
+    }
+
     /// Adds a statement that may change any number of rows.
     pub(super) fn push(&mut self, sql: &'static str, cells: Vec<Cell>) {
         self.statements.push(Statement { sql, cells, guard: Guard::Any });
@@ -135,7 +213,7 @@ impl Row {
     /// A text, or nothing.
     pub(super) fn text_or_null(&self, column: usize) -> Result<Option<&str>, StoreError> {
         match self.0.get(column) {
-            Some(Cell::Null) => Ok(None),
+            Some(Cell::Null(_)) => Ok(None),
             _ => self.text(column).map(Some),
         }
     }
@@ -151,7 +229,7 @@ impl Row {
     /// A number, or nothing.
     pub(super) fn int_or_null(&self, column: usize) -> Result<Option<i64>, StoreError> {
         match self.0.get(column) {
-            Some(Cell::Null) => Ok(None),
+            Some(Cell::Null(_)) => Ok(None),
             _ => self.int(column).map(Some),
         }
     }
@@ -211,6 +289,15 @@ pub(super) trait Driver: Send + Sync {
     /// Runs one read.
     async fn query(&self, sql: &'static str, cells: Vec<Cell>) -> Result<Vec<Row>, StoreError>;
 
+    /// Runs one read that misses nothing of those who shared `turf`: whoever did before it is committed, and whoever
+    /// does later numbers its rows higher.
+    async fn query_settled(
+        &self,
+        turf: &'static str,
+        sql: &'static str,
+        cells: Vec<Cell>,
+    ) -> Result<Vec<Row>, StoreError>;
+
     /// Runs one read from a thread that may block.
     fn query_blocking(&self, sql: &'static str, cells: Vec<Cell>) -> Result<Vec<Row>, StoreError>;
 
@@ -219,6 +306,9 @@ pub(super) trait Driver: Send + Sync {
 
     /// Commits one batch from a thread that may block.
     fn commit_blocking(&self, batch: Batch) -> Result<Vec<Effect>, StoreError>;
+
+    /// What the database's own clock shows; `None` if it has none but the machine's.
+    async fn time(&self) -> Result<Option<crate::model::time::Timestamp>, StoreError>;
 
     /// Bytes of the database that are in use; space set free by deletions does not count.
     async fn used_bytes(&self) -> Result<u64, StoreError>;

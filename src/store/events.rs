@@ -115,6 +115,8 @@ const INSERT_IF_KEY_IS_MINE: &str = "INSERT INTO trigger_instances
     (id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status)
     SELECT ?1, ?2, ?3, ?4, ?5, ?6, 'pending' WHERE EXISTS (SELECT 1 FROM deduplication
         WHERE trigger_type = ?3 AND dedupe_key = ?7 AND instance_id = ?1) ON CONFLICT (id) DO NOTHING";
+/// Claimed by whoever holds or withdraws, so that what is released is what was seen.
+const HOLDS: &str = "holds";
 const COLUMNS: &str = "id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status";
 
 /// Adds the rows of one new instance to a batch, last the one that is written only if its key is not remembered. An
@@ -140,6 +142,7 @@ fn push_hold(batch: &mut Batch, held: &HeldInstance) {
             trigger_identity = excluded.trigger_identity, trigger_type = excluded.trigger_type,
             occurred_at = excluded.occurred_at, due_at = excluded.due_at";
     let HeldInstance { key, instance: new, due_at } = held;
+    batch.share(HOLDS);
     let payload = new.payload.to_string();
     let (trigger, tag) = (new.trigger.as_str(), new.trace_tag.as_str());
     let row = cells![key.as_str(), new.id, trigger, &new.trigger_type, payload, tag, new.occurred_at, *due_at];
@@ -148,6 +151,7 @@ fn push_hold(batch: &mut Batch, held: &HeldInstance) {
 
 fn push_withdrawal(batch: &mut Batch, key: &str, said_at: Option<Timestamp>) {
     let sql = "DELETE FROM held_instances WHERE hold_key = ?1 AND (?2 IS NULL OR occurred_at <= ?2)";
+    batch.share(HOLDS);
     batch.push(sql, cells![key, said_at]);
 }
 
@@ -319,6 +323,7 @@ impl Events {
     /// Lets the held instances whose time has come happen; gives back how many.
     pub async fn holds_release(&self, now: Timestamp) -> StoreResult<usize> {
         let mut batch = Batch::default();
+        batch.alone(HOLDS);
         let happen = "INSERT INTO trigger_instances
                 (id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status)
             SELECT instance_id, trigger_identity, trigger_type, payload, due_at, trace_tag, 'pending'

@@ -9,7 +9,7 @@ use super::error::{StoreError, StoreResult};
 use super::events::{first_int, push_instance};
 use super::groups::push_activity_end;
 use super::output::{push_blob, read_blob};
-use super::rows::{Claim, Completion, ExecutionRow, Lease, NewExecution, Page, ParentOutcome, Start, Wake};
+use super::rows::{Claim, Completion, ExecutionRow, Lease, NewExecution, Page, ParentOutcome, Share, Start, Wake};
 use super::slots::push_slot_release;
 use super::stream::push_announcement;
 use crate::model::action::OnLost;
@@ -38,6 +38,35 @@ const INSERT_OBLIGATION: &str = "INSERT INTO obligations (execution_id, kind, ob
 /// Holds if the claim is the last one and the execution has not ended.
 pub(super) const STILL_CLAIMED: &str = "SELECT id FROM executions WHERE id = ?1 AND fence = ?2
     AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')";
+
+static TAKE_ANY: LazyLock<String> = LazyLock::new(|| take_where(""));
+static TAKE_OF_PACK: LazyLock<String> = LazyLock::new(|| {
+    take_where(
+        "AND EXISTS (SELECT 1 FROM executions WHERE id = waiting.execution_id
+            AND substr(action_ref, 1, length(?6)) = ?6)",
+    )
+});
+static TAKE_OF_OTHERS: LazyLock<String> = LazyLock::new(|| {
+    take_where(
+        "AND EXISTS (SELECT 1 FROM executions WHERE id = waiting.execution_id
+            AND substr(action_ref, 1, length(?6)) <> ?6)",
+    )
+});
+
+/// Turns places in the queue that are due into leases: owner ?1, until ?2, token ?3, now ?4, at most ?5.
+fn take_where(condition: &str) -> String {
+    format!(
+        "WITH due AS MATERIALIZED (
+            SELECT waiting.execution_id FROM obligations waiting
+            WHERE waiting.kind = 'queue' AND waiting.due_at <= ?4 AND NOT EXISTS (
+                SELECT 1 FROM obligations held
+                WHERE held.execution_id = waiting.execution_id AND held.kind = 'lease')
+            {condition}
+            ORDER BY waiting.due_at, waiting.execution_id LIMIT ?5 /*FOR UPDATE OF waiting SKIP LOCKED*/)
+        UPDATE obligations SET kind = 'lease', owner = ?1, due_at = ?2, token = ?3
+        WHERE kind = 'queue' AND execution_id IN (SELECT execution_id FROM due)"
+    )
+}
 
 /// Which executions to list, newest first.
 #[derive(Debug, Clone, Default)]
@@ -171,7 +200,7 @@ fn push_outcome(batch: &mut Batch, parent: &ParentOutcome, now: Timestamp) {
 pub(super) fn push_wake(batch: &mut Batch, execution: ExecutionId, now: Timestamp) {
     let sql = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at)
         SELECT id, 'queue', '', ?2 FROM executions WHERE id = ?1
-            AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')
+            AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned') /*FOR UPDATE*/
         ON CONFLICT (execution_id, kind, obligation_key) DO UPDATE SET due_at = excluded.due_at";
     batch.push(sql, cells![execution, now]);
 }
@@ -185,12 +214,13 @@ impl Executions {
         self.driver.commit(batch).await.map(drop)
     }
 
-    /// Takes up to `limit` executions whose time has come, oldest first, under a lease.
+    /// Takes up to `limit` executions of its share whose time has come, oldest first, under a lease.
     pub async fn execution_claim(
         &self,
         lease: &Lease,
         token: &str,
         limit: usize,
+        share: Share,
         now: Timestamp,
     ) -> StoreResult<Vec<ExecutionRow>> {
         static CLAIMED: LazyLock<String> = LazyLock::new(|| {
@@ -201,25 +231,45 @@ impl Executions {
                     status = CASE WHEN status IN ('requested', 'delayed', 'scheduled', 'resuming')
                         THEN 'running' ELSE status END
                 WHERE id IN (SELECT execution_id FROM obligations WHERE kind = 'lease' AND token = ?1)
+                    AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')
                 RETURNING {COLUMNS}"
             )
         });
-        let take = "UPDATE obligations SET kind = 'lease', owner = ?1, due_at = ?2, token = ?3
-            WHERE kind = 'queue' AND execution_id IN (
-                SELECT waiting.execution_id FROM obligations waiting
-                WHERE waiting.kind = 'queue' AND waiting.due_at <= ?4 AND NOT EXISTS (
-                    SELECT 1 FROM obligations held
-                    WHERE held.execution_id = waiting.execution_id AND held.kind = 'lease')
-                ORDER BY waiting.due_at, waiting.execution_id LIMIT ?5)";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut row = cells![lease.owner.as_str(), lease.until, token, now, limit];
+        let take: &'static str = match share {
+            Share::Everything => &TAKE_ANY,
+            Share::Only(pack) => {
+                row.extend(cells![format!("{pack}.")]);
+                &TAKE_OF_PACK
+            }
+            Share::AllBut(pack) => {
+                row.extend(cells![format!("{pack}.")]);
+                &TAKE_OF_OTHERS
+            }
+            Share::Nothing => return Ok(Vec::new()),
+        };
         let mut batch = Batch::default();
-        batch.require(take, cells![lease.owner.as_str(), lease.until, token, now, limit]);
+        batch.require(take, row);
         batch.push(&CLAIMED, cells![token, now, log_entry(now, ExecutionStatus::Running)]);
-        match self.driver.commit(batch).await {
-            Ok(effects) => effects.last().map_or(Ok(Vec::new()), |effect| effect.rows.iter().map(execution).collect()),
-            Err(StoreError::Conflict) => Ok(Vec::new()),
-            Err(problem) => Err(problem),
+        let effects = match self.driver.commit(batch).await {
+            Err(StoreError::Conflict) => return Ok(Vec::new()),
+            result => result?,
+        };
+        let [taken, claimed] = effects.as_slice() else { return Ok(Vec::new()) };
+        if claimed.rows.len() < taken.changed {
+            self.forget_what_has_ended(token).await?;
         }
+        claimed.rows.iter().map(execution).collect()
+    }
+
+    /// A wake that met the end of its execution is left over; nobody has to do anything for it.
+    async fn forget_what_has_ended(&self, token: &str) -> StoreResult<()> {
+        let sql = "DELETE FROM obligations WHERE kind = 'lease' AND token = ?1 AND NOT EXISTS (SELECT 1 FROM executions
+            WHERE id = execution_id AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned'))";
+        let mut batch = Batch::default();
+        batch.push(sql, cells![token]);
+        self.driver.commit(batch).await.map(drop)
     }
 
     /// When the next queued execution is due, if one is queued.

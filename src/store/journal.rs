@@ -150,6 +150,16 @@ pub enum Then {
     },
 }
 
+/// Claimed while a workflow is pinned to its bundle, so that the bundle is not swept away at that moment.
+pub(super) const BUNDLES: &str = "bundles";
+/// Claimed while waits that time may end are written, so that the bell does not ring between two looks.
+pub(super) const TIMERS: &str = "timers";
+
+/// A signal and who waits for it look for each other: they do so one after the other.
+fn signal_turf(name: &str, correlation: &str) -> String {
+    format!("signal/{name}/{correlation}")
+}
+
 impl Turn {
     /// A turn with nothing in it yet.
     pub const fn new(claim: Claim, now: Timestamp, then: Then) -> Self {
@@ -222,12 +232,14 @@ fn push_entry(batch: &mut Batch, execution: ExecutionId, entry: &EntryRow) {
 fn push_wait(batch: &mut Batch, execution: ExecutionId, wait: &Wait, now: Timestamp) {
     let sql = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at, owner, token)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    batch.share(TIMERS);
     match wait {
         Wait::Timer { position, due_at } => {
             batch.push(sql, cells![execution, "timer", position.as_str(), *due_at, None::<String>, None::<String>]);
         }
         Wait::Signal { position, name, correlation, due_at } => {
             let row = cells![execution, "signal", position.as_str(), *due_at, name.as_str(), correlation.as_str()];
+            batch.alone(signal_turf(name, correlation));
             batch.push(sql, row);
             // A signal that came before its waiter wakes it all the same.
             let waiting = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at)
@@ -271,6 +283,7 @@ impl Journals {
     pub async fn workflow_begin(&self, execution: ExecutionId, begin: &NewWorkflow) -> StoreResult<()> {
         let NewWorkflow { digest, bundle, state, steering } = begin;
         let mut batch = Batch::default();
+        batch.share(BUNDLES);
         let pin = "INSERT INTO bundles (digest, content) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING";
         batch.push(pin, cells![digest.as_str(), bundle.as_str()]);
         let begin = "INSERT INTO workflows (execution_id, bundle_digest, state, steering) VALUES (?1, ?2, ?3, ?4)
@@ -341,6 +354,7 @@ impl Journals {
                 expires_at = excluded.expires_at, taken_by = NULL
             WHERE signals.expires_at <= excluded.received_at";
         let NewSignal { name, correlation, sender, payload, expires_at } = signal;
+        batch.alone(signal_turf(name, correlation));
         batch.require(put, cells![name.as_str(), correlation.as_str(), sender.as_str(), payload, now, *expires_at]);
         let wake = "INSERT INTO obligations (execution_id, kind, obligation_key, due_at)
             SELECT DISTINCT execution_id, 'queue', '', ?3 FROM obligations
@@ -370,6 +384,7 @@ impl Journals {
         // With the fence: after a restart of the workflow the same position waits anew.
         let taker = format!("{}/{position}/{}", claim.execution, claim.fence);
         let mut batch = Batch::default();
+        batch.alone(signal_turf(name, correlation));
         batch.require(take, cells![taker.as_str(), name, correlation, claim.execution, position, now]);
         batch.require(outcome, cells![taker.as_str(), claim.execution, position]);
         batch.push(done, cells![claim.execution, position]);

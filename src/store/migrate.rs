@@ -1,29 +1,27 @@
-//! Brings a database's schema up to date, one numbered step at a time, and refuses a database from a newer Petrel.
-
-use rusqlite::Connection;
+//! The steps that bring a database's schema up to date, and the refusal of a database from a newer Petrel. How a step is
+//! carried out is each back end's own.
 
 use super::error::{StoreError, StoreResult};
-use super::sqlite::explain;
 
-/// The steps in order; a step is never edited once it was released, a new one is added.
-const STEPS: &[(&str, &str)] = &[
-    ("initial", include_str!("migrations/0001_initial.sql")),
-    ("cluster", include_str!("migrations/0002_cluster.sql")),
+/// One step; never edited once it was released, a new one is added.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    /// What the log calls it.
+    pub(super) name: &'static str,
+    /// Its statements, in the shared dialect.
+    pub(super) sql: &'static str,
+}
+
+/// All steps in order; the n-th makes version n.
+pub(super) const STEPS: &[Step] = &[
+    Step { name: "initial", sql: include_str!("migrations/0001_initial.sql") },
+    Step { name: "cluster", sql: include_str!("migrations/0002_cluster.sql") },
 ];
 
-pub(super) fn bring_up_to_date(connection: &mut Connection) -> StoreResult<()> {
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| explain(&e))?;
-    let known = STEPS.len();
-    let done = usize::try_from(version).ok().filter(|done| *done <= known).ok_or_else(|| newer(version))?;
-    for (number, (name, sql)) in STEPS.iter().enumerate().skip(done) {
-        let transaction = connection.transaction().map_err(|e| explain(&e))?;
-        let sql = sql.replace("{SEQUENCE}", "INTEGER PRIMARY KEY AUTOINCREMENT").replace("{BY_KEY}", "WITHOUT ROWID");
-        transaction.execute_batch(&sql).map_err(|e| explain(&e))?;
-        transaction.execute_batch(&format!("PRAGMA user_version = {}", number + 1)).map_err(|e| explain(&e))?;
-        transaction.commit().map_err(|e| explain(&e))?;
-        tracing::info!(step = name, "the database schema was brought up to date");
-    }
-    Ok(())
+/// The steps that a database of this version lacks, each with the version it makes.
+pub(super) fn steps_after(version: i64) -> StoreResult<impl Iterator<Item = (usize, Step)>> {
+    let done = usize::try_from(version).ok().filter(|done| *done <= STEPS.len()).ok_or_else(|| newer(version))?;
+    Ok((1..).zip(STEPS.iter().copied()).skip(done))
 }
 
 fn newer(version: i64) -> StoreError {

@@ -4,11 +4,14 @@
 //! Every engine gets only the aggregates it needs ([`Events`], [`Executions`] …), never the whole [`Store`]. `now` is
 //! always an argument: the store has no clock.
 
+mod dialect;
 mod driver;
 mod error;
 mod migrate;
+mod postgres;
 mod sqlite;
 pub mod contents;
+pub mod daemons;
 pub mod dead_letters;
 pub mod events;
 pub mod executions;
@@ -27,6 +30,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use contents::Contents;
+pub use daemons::Daemons;
 pub use dead_letters::DeadLetters;
 pub use error::{StoreError, StoreResult};
 pub use events::Events;
@@ -37,9 +41,11 @@ pub use journal::Journals;
 pub use key_values::KeyValues;
 pub use obligations::Obligations;
 pub use output::Outputs;
+pub use postgres::PostgresSettings;
 pub use retention::Retention;
 pub use stream::Announcements;
 
+use crate::clock::Clock;
 use driver::Driver;
 
 /// The whole store; only the composition root and the conformance suite hold it.
@@ -52,6 +58,11 @@ impl Store {
     /// Opens or creates the embedded database. `max_bytes` limits its size on disk.
     pub fn open_sqlite(path: &Path, max_bytes: Option<u64>) -> StoreResult<Self> {
         Ok(Self { driver: Arc::new(sqlite::SqliteDriver::open(path, max_bytes)?) })
+    }
+
+    /// Opens a database on a PostgreSQL server, which several daemons may share. `clock` is for time limits only.
+    pub async fn open_postgres(settings: &PostgresSettings, clock: Arc<dyn Clock>) -> StoreResult<Self> {
+        Ok(Self { driver: Arc::new(postgres::PostgresDriver::open(settings, clock).await?) })
     }
 
     /// Trigger instances, enforcements, timers.
@@ -97,6 +108,11 @@ impl Store {
     /// Last good content, the API's layer of rules, settings of the installation.
     pub fn contents(&self) -> Contents {
         Contents::new(Arc::clone(&self.driver))
+    }
+
+    /// The daemons over this store, and what each of them does alone.
+    pub fn daemons(&self) -> Daemons {
+        Daemons::new(Arc::clone(&self.driver))
     }
 
     /// The durable sequence behind the event stream.

@@ -4,6 +4,7 @@
 use super::driver::{Batch, Row, cells};
 use super::error::StoreResult;
 use super::executions::{committed, execution, push_requeue};
+use super::journal::TIMERS;
 use super::rows::{Claim, ExecutionRow};
 use crate::model::execution::ExecutionStatus;
 use crate::model::refs::ExecutionId;
@@ -31,6 +32,17 @@ pub struct ObligationRow {
     pub detail: Option<String>,
 }
 
+/// Which leases are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost<'a> {
+    /// Those that nobody has extended in time.
+    RunOut(Timestamp),
+    /// Those of anybody else: a daemon that alone owns its store need not wait for the leases of its former lives.
+    AllBut(&'a str),
+    /// Those of one that is known to be dead.
+    Of(&'a str),
+}
+
 impl Obligations {
     /// Everything that one execution waits for.
     pub async fn obligation_list(&self, execution: ExecutionId) -> StoreResult<Vec<ObligationRow>> {
@@ -46,23 +58,46 @@ impl Obligations {
         self.driver.query(sql, cells![kind, limit]).await?.iter().map(obligation).collect()
     }
 
-    /// Extends all leases of a worker. Gives back how many it holds.
-    pub async fn leases_extend(&self, owner: &str, until: Timestamp) -> StoreResult<usize> {
+    /// Extends a worker's leases on these executions. Gives back how many of them it holds.
+    pub async fn leases_extend(&self, owner: &str, executions: &[ExecutionId], until: Timestamp) -> StoreResult<usize> {
+        if executions.is_empty() {
+            return Ok(0);
+        }
+        let sql = "UPDATE obligations SET due_at = ?2 WHERE kind = 'lease' AND owner = ?1
+            AND ?3 LIKE '%,' || execution_id || ',%'";
+        let executions: String = executions.iter().flat_map(|id| [",".to_owned(), id.to_string()]).collect();
         let mut batch = Batch::default();
-        let sql = "UPDATE obligations SET due_at = ?2 WHERE kind = 'lease' AND owner = ?1";
-        batch.push(sql, cells![owner, until]);
+        batch.push(sql, cells![owner, until, executions + ","]);
         Ok(self.driver.commit(batch).await?.first().map_or(0, |effect| effect.changed))
     }
 
-    /// Executions whose lease ran out, or is held by anybody but `survivor`'s daemon if that is given: a daemon that
-    /// alone owns its data folder need not wait for the leases of its former life.
-    pub async fn leases_lost(&self, now: Timestamp, survivor: Option<&str>) -> StoreResult<Vec<ExecutionRow>> {
+    /// The executions on which a worker has leases.
+    pub async fn leases_held(&self, owner: &str) -> StoreResult<Vec<ExecutionId>> {
+        let sql = "SELECT execution_id FROM obligations WHERE kind = 'lease' AND owner = ?1";
+        self.driver.query(sql, cells![owner]).await?.iter().map(|row| row.parse(0)).collect()
+    }
+
+    /// Executions that a worker has under way and that somebody has woken meanwhile.
+    pub async fn leases_woken(&self, owner: &str, now: Timestamp) -> StoreResult<Vec<ExecutionId>> {
+        let sql = "SELECT woken.execution_id FROM obligations woken JOIN obligations held
+            ON held.execution_id = woken.execution_id AND held.kind = 'lease' AND held.owner = ?1
+            WHERE woken.kind = 'queue' AND woken.due_at <= ?2";
+        self.driver.query(sql, cells![owner, now]).await?.iter().map(|row| row.parse(0)).collect()
+    }
+
+    /// Executions whose lease is lost.
+    pub async fn leases_lost(&self, lost: Lost<'_>) -> StoreResult<Vec<ExecutionRow>> {
+        let (until, but, of) = match lost {
+            Lost::RunOut(now) => (Some(now), None, None),
+            Lost::AllBut(survivor) => (None, Some(survivor), None),
+            Lost::Of(dead) => (None, None, Some(dead)),
+        };
         let sql = "SELECT id, action_ref, runner, status, parent_id, parent_position, root_id, parameters, context,
                 on_lost, requested_at, started_at, ended_at, fence, result, result_size_bytes, status_log
             FROM executions WHERE id IN (SELECT execution_id FROM obligations
-                WHERE kind = 'lease' AND (due_at <= ?1 OR (?2 IS NOT NULL AND owner <> ?2)))
+                WHERE kind = 'lease' AND (due_at <= ?1 OR owner <> ?2 OR owner = ?3))
             ORDER BY id";
-        self.driver.query(sql, cells![now, survivor]).await?.iter().map(execution).collect()
+        self.driver.query(sql, cells![until, but, of]).await?.iter().map(execution).collect()
     }
 
     /// Puts a lost execution back into the queue, if its claim is still the last one.
@@ -102,6 +137,7 @@ impl Obligations {
             return Ok(0);
         }
         let mut batch = Batch::default();
+        batch.alone(TIMERS);
         batch.push(due, cells![now]);
         batch.push(wake, cells![now]);
         batch.push(done, cells![now]);

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use super::driver::{Batch, cells};
 use super::error::StoreResult;
+use super::journal::BUNDLES;
 use crate::model::refs::{EnforcementId, ExecutionId, InstanceId};
 use crate::model::time::Timestamp;
 
@@ -44,6 +45,7 @@ impl Retention {
     /// looks at rows that are to stay: old rows are found by their ids, which begin with the time, or by an index.
     pub async fn sweep(&self, horizon: &Horizon) -> StoreResult<usize> {
         let mut batch = Batch::default();
+        batch.alone(BUNDLES);
         for root in self.old_trees(horizon.executions).await? {
             push_tree(&mut batch, root);
         }
@@ -276,7 +278,7 @@ mod tests {
         let bundle = "INSERT INTO bundles (digest, content) VALUES (?1, ?2)";
         desk.write(bundle, cells!["a", "x"]).await.unwrap();
         assert_eq!(desk.write(bundle, cells!["a", "y"]).await, Err(StoreError::Conflict));
-        let mistake = desk.write(bundle, vec![Cell::from("b"), Cell::Null]).await;
+        let mistake = desk.write(bundle, cells!["b", None::<String>]).await;
         let Err(StoreError::Corrupt(why)) = mistake else { panic!("{mistake:?}") };
         assert!(why.contains("bundles.content") && why.contains(bundle), "{why}");
     }

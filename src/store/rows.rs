@@ -72,6 +72,31 @@ pub enum Start {
     },
 }
 
+/// Which executions a worker takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// Any.
+    Everything,
+    /// Those whose action is of this pack.
+    Only(&'static str),
+    /// Those whose action is not of this pack.
+    AllBut(&'static str),
+    /// None.
+    Nothing,
+}
+
+impl Share {
+    /// Is this one of them?
+    pub fn includes(self, action: &ActionRef) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Only(pack) => action.pack() == pack,
+            Self::AllBut(pack) => action.pack() != pack,
+            Self::Nothing => false,
+        }
+    }
+}
+
 /// A worker's hold on an execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {

@@ -50,6 +50,12 @@ pub(super) fn push_slot_release(batch: &mut Batch, holder: ExecutionId, now: Tim
     batch.push("DELETE FROM slots WHERE execution_id = ?1", cells![holder]);
 }
 
+/// Whoever counts the places of a slot does so alone. Who gives one back need not: it can only be counted too late, and
+/// then whoever counted calls again.
+fn line_turf(slot: &str) -> String {
+    format!("slot/{slot}")
+}
+
 fn push_call(batch: &mut Batch, slot: &str, threshold: i64, now: Timestamp) {
     batch.push(CALL_FIRST, cells![slot, now, threshold]);
     batch.push(LEAVE_LINE, cells![slot]);
@@ -77,6 +83,7 @@ impl Executions {
         let expected = "UPDATE obligations SET detail = NULL WHERE execution_id = ?1 AND kind IN ('queue', 'lease')";
         let threshold = i64::from(threshold);
         let mut batch = Batch::default();
+        batch.alone(line_turf(slot));
         batch.require(STILL_CLAIMED, cells![claim.execution, claim.fence]);
         batch.push(came, cells![claim.execution]);
         batch.push(take, cells![slot, claim.execution, threshold, now]);
@@ -95,6 +102,7 @@ impl Executions {
     /// was on its way is gone.
     pub async fn slots_sweep(&self, slot: &str, threshold: u32, now: Timestamp) -> StoreResult<bool> {
         let mut batch = Batch::default();
+        batch.alone(line_turf(slot));
         push_call(&mut batch, slot, i64::from(threshold), now);
         let effects = self.driver.commit(batch).await?;
         Ok(effects.first().is_some_and(|effect| effect.changed > 0))

@@ -9,10 +9,11 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 use tokio::sync::{mpsc, oneshot};
 
-use super::driver::{Batch, Cell, Driver, Effect, Guard, Row, Statement};
+use super::driver::{Batch, Cell, Driver, Effect, Guard, Kind, Row, Statement};
 use super::error::{StoreError, StoreResult};
 use super::events::first_int;
-use super::migrate;
+use super::{dialect, migrate};
+use crate::model::time::Timestamp;
 
 /// So many batches share one commit at most: beyond it the fsync is already spread thin and latency only grows.
 const GROUP_SIZE: usize = 512;
@@ -49,7 +50,7 @@ impl SqliteDriver {
     pub(super) fn open(path: &Path, max_bytes: Option<u64>) -> StoreResult<Self> {
         let mut connection = Connection::open(path).map_err(|e| explain(&e))?;
         prepare(&connection)?;
-        migrate::bring_up_to_date(&mut connection)?;
+        bring_up_to_date(&mut connection)?;
         limit_size(&connection, max_bytes)?;
         let (writer, jobs) = mpsc::channel(WRITE_QUEUE);
         start_thread("store-writer", move || write_loop(&mut connection, jobs))?;
@@ -76,6 +77,11 @@ impl Driver for SqliteDriver {
         answer.await.map_err(|_| stopped())?
     }
 
+    /// What readers see was committed in the order in which it was numbered.
+    async fn query_settled(&self, _turf: &'static str, sql: &'static str, cells: Vec<Cell>) -> StoreResult<Vec<Row>> {
+        self.query(sql, cells).await
+    }
+
     fn query_blocking(&self, sql: &'static str, cells: Vec<Cell>) -> StoreResult<Vec<Row>> {
         let (reply, answer) = oneshot::channel();
         self.readers.blocking_send(ReadJob { sql, cells, reply }).map_err(|_| stopped())?;
@@ -92,6 +98,10 @@ impl Driver for SqliteDriver {
         let (reply, answer) = oneshot::channel();
         self.writer.blocking_send(WriteJob::Commit(batch, reply)).map_err(|_| stopped())?;
         answer.blocking_recv().map_err(|_| stopped())?
+    }
+
+    async fn time(&self) -> StoreResult<Option<Timestamp>> {
+        Ok(None)
     }
 
     async fn used_bytes(&self) -> StoreResult<u64> {
@@ -123,6 +133,18 @@ fn prepare(connection: &Connection) -> StoreResult<()> {
     let settings = "PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;
         PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000; PRAGMA journal_size_limit = 67108864;";
     connection.execute_batch(settings).map_err(|e| explain(&e))
+}
+
+fn bring_up_to_date(connection: &mut Connection) -> StoreResult<()> {
+    let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| explain(&e))?;
+    for (version, step) in migrate::steps_after(version)? {
+        let transaction = connection.transaction().map_err(|e| explain(&e))?;
+        transaction.execute_batch(&dialect::schema_for_sqlite(step.sql)).map_err(|e| explain(&e))?;
+        transaction.execute_batch(&format!("PRAGMA user_version = {version}")).map_err(|e| explain(&e))?;
+        transaction.commit().map_err(|e| explain(&e))?;
+        tracing::info!(step = step.name, "the database schema was brought up to date");
+    }
+    Ok(())
 }
 
 fn limit_size(connection: &Connection, max_bytes: Option<u64>) -> StoreResult<()> {
@@ -249,7 +271,7 @@ fn collect_rows(prepared: &mut rusqlite::Statement<'_>, cells: &[Cell]) -> rusql
 
 fn cell(value: ValueRef<'_>) -> Cell {
     match value {
-        ValueRef::Null => Cell::Null,
+        ValueRef::Null => Cell::Null(Kind::Text),
         ValueRef::Integer(number) => Cell::Int(number),
         ValueRef::Real(number) => Cell::Text(number.to_string()),
         ValueRef::Text(text) => Cell::Text(String::from_utf8_lossy(text).into_owned()),
@@ -260,7 +282,7 @@ fn cell(value: ValueRef<'_>) -> Cell {
 impl ToSql for Cell {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self {
-            Self::Null => ValueRef::Null,
+            Self::Null(_) => ValueRef::Null,
             Self::Int(number) => ValueRef::Integer(*number),
             Self::Text(text) => ValueRef::Text(text.as_bytes()),
             Self::Blob(bytes) => ValueRef::Blob(bytes),
@@ -295,7 +317,7 @@ fn is_collision(problem: &rusqlite::Error) -> bool {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "what SQLite may yet come to say is damage as well")]
-pub(super) fn explain(problem: &rusqlite::Error) -> StoreError {
+fn explain(problem: &rusqlite::Error) -> StoreError {
     let Some(code) = problem.sqlite_error_code() else {
         return StoreError::Corrupt(problem.to_string());
     };

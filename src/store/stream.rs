@@ -28,8 +28,12 @@ pub struct AnnouncementRow {
     pub announced_at: Timestamp,
 }
 
+/// Claimed by whoever announces, so that a listener can wait for all who have taken a number.
+const ANNOUNCEMENTS: &str = "announcements";
+
 pub(super) fn push_announcement(batch: &mut Batch, name: &str, subject: &str, payload: Option<&Value>, now: Timestamp) {
     let sql = "INSERT INTO announcements (name, subject, payload, announced_at) VALUES (?1, ?2, ?3, ?4)";
+    batch.share(ANNOUNCEMENTS);
     batch.push(sql, cells![name, subject, payload, now]);
 }
 
@@ -45,7 +49,8 @@ impl Announcements {
     pub async fn announcements_read(&self, after: i64, limit: i64) -> StoreResult<Vec<AnnouncementRow>> {
         let sql = "SELECT sequence, name, subject, payload, announced_at FROM announcements
             WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
-        self.driver.query(sql, cells![after, limit]).await?.iter().map(announcement).collect()
+        let rows = self.driver.query_settled(ANNOUNCEMENTS, sql, cells![after, limit]).await?;
+        rows.iter().map(announcement).collect()
     }
 
     /// The last id given.

@@ -15,7 +15,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("bus", "model"),
     ("schema", "model"),
     ("runners", "model"),
-    ("store", "model"),
+    ("store", "model clock"),
     ("auth", "model secrets"),
     ("supervise", "model clock"),
     ("config", "model auth secrets"),
@@ -25,8 +25,9 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("metrics", "model intake"),
     ("amqp", "model store bus clock supervise secrets config intake metrics"),
     ("datastore", "model store clock secrets templates"),
+    ("cluster", "model store clock"),
     ("housekeeping", "model store clock config"),
-    ("sensors", "model store clock supervise intake"),
+    ("sensors", "model store clock supervise intake cluster"),
     ("local", "model clock runners"),
     ("core_pack", "model store bus clock intake runners"),
     ("rules", "model store bus clock templates datastore requests"),
@@ -40,7 +41,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     (
         "api",
         "model store bus clock supervise config secrets auth schema templates packs intake rules requests dispatch \
-         datastore runners sensors metrics content",
+         datastore runners sensors metrics content cluster",
     ),
     ("cli", "model clock config packs content"),
 ];
@@ -64,7 +65,7 @@ const MOST_CODE_LINES_IN_DAEMON: usize = 300;
 const BANNED_NAMES: &[&str] = &["utils", "util", "common", "helper", "helpers", "misc", "manager", "data", "info"];
 const BANNED_CRATES: &[&str] = &["serde_yml", "libyml", "openssl", "openssl-sys", "native-tls", "sqlx", "async-std"];
 /// What is locked today, and a few more; raise it on purpose.
-const MOST_LOCKED_CRATES: usize = 373;
+const MOST_LOCKED_CRATES: usize = 490;
 
 #[test]
 fn the_table_of_layers_is_the_one_in_the_paper() {

@@ -64,7 +64,7 @@ impl Site {
 }
 
 fn nodes_in(data: &std::path::Path) -> LocalNodes {
-    LocalNodes::new(data, env!("CARGO_BIN_EXE_petrel"), Arc::new(SystemClock::new())).unwrap()
+    LocalNodes::new(&data.join("nodes"), env!("CARGO_BIN_EXE_petrel"), Arc::new(SystemClock::new())).unwrap()
 }
 
 fn group() -> GroupName {

@@ -22,6 +22,8 @@ mod polling;
 mod runners;
 mod scaling;
 mod servers;
+#[path = "servers/tests/mod.rs"]
+mod servers_keep_their_promises;
 mod store;
 mod support;
 mod timers_and_rules;

@@ -248,7 +248,7 @@ async fn a_guard_ends_everything_when_its_daemon_is_gone() {
         running(&host, "trap '' TERM; echo $$; while :; do sleep 1; done", &Stop::default()).await;
     task.abort();
     assert_eq!(reader.recv().await, None, "the dropped call closed its pipes");
-    host.guards.prove_dead(EXECUTION).await.unwrap();
+    host.guards.prove_dead(EXECUTION, 1).await.unwrap();
     assert!(is_dead(&pid));
     assert_eq!(host.left_files(), 0);
 }
@@ -283,6 +283,22 @@ async fn g03_a_second_attempt_starts_only_after_the_first_ones_processes_are_dea
     let seen = second.result["stdout"].as_str().unwrap();
     assert!(seen.is_empty() || seen.contains(") Z "), "alive beside the second attempt: {seen}");
     assert!(is_dead(&pid));
+}
+
+#[tokio::test]
+async fn g03_a_later_attempt_ends_an_earlier_one_of_a_daemon_that_does_not_move_and_never_the_other_way_round() {
+    let host = Host::new();
+    let (_first, pid, _reader) =
+        running(&host, "trap '' TERM; echo $$; while :; do sleep 1; done", &Stop::default()).await;
+    // Of the first attempt's daemon nothing is heard: its guard has no reason to end.
+    host.guards.prove_dead(EXECUTION, 2).await.unwrap();
+    assert!(is_dead(&pid));
+
+    let (second, pid, _reader) = running(&host, "echo $$; sleep 100", &Stop::default()).await;
+    let late = host.guards.prove_dead(EXECUTION, 0).await.unwrap_err().to_string();
+    assert!(late.contains("a later attempt"), "{late}");
+    assert!(!is_dead(&pid));
+    second.abort();
 }
 
 fn stop_process(pid: &str) {

@@ -38,6 +38,7 @@ use crate::runners::noop::Noop;
 use crate::runners::{Registry, Runner};
 use crate::secrets::Keyring;
 use crate::sensors::hooks::Hooks;
+use crate::store::daemons::DaemonRow;
 use crate::store::dead_letters::DeadLetterRow;
 use crate::store::rows::{ActivityEnd, Completion, ExecutionRow};
 use crate::store::{Store, StoreResult};
@@ -225,7 +226,11 @@ fn dispatcher(
         journals: store.journals(),
         datastore: datastore.clone(),
     };
-    let limits = dispatch::Limits { worker_slots: 4, default_timeout: Duration::from_hours(1) };
+    let limits = dispatch::Limits {
+        worker_slots: 4,
+        default_timeout: Duration::from_hours(1),
+        share: crate::store::rows::Share::Everything,
+    };
     let dispatcher = Dispatcher::new(stores, world.clone(), catalogue.clone(), limits, "test".to_owned());
     let mut registry = Registry::default();
     registry.add(Arc::new(Noop));
@@ -249,6 +254,20 @@ async fn load_content(site: &Path, store: &Store, world: &World, publish: watch:
     });
 }
 
+fn myself(now: crate::model::time::Timestamp) -> DaemonRow {
+    DaemonRow {
+        owner: "test".to_owned(),
+        host: "here".to_owned(),
+        pid: 1,
+        version: "1".to_owned(),
+        roles: "api,rules".to_owned(),
+        api: "http://127.0.0.1:9101".to_owned(),
+        catalogue: String::new(),
+        started_at: now,
+        seen_at: now,
+    }
+}
+
 fn doors(
     plan: Plan,
     store: &Store,
@@ -266,10 +285,12 @@ fn doors(
         contents: store.contents(),
         announcements: store.announcements(),
         dead_letters: store.dead_letters(),
+        daemons: store.daemons(),
     };
     let World { clock, ids, bus, supervisor, metrics } = world.clone();
     let intake = Intake::new(Landing::new(store.events(), bus), Arc::clone(&clock), ids);
     Doors {
+        me: myself(clock.now()),
         gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor),
         hooks: Arc::new(Hooks::new(intake.clone(), clock, catalogue.clone())),
         intake,

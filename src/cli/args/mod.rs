@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod asg;
+pub mod cluster;
 pub mod content;
 pub mod dead_letter;
 pub mod execution;
@@ -14,12 +15,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::admin::{ApiKeyCommand, UserCommand};
 pub use self::asg::AsgCommand;
+pub use self::cluster::ClusterCommand;
 pub use self::content::{ActionCommand, KeyCommand, PackCommand, RuleCommand, TriggerCommand, TriggerInstanceCommand};
 pub use self::dead_letter::DeadLetterCommand;
 pub use self::execution::{ExecutionCommand, InquiryCommand, RunArguments, SignalArguments, WorkflowCommand};
-pub use self::serve::{DemoOptions, RestoreOptions, ServeOptions, ValidateOptions};
+pub use self::serve::{ClusterOptions, DemoOptions, RestoreOptions, ServeOptions, ValidateOptions};
 
-use self::serve::{RestoreArguments, ServeArguments, ValidateArguments};
+use self::serve::{DemoArguments, RestoreArguments, ServeArguments, ValidateArguments};
 
 /// Events through rules to durable workflows: daemon and client in one binary.
 #[derive(Debug, Parser)]
@@ -80,7 +82,7 @@ enum Verb {
     /// Put a backup in the place of a stopped daemon's data
     Restore(RestoreArguments),
     /// Tell the autoscaling story on real parts in about a minute
-    Demo,
+    Demo(DemoArguments),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -139,6 +141,9 @@ pub enum ClientCommand {
     Backup(admin::BackupArguments),
     /// What the daemon does right now
     Status,
+    /// The daemons over one store
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// As whom the daemon knows me
     Whoami,
 }
@@ -171,7 +176,7 @@ impl From<Arguments> for Command {
             Verb::Serve(serve) => Self::Serve(serve.with(globals)),
             Verb::Validate(validate) => Self::Validate(validate.with(&globals)),
             Verb::Restore(restore) => Self::Restore(restore.with(&globals)),
-            Verb::Demo => Self::Demo(DemoOptions { data_dir: globals.data_dir }),
+            Verb::Demo(demo) => Self::Demo(demo.with(globals)),
             Verb::Client(command) => Self::Client(Box::new(command), globals),
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Format, Globals};
+use crate::config::Role;
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArguments {
@@ -18,12 +19,15 @@ pub(super) struct ServeArguments {
     /// A folder of packs; may be said several times
     #[arg(long, value_name = "DIR")]
     packs: Vec<PathBuf>,
+    /// What this daemon does: api, sensors, rules, workers, governor; everything if not said
+    #[arg(long, value_name = "ROLE,…", value_delimiter = ',')]
+    roles: Vec<Role>,
 }
 
 impl ServeArguments {
     pub(super) fn with(self, globals: Globals) -> ServeOptions {
-        let Self { listen, config, packs } = self;
-        ServeOptions { data_dir: globals.data_dir, listen, config, packs }
+        let Self { listen, config, packs, roles } = self;
+        ServeOptions { data_dir: globals.data_dir, listen, config, packs, roles }
     }
 }
 
@@ -38,6 +42,8 @@ pub struct ServeOptions {
     pub config: Option<PathBuf>,
     /// Folders of packs, besides those of the configuration.
     pub packs: Vec<PathBuf>,
+    /// What it does; nothing: as the configuration says.
+    pub roles: Vec<Role>,
 }
 
 #[derive(Debug, Args)]
@@ -88,9 +94,40 @@ pub struct RestoreOptions {
     pub data_dir: PathBuf,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct DemoArguments {
+    /// With three daemons over one PostgreSQL
+    #[arg(long)]
+    cluster: bool,
+    /// The store of the three: an empty database; PETREL__STORE__URL if not said
+    #[arg(long, value_name = "URL", requires = "cluster")]
+    store: Option<String>,
+    /// The broker of the three; PETREL__BUS__URL if not said, none if that is not set
+    #[arg(long, value_name = "URL", requires = "cluster")]
+    bus: Option<String>,
+}
+
+impl DemoArguments {
+    pub(super) fn with(self, globals: Globals) -> DemoOptions {
+        let Self { cluster, store, bus } = self;
+        DemoOptions { data_dir: globals.data_dir, cluster: cluster.then_some(ClusterOptions { store, bus }) }
+    }
+}
+
 /// Where the demo plays.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DemoOptions {
     /// Its data folder, kept afterwards; one that vanishes if not said.
     pub data_dir: Option<PathBuf>,
+    /// Several daemons instead of one.
+    pub cluster: Option<ClusterOptions>,
+}
+
+/// What several daemons share, as far as it is said.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClusterOptions {
+    /// Their store.
+    pub store: Option<String>,
+    /// Their broker.
+    pub bus: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod asg;
+mod cluster;
 mod content;
 mod dead_letter;
 mod execution;
@@ -56,6 +57,7 @@ pub(super) async fn execute(session: &Session, command: &ClientCommand) -> Outco
         ClientCommand::Apikey(command) => admin::execute_api_key(session, command).await,
         ClientCommand::Backup(arguments) => admin::backup(session, arguments).await,
         ClientCommand::Status => admin::status(session).await,
+        ClientCommand::Cluster(command) => cluster::execute(session, *command).await,
         ClientCommand::Whoami => admin::whoami(session).await,
     }
 }

@@ -38,7 +38,7 @@ rm -rf "$folder"
 "#;
 
 /// A server in a folder of its own. Dropped, it ends, and the folder is removed.
-pub(super) struct Guarded {
+pub(crate) struct Guarded {
     name: &'static str,
     folder: PathBuf,
     server: Option<Child>,
@@ -47,7 +47,7 @@ pub(super) struct Guarded {
 
 impl Guarded {
     /// A folder and a guard. The guard asks with `last_signal` first and kills those who do not listen.
-    pub(super) fn new(name: &'static str, last_signal: &str) -> Self {
+    pub(crate) fn new(name: &'static str, last_signal: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("petrel-test-").tempdir().expect("a temporary folder").keep();
         let mut guard = Command::new("/bin/sh");
         guard.args(["-c", GUARD, "guard"]).arg(&folder).arg(last_signal).current_dir("/");
@@ -58,12 +58,12 @@ impl Guarded {
     }
 
     /// All that the server writes is below.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Starts a process of the server that does its work and ends.
-    pub(super) async fn run(&self, mut command: Command) -> String {
+    pub(crate) async fn run(&self, mut command: Command) -> String {
         command.env(MARK, &self.folder).stdin(Stdio::null());
         let output = tokio::process::Command::from(command).output().await.expect("the program starts");
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -72,7 +72,7 @@ impl Guarded {
     }
 
     /// Starts the server itself.
-    pub(super) fn start(&mut self, mut command: Command) {
+    pub(crate) fn start(&mut self, mut command: Command) {
         assert!(self.server.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log");
         command.env(MARK, &self.folder).stdin(Stdio::null()).process_group(0);
@@ -81,13 +81,13 @@ impl Guarded {
     }
 
     /// Fails if the server has ended by itself.
-    pub(super) fn assert_alive(&mut self) {
+    pub(crate) fn assert_alive(&mut self) {
         let ended = self.server.as_mut().expect("it was started").try_wait().expect("our own child");
         assert!(ended.is_none(), "{} ended while it started: {ended:?}", self.name);
     }
 
     /// Ends all of its processes as a power cut would.
-    pub(super) async fn kill_9(&mut self) {
+    pub(crate) async fn kill_9(&mut self) {
         let mut server = self.server.take().expect("it runs");
         // First of all: it would notice the end of the others and begin to clean up.
         server.kill().expect("our own child");
@@ -101,7 +101,7 @@ impl Guarded {
     }
 
     /// Stops all of its processes where they are: connections stay open, nobody answers.
-    pub(super) async fn pause(&self) {
+    pub(crate) async fn pause(&self) {
         eventually("every process of the server stands still", async || {
             let members = self.members();
             send(&members, Signal::STOP);
@@ -111,7 +111,7 @@ impl Guarded {
     }
 
     /// Lets them go on.
-    pub(super) async fn resume(&self) {
+    pub(crate) async fn resume(&self) {
         eventually("no process of the server stands still", async || {
             let members = self.members();
             send(&members, Signal::CONT);
@@ -121,7 +121,7 @@ impl Guarded {
     }
 
     /// Its processes, without those that only wait to be picked up.
-    pub(super) fn members(&self) -> Vec<i32> {
+    pub(crate) fn members(&self) -> Vec<i32> {
         let mark = format!("{MARK}={}", self.folder.display());
         let data = self.folder.join("data");
         let processes = fs::read_dir("/proc").expect("Linux").filter_map(|entry| Some(entry.ok()?.path()));

@@ -7,13 +7,12 @@
 //! it. Missing programs are installed where we are root on Debian; else the story fails and says what to do. None is
 //! skipped. A story that kills or stops a server starts one of its own: [`Postgres::start`], [`RabbitMq::start`].
 
-mod guarded;
+pub(crate) mod guarded;
 mod packages;
 mod ports;
-mod postgres;
+pub(crate) mod postgres;
 mod proxy;
-mod rabbitmq;
-mod tests;
+pub(crate) mod rabbitmq;
 
 use std::io::{Write, stderr};
 use std::sync::Once;

@@ -104,7 +104,7 @@ fn owner() -> Option<(u32, u32)> {
 }
 
 /// Makes a new database on the server where `url` is another one; its URL.
-pub(super) async fn create_database(url: &str) -> String {
+pub(crate) async fn create_database(url: &str) -> String {
     let name = format!("petrel_test_{:016x}", random());
     let client = connect(url).await;
     client.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("the right to create databases");
@@ -114,7 +114,7 @@ pub(super) async fn create_database(url: &str) -> String {
 }
 
 /// A connection; its other half ends with it.
-pub(super) async fn connect(url: &str) -> Client {
+pub(crate) async fn connect(url: &str) -> Client {
     try_connect(url).await.unwrap_or_else(|| panic!("no connection to {url}"))
 }
 

@@ -169,6 +169,6 @@ async fn declares(url: &str) -> lapin::Result<()> {
 }
 
 /// A connection that does not come back by itself.
-pub(super) async fn connect(url: &str) -> lapin::Result<Connection> {
+pub(crate) async fn connect(url: &str) -> lapin::Result<Connection> {
     Connection::connect(url, ConnectionProperties::default()).await
 }

@@ -2,6 +2,7 @@
 //! handing an opener to [`suite`].
 
 mod contents;
+mod daemons;
 mod events;
 mod executions;
 mod groups;
@@ -9,6 +10,7 @@ mod identities;
 mod journals;
 mod key_values;
 mod obligations;
+mod postgres;
 mod retention;
 mod slots;
 mod sqlite;
@@ -25,7 +27,7 @@ use petrel::model::execution::ExecutionStatus;
 use petrel::model::refs::{ExecutionId, Id};
 use petrel::model::time::Timestamp;
 use petrel::store::events::{Accepted, Arrival};
-use petrel::store::rows::{Claim, Completion, ExecutionRow, Lease, NewExecution, NewInstance, Page, Start};
+use petrel::store::rows::{Claim, Completion, ExecutionRow, Lease, NewExecution, NewInstance, Page, Share, Start};
 use petrel::store::{Events, Store, StoreResult};
 use serde_json::{Value, json};
 
@@ -50,7 +52,7 @@ macro_rules! promises {
 }
 use promises;
 
-const ALL: [&[Promise]; 11] = [
+const ALL: [&[Promise]; 12] = [
     events::PROMISES,
     executions::PROMISES,
     slots::PROMISES,
@@ -60,15 +62,16 @@ const ALL: [&[Promise]; 11] = [
     groups::PROMISES,
     identities::PROMISES,
     contents::PROMISES,
+    daemons::PROMISES,
     retention::PROMISES,
     writers::PROMISES,
 ];
 
 /// Puts every promise to the test, each on a store of its own.
-async fn suite(open: impl Fn() -> Store) {
+async fn suite(open: impl AsyncFn() -> Store) {
     let mut broken = Vec::new();
     for promise in ALL.into_iter().flatten() {
-        let kept = AssertUnwindSafe((promise.keep)(open())).catch_unwind().await;
+        let kept = AssertUnwindSafe((promise.keep)(open().await)).catch_unwind().await;
         broken.extend(kept.is_err().then_some(promise.name));
     }
     assert_eq!(broken, [""; 0], "promises that were broken; the panics above say how");
@@ -78,11 +81,16 @@ async fn suite(open: impl Fn() -> Store) {
 async fn sqlite_keeps_every_promise_of_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let opened = Cell::new(0);
-    suite(|| {
+    suite(async || {
         opened.set(opened.get() + 1);
         Store::open_sqlite(&folder.path().join(format!("{}.db", opened.get())), None).unwrap()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_keeps_every_promise_of_the_store() {
+    suite(postgres::open).await;
 }
 
 const PAGE: Page = Page { limit: 100, offset: 0 };
@@ -144,7 +152,7 @@ async fn request(store: &Store, numbers: impl IntoIterator<Item = u8>) {
 /// Claims what is due, as worker `w`, for a minute.
 async fn claim(store: &Store, token: &str, limit: usize, now: Timestamp) -> Vec<ExecutionRow> {
     let lease = lease("w", now.plus(Duration::from_mins(1)));
-    let mut rows = store.executions().execution_claim(&lease, token, limit, now).await.unwrap();
+    let mut rows = store.executions().execution_claim(&lease, token, limit, Share::Everything, now).await.unwrap();
     rows.sort_by_key(|row| row.id);
     rows
 }

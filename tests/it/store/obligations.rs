@@ -3,6 +3,7 @@
 use petrel::model::execution::ExecutionStatus as Status;
 use petrel::store::Store;
 use petrel::store::journal::{Then, Turn, Wait};
+use petrel::store::obligations::Lost;
 use petrel::store::rows::{Claim, NewExecution, Start};
 use serde_json::json;
 
@@ -22,22 +23,26 @@ super::promises![
 async fn a_lease_is_lost_when_nobody_extends_it(store: Store) {
     let held = claimed(&store, 1).await;
     let obligations = store.obligations();
-    assert!(obligations.leases_lost(at(60), None).await.unwrap().is_empty());
-    assert_eq!(obligations.leases_extend("w", at(120)).await.unwrap(), 1);
-    assert_eq!(obligations.leases_extend("nobody", at(500)).await.unwrap(), 0);
-    assert!(obligations.leases_lost(at(119), None).await.unwrap().is_empty());
-    let lost = obligations.leases_lost(at(120), None).await.unwrap();
+    assert!(obligations.leases_lost(Lost::RunOut(at(60))).await.unwrap().is_empty());
+    assert_eq!(obligations.leases_extend("w", &[id(1), id(2)], at(120)).await.unwrap(), 1);
+    assert_eq!(obligations.leases_extend("nobody", &[id(1)], at(500)).await.unwrap(), 0);
+    assert_eq!(obligations.leases_extend("w", &[id(2)], at(500)).await.unwrap(), 0, "only what is named");
+    assert_eq!(obligations.leases_held("w").await.unwrap(), [id(1)]);
+    assert!(obligations.leases_lost(Lost::RunOut(at(119))).await.unwrap().is_empty());
+    let lost = obligations.leases_lost(Lost::RunOut(at(120))).await.unwrap();
     assert_eq!(lost.iter().map(|row| row.claim()).collect::<Vec<_>>(), [held]);
     store.executions().execution_finish(&end(held, at(121))).await.unwrap();
-    assert!(obligations.leases_lost(at(999), None).await.unwrap().is_empty());
+    assert!(obligations.leases_lost(Lost::RunOut(at(999))).await.unwrap().is_empty());
 }
 
 async fn a_daemon_that_comes_back_alone_takes_what_others_held(store: Store) {
     claimed(&store, 1).await;
     let mine = NewExecution { start: Start::Leased(lease("me", at(60))), ..execution(2, at(1)) };
     store.executions().execution_request(&mine).await.unwrap();
-    let lost = store.obligations().leases_lost(at(1), Some("me")).await.unwrap();
+    let lost = store.obligations().leases_lost(Lost::AllBut("me")).await.unwrap();
     assert_eq!(lost.iter().map(|row| row.id).collect::<Vec<_>>(), [id(1)]);
+    let lost = store.obligations().leases_lost(Lost::Of("me")).await.unwrap();
+    assert_eq!(lost.iter().map(|row| row.id).collect::<Vec<_>>(), [id(2)]);
 }
 
 async fn a_lost_execution_is_put_back_once(store: Store) {

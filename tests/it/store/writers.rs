@@ -35,7 +35,12 @@ async fn sixty_four_who_claim_get_each_execution_once(store: Store) {
     let take = |number: u8| {
         let executions = executions.clone();
         let lease = Lease { owner: format!("w{number}"), until: at(60) };
-        async move { executions.execution_claim(&lease, &format!("t{number}"), 3, at(1)).await.unwrap() }
+        async move {
+            executions
+                .execution_claim(&lease, &format!("t{number}"), 3, petrel::store::rows::Share::Everything, at(1))
+                .await
+                .unwrap()
+        }
     };
     let mut taken: Vec<_> = join_all((0..64).map(take)).await.into_iter().flatten().map(|row| row.id).collect();
     taken.sort_unstable();

@@ -233,7 +233,11 @@ impl Desk {
         let execution = activity.execution.expect("it has a workflow");
         let now = self.clock.now();
         let lease = Lease { owner: "test".to_owned(), until: now.plus(Duration::from_secs(15)) };
-        self.store.executions().execution_claim(&lease, "token", 100, now).await.unwrap();
+        self.store
+            .executions()
+            .execution_claim(&lease, "token", 100, crate::store::rows::Share::Everything, now)
+            .await
+            .unwrap();
         self.store.executions().execution_get(execution).await.unwrap()
     }
 

@@ -1,0 +1,112 @@
+//! What a daemon finds or makes before anything else: the store, the key of encrypted values, and the folders that all
+//! daemons of a host share. Several daemons over one store must agree on some of it; here they do, or are refused.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::engine::World;
+use crate::clock;
+use crate::config::Config;
+use crate::secrets::Keyring;
+use crate::store::{PostgresSettings, Store, StoreError};
+
+/// A PostgreSQL that starts together with its daemons gets this long to answer.
+const STORE_PATIENCE: Duration = Duration::from_mins(1);
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+
+/// The ground on which an engine stands.
+pub(super) struct Installation {
+    /// The truth.
+    pub(super) store: Store,
+    /// Opens what is sealed.
+    pub(super) keyring: Arc<Keyring>,
+    /// Where guards of this host note what they guard.
+    pub(super) guards_dir: PathBuf,
+    /// Where nodes of the provider `local` live.
+    pub(super) nodes_dir: PathBuf,
+    /// Whether other daemons may work over the same store.
+    pub(super) sharing: Sharing,
+}
+
+/// Whether other daemons may work over the same store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// The store is a file in the data folder, which this daemon alone has.
+    Alone,
+    /// There may be others.
+    Shared,
+}
+
+impl Installation {
+    /// Opens the store that the configuration names, and checks that this daemon fits to it.
+    pub(super) async fn open(config: &Config, world: &World) -> anyhow::Result<Self> {
+        let key_file = config.secrets.key_file.clone().unwrap_or_else(|| config.data_dir.join("datastore.key"));
+        let nodes_dir = config.local.nodes_dir.clone().unwrap_or_else(|| config.data_dir.join("nodes"));
+        let guards_dir = config.workers.guards_dir.clone();
+        let Some(url) = &config.store.url else {
+            let database = config.data_dir.join("petrel.db");
+            let store = Store::open_sqlite(&database, config.retention.max_database_bytes)
+                .with_context(|| format!("opening {}", database.display()))?;
+            let keyring = Arc::new(Keyring::open_or_create_at(&key_file)?);
+            let guards_dir = guards_dir.unwrap_or_else(|| config.data_dir.join("guards"));
+            return Ok(Self { store, keyring, guards_dir, nodes_dir, sharing: Sharing::Alone });
+        };
+        let settings = PostgresSettings {
+            url: url.expose().to_owned(),
+            connections: config.store.connections,
+            ca_file: config.store.ca_file.clone(),
+        };
+        let store = connect(&settings, world).await.context("opening the store")?;
+        let keyring = Arc::new(Keyring::open_or_create_at(&key_file)?);
+        agree_on_key(&store, &keyring, &key_file).await?;
+        let name = store.contents().setting_agree("installation", &world.ids.uuid_v4()).await?;
+        let guards_dir = match guards_dir {
+            Some(dir) => dir,
+            None => host_folder(&name)?.join("guards"),
+        };
+        Ok(Self { store, keyring, guards_dir, nodes_dir, sharing: Sharing::Shared })
+    }
+}
+
+async fn connect(settings: &PostgresSettings, world: &World) -> Result<Store, StoreError> {
+    let until = world.clock.now().plus(STORE_PATIENCE);
+    loop {
+        match Store::open_postgres(settings, Arc::clone(&world.clock)).await {
+            Err(StoreError::Unavailable(why)) if world.clock.now() < until => {
+                tracing::warn!(why, "the store cannot be used yet; trying again");
+                clock::sleep(&*world.clock, BETWEEN_TRIES).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// A daemon with another key could read nothing that was sealed, and would seal what nobody else can read.
+async fn agree_on_key(store: &Store, keyring: &Keyring, key_file: &std::path::Path) -> anyhow::Result<()> {
+    let ours = keyring.keyed_hash(b"the key of this installation");
+    let agreed = store.contents().setting_agree("datastore_key", &ours).await?;
+    anyhow::ensure!(
+        ours == agreed,
+        "the key {} is not the one of the other daemons over this store; put theirs in its place, or name it with \
+         secrets.key_file (PETREL__SECRETS__KEY_FILE)",
+        key_file.display()
+    );
+    Ok(())
+}
+
+/// A folder of this installation that all its daemons on this host find, and nobody else may use. It outlives none of
+/// the processes it tells of, so a folder that is cleared at boot would do as well.
+fn host_folder(installation: &str) -> anyhow::Result<PathBuf> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    let user = rustix::process::geteuid().as_raw();
+    let folder = PathBuf::from(format!("/var/tmp/petrel-{user}-{installation}"));
+    let making = || format!("making the folder {}", folder.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(making)?;
+    let found = std::fs::symlink_metadata(&folder).with_context(making)?;
+    let is_ours = found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0;
+    anyhow::ensure!(is_ours, "{} belongs to somebody else; set workers.guards_dir", folder.display());
+    Ok(folder)
+}
