@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Ok(Command::Serve(options)) => daemon::serve_main(&options),
         Ok(Command::Validate(options)) => daemon::validate_main(&options),
         Ok(Command::Restore(options)) => daemon::restore_main(&options),
+        Ok(Command::MigrateStore(options)) => daemon::migrate_store_main(&options),
         Ok(Command::Demo(options)) => demo::demo_main(&options),
     }
 }

@@ -5,6 +5,7 @@ mod asg;
 mod broker;
 mod doors;
 mod lock;
+mod migrate_store;
 mod runners;
 mod serve;
 mod former_life;
@@ -14,4 +15,5 @@ mod upkeep;
 
 pub use engine::{Engine, Home, World};
 pub use installation::Sharing;
+pub use migrate_store::migrate_store_main;
 pub use serve::{restore_main, serve_main, validate_main};

@@ -25,6 +25,7 @@ pub mod retention;
 pub mod rows;
 pub mod slots;
 pub mod stream;
+pub mod transfer;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -128,6 +129,11 @@ impl Store {
     /// Deletes what is too old.
     pub fn retention(&self) -> Retention {
         Retention::new(Arc::clone(&self.driver))
+    }
+
+    /// Moves everything from this embedded store into an empty one on PostgreSQL.
+    pub async fn transfer_to(&self, target: &Self) -> StoreResult<Vec<transfer::Moved>> {
+        transfer::transfer(&self.driver, &target.driver).await
     }
 
     /// Writes a consistent copy to `target` while work goes on.

@@ -19,9 +19,11 @@ pub use self::cluster::ClusterCommand;
 pub use self::content::{ActionCommand, KeyCommand, PackCommand, RuleCommand, TriggerCommand, TriggerInstanceCommand};
 pub use self::dead_letter::DeadLetterCommand;
 pub use self::execution::{ExecutionCommand, InquiryCommand, RunArguments, SignalArguments, WorkflowCommand};
-pub use self::serve::{ClusterOptions, DemoOptions, RestoreOptions, ServeOptions, ValidateOptions};
+pub use self::serve::{
+    ClusterOptions, DemoOptions, MigrateStoreOptions, RestoreOptions, ServeOptions, ValidateOptions,
+};
 
-use self::serve::{DemoArguments, RestoreArguments, ServeArguments, ValidateArguments};
+use self::serve::{DemoArguments, MigrateStoreArguments, RestoreArguments, ServeArguments, ValidateArguments};
 
 /// Events through rules to durable workflows: daemon and client in one binary.
 #[derive(Debug, Parser)]
@@ -81,6 +83,8 @@ enum Verb {
     Validate(ValidateArguments),
     /// Put a backup in the place of a stopped daemon's data
     Restore(RestoreArguments),
+    /// Move a stopped daemon's embedded store to PostgreSQL
+    MigrateStore(MigrateStoreArguments),
     /// Tell the autoscaling story on real parts in about a minute
     Demo(DemoArguments),
     #[command(flatten)]
@@ -159,6 +163,8 @@ pub enum Command {
     Validate(ValidateOptions),
     /// Put a backup back.
     Restore(RestoreOptions),
+    /// Move a store.
+    MigrateStore(MigrateStoreOptions),
     /// Watch over a child process of the daemon.
     Guard,
     /// Start a program that outlives the daemon.
@@ -176,6 +182,7 @@ impl From<Arguments> for Command {
             Verb::Serve(serve) => Self::Serve(serve.with(globals)),
             Verb::Validate(validate) => Self::Validate(validate.with(&globals)),
             Verb::Restore(restore) => Self::Restore(restore.with(&globals)),
+            Verb::MigrateStore(migrate) => Self::MigrateStore(migrate.with(&globals)),
             Verb::Demo(demo) => Self::Demo(demo.with(globals)),
             Verb::Client(command) => Self::Client(Box::new(command), globals),
         }

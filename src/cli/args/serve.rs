@@ -95,6 +95,34 @@ pub struct RestoreOptions {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct MigrateStoreArguments {
+    /// The new store: an empty PostgreSQL database, as postgres://user:password@host/database; store.url if not said
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    /// Configuration; `petrel.toml` if there is one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl MigrateStoreArguments {
+    pub(super) fn with(self, globals: &Globals) -> MigrateStoreOptions {
+        let Self { to, config } = self;
+        MigrateStoreOptions { data_dir: globals.data_dir().to_owned(), to, config }
+    }
+}
+
+/// Which store to move where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrateStoreOptions {
+    /// The data folder of the stopped daemon.
+    pub data_dir: PathBuf,
+    /// The new store, if it is said here.
+    pub to: Option<String>,
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct DemoArguments {
     /// With three daemons over one PostgreSQL
     #[arg(long)]

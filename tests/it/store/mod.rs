@@ -6,6 +6,7 @@ mod daemons;
 mod events;
 mod executions;
 mod groups;
+mod histories;
 mod identities;
 mod journals;
 mod key_values;
