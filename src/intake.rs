@@ -1,9 +1,13 @@
-//! The one door for trigger instances: give them an id, recognise repetitions, make them durable, put them on the bus,
-//! hand out the receipt. Only with the receipt may a source be told "accepted".
+//! The one door for trigger instances: give them an id, hand them to what makes them durable, hand out the receipt. Only
+//! with the receipt may a source be told "accepted".
+//!
+//! Behind the door is a [`Front`]. [`Landing`] is the one without a broker in front of the store: one commit, then the
+//! bus. With a broker, its queue holds a delivery as soon as it is confirmed, and it lands later.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::bus::{Bus, Topic};
@@ -11,9 +15,9 @@ use crate::clock::{Clock, Ids};
 use crate::model::refs::{InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
 use crate::model::trigger::{InstanceStatus, TriggerInstance};
-use crate::store::events::{Accepted, Arrival, HeldInstance};
+use crate::store::events::{Accepted, Arrival, Delivery, HeldInstance};
 use crate::store::rows::NewInstance;
-use crate::store::{Events, StoreError};
+use crate::store::{Events, StoreError, StoreResult};
 
 /// A key is remembered this long: sources give up repeating within a day.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -84,11 +88,84 @@ impl Receipt {
     }
 }
 
+/// Why nothing was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IntakeError {
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The broker in front of the store did not take it. It may have it all the same: whoever repeats with the same key
+    /// is recognised.
+    #[error("the broker did not take the event: {0}")]
+    Broker(String),
+}
+
+/// What makes deliveries durable.
+#[async_trait]
+pub trait Front: Send + Sync {
+    /// Returns when the delivery cannot be lost any more, with what became of each of its instances, held ones included.
+    async fn accept(&self, delivery: Delivery) -> Result<Vec<Accepted>, IntakeError>;
+}
+
+/// Deliveries become rows of the store, and what has happened goes to the rules.
+#[derive(Clone)]
+pub struct Landing {
+    events: Events,
+    bus: Arc<dyn Bus>,
+}
+
+impl std::fmt::Debug for Landing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Landing")
+    }
+}
+
+impl Landing {
+    /// Into the store's events, telling `bus`.
+    pub const fn new(events: Events, bus: Arc<dyn Bus>) -> Self {
+        Self { events, bus }
+    }
+
+    /// Writes all of it in one commit. What lies there already is told as a duplicate of itself.
+    pub async fn store(&self, deliveries: &[Delivery]) -> StoreResult<Vec<Accepted>> {
+        self.events.deliveries_accept(deliveries).await
+    }
+
+    /// Sends what was stored on its way. If it never comes to this, the rules find it in the store.
+    pub async fn send_on(&self, deliveries: impl IntoIterator<Item = Delivery>, accepted: &[Accepted]) {
+        let arrivals = deliveries.into_iter().flat_map(|delivery| delivery.arrivals);
+        let instances = arrivals.filter_map(|arrival| match arrival {
+            Arrival::Happened(new) => Some((new, true)),
+            Arrival::Held(held) => Some((held.instance, false)),
+            Arrival::Withdrawn { .. } => None,
+        });
+        for ((new, has_happened), accepted) in instances.zip(accepted) {
+            if has_happened && *accepted == Accepted::New {
+                self.bus.publish(as_pending(new)).await;
+            }
+        }
+    }
+
+    /// Does the store answer at all?
+    pub async fn look(&self) -> StoreResult<()> {
+        self.events.instances_pending(None, 1).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Front for Landing {
+    async fn accept(&self, delivery: Delivery) -> Result<Vec<Accepted>, IntakeError> {
+        let accepted = self.store(std::slice::from_ref(&delivery)).await?;
+        self.send_on([delivery], &accepted).await;
+        Ok(accepted)
+    }
+}
+
 /// Takes events in.
 #[derive(Clone)]
 pub struct Intake {
-    events: Events,
-    bus: Arc<dyn Bus>,
+    front: Arc<dyn Front>,
+    landing: Landing,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
 }
@@ -100,39 +177,35 @@ impl std::fmt::Debug for Intake {
 }
 
 impl Intake {
-    /// Over the store's events, telling `bus`.
-    pub fn new(events: Events, bus: Arc<dyn Bus>, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Self {
-        Self { events, bus, clock, ids }
+    /// Straight into the store.
+    pub fn new(landing: Landing, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Self {
+        Self { front: Arc::new(landing.clone()), landing, clock, ids }
+    }
+
+    /// With something in front of the store. Timers know the store anyway and go straight to it.
+    #[must_use]
+    pub fn behind(self, front: Arc<dyn Front>) -> Self {
+        Self { front, ..self }
     }
 
     /// Makes an event durable and sends it on its way. An error means that nothing was accepted.
-    pub async fn accept(&self, seen: Seen) -> Result<Receipt, StoreError> {
+    pub async fn accept(&self, seen: Seen) -> Result<Receipt, IntakeError> {
         let mut receipts = self.accept_all(vec![Heard::Happened(seen)]).await?;
-        receipts.pop().ok_or(StoreError::Conflict)
+        receipts.pop().ok_or(IntakeError::Store(StoreError::Conflict))
     }
 
     /// Makes all of it durable at once and sends it on its way, with a receipt for each event. An error means that
     /// nothing was accepted.
-    pub async fn accept_all(&self, heard: Vec<Heard>) -> Result<Vec<Receipt>, StoreError> {
-        let now = self.clock.now();
-        let arrivals: Vec<Arrival> = heard.into_iter().map(|heard| self.arrival(heard, now)).collect();
-        let accepted = self.events.arrivals_accept(&arrivals, now).await?;
-        let instances = arrivals.into_iter().filter_map(|arrival| match arrival {
-            Arrival::Happened(new) => Some((new, true)),
-            Arrival::Held(held) => Some((held.instance, false)),
-            Arrival::Withdrawn { .. } => None,
+    pub async fn accept_all(&self, heard: Vec<Heard>) -> Result<Vec<Receipt>, IntakeError> {
+        let accepted_at = self.clock.now();
+        let arrivals: Vec<Arrival> = heard.into_iter().map(|heard| self.arrival(heard, accepted_at)).collect();
+        let ids: Vec<InstanceId> = arrivals.iter().filter_map(Arrival::instance).map(|new| new.id).collect();
+        let accepted = self.front.accept(Delivery { arrivals, accepted_at }).await?;
+        let receipts = ids.into_iter().zip(accepted).map(|(id, accepted)| match accepted {
+            Accepted::Duplicate(known) => Receipt::Duplicate(known),
+            Accepted::New => Receipt::New(id),
         });
-        let mut receipts = Vec::with_capacity(accepted.len());
-        for ((new, has_happened), accepted) in instances.zip(accepted) {
-            receipts.push(match accepted {
-                Accepted::Duplicate(id) => Receipt::Duplicate(id),
-                Accepted::New => Receipt::New(new.id),
-            });
-            if has_happened && accepted == Accepted::New {
-                self.bus.publish(as_pending(new)).await;
-            }
-        }
-        Ok(receipts)
+        Ok(receipts.collect())
     }
 
     fn arrival(&self, heard: Heard, now: Timestamp) -> Arrival {
@@ -155,9 +228,9 @@ impl Intake {
     ) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let instances: Vec<NewInstance> = seen.into_iter().map(|seen| self.instance(seen, now)).collect();
-        let fired = self.events.timer_fire(trigger, instant, &instances, dropped, now).await?;
+        let fired = self.landing.events.timer_fire(trigger, instant, &instances, dropped, now).await?;
         if fired {
-            self.bus.hint(Topic::Instances);
+            self.landing.bus.hint(Topic::Instances);
         }
         Ok(fired)
     }

@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod content;
 pub mod intake;
 pub mod bus;
+pub mod amqp;
 pub mod rules;
 pub mod templates;
 pub mod schema;

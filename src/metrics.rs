@@ -26,6 +26,40 @@ struct Counters {
     requests: Family<Answered, Counter>,
     queue_depth: Gauge,
     pending_instances: Gauge,
+    bus: BusCounters,
+}
+
+/// What happens to deliveries in front of the store.
+#[derive(Debug, Clone, Default)]
+struct BusCounters {
+    published: Counter,
+    confirmed: Counter,
+    refused: Family<ByReason, Counter>,
+    landed: Counter,
+    dead_lettered: Counter,
+    connections: Family<ByLink, Counter>,
+}
+
+impl BusCounters {
+    fn register(&self, registry: &mut Registry) {
+        let bus = registry.sub_registry_with_prefix("bus");
+        bus.register("published", "Deliveries that were given to the broker", self.published.clone());
+        bus.register("confirmed", "Deliveries that the broker holds durably", self.confirmed.clone());
+        bus.register("refused", "Deliveries that the broker did not take", self.refused.clone());
+        bus.register("landed", "Deliveries that were written to the store", self.landed.clone());
+        bus.register("dead_lettered", "Messages of which nothing could be made", self.dead_lettered.clone());
+        bus.register("connections", "Connections to the broker that were made, first and after each end", self.connections.clone());
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByLink {
+    link: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,7 +101,9 @@ impl Default for Counters {
         registry.register("http_requests", "Requests that were answered", requests.clone());
         registry.register("queue_depth", "Executions that have not ended", queue_depth.clone());
         registry.register("instances_pending", "Events that wait to be matched", pending_instances.clone());
-        Self { registry, accepted, duplicates, refused, finished, requests, queue_depth, pending_instances }
+        let bus = BusCounters::default();
+        bus.register(&mut registry);
+        Self { registry, accepted, duplicates, refused, finished, requests, queue_depth, pending_instances, bus }
     }
 }
 
@@ -103,6 +139,36 @@ impl Metrics {
         self.0.pending_instances.set(instances);
     }
 
+    /// A delivery was given to the broker.
+    pub fn bus_published(&self) {
+        self.0.bus.published.inc();
+    }
+
+    /// The broker holds a delivery durably.
+    pub fn bus_confirmed(&self) {
+        self.0.bus.confirmed.inc();
+    }
+
+    /// The broker did not take a delivery.
+    pub fn bus_refused(&self, reason: &'static str) {
+        self.0.bus.refused.get_or_create(&ByReason { reason }).inc();
+    }
+
+    /// Deliveries were written to the store.
+    pub fn bus_landed(&self, deliveries: usize) {
+        self.0.bus.landed.inc_by(u64::try_from(deliveries).unwrap_or(u64::MAX));
+    }
+
+    /// Messages were set aside.
+    pub fn bus_dead_lettered(&self, messages: usize) {
+        self.0.bus.dead_lettered.inc_by(u64::try_from(messages).unwrap_or(u64::MAX));
+    }
+
+    /// A connection to the broker was made.
+    pub fn bus_connected(&self, link: &'static str) {
+        self.0.bus.connections.get_or_create(&ByLink { link }).inc();
+    }
+
     /// All of it in the text format of `OpenMetrics`.
     pub fn render(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
@@ -126,6 +192,12 @@ mod tests {
         metrics.execution_finished(ExecutionStatus::Failed);
         metrics.request_answered("GET", "/v1/rules", 200);
         metrics.waiting(3, 4);
+        metrics.bus_published();
+        metrics.bus_confirmed();
+        metrics.bus_refused("nack");
+        metrics.bus_landed(2);
+        metrics.bus_dead_lettered(1);
+        metrics.bus_connected("publishing");
         let text = metrics.render().unwrap();
         for line in [
             r#"petrel_events_accepted_total{door="webhook"} 1"#,
@@ -135,6 +207,12 @@ mod tests {
             r#"petrel_http_requests_total{method="GET",route="/v1/rules",status="200"} 1"#,
             "petrel_queue_depth 3",
             "petrel_instances_pending 4",
+            "petrel_bus_published_total 1",
+            "petrel_bus_confirmed_total 1",
+            r#"petrel_bus_refused_total{reason="nack"} 1"#,
+            "petrel_bus_landed_total 2",
+            "petrel_bus_dead_lettered_total 1",
+            r#"petrel_bus_connections_total{link="publishing"} 1"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::intake::IntakeError;
 use crate::requests::RequestError;
 use crate::store::StoreError;
 
@@ -119,6 +120,15 @@ impl From<StoreError> for ApiError {
             StoreError::Conflict => Self::conflict(problem.to_string()),
             StoreError::Unavailable(_) => Self::unavailable(problem.to_string()),
             StoreError::Corrupt(_) => Self::internal(&problem),
+        }
+    }
+}
+
+impl From<IntakeError> for ApiError {
+    fn from(problem: IntakeError) -> Self {
+        match problem {
+            IntakeError::Store(problem) => problem.into(),
+            IntakeError::Broker(_) => Self::unavailable(problem.to_string()),
         }
     }
 }

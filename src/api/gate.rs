@@ -1,7 +1,6 @@
-//! Who is asking, and may they: the store's part of authentication, a short memory of API keys, and the audit log.
+//! Who is asking, and may they: the store's part of authentication, and the audit log.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
@@ -14,6 +13,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::api::error::{ApiError, ApiResult};
+use crate::api::known::Known;
 use crate::auth::{
     AuthMethod, Credential, CredentialError, Location, PasswordError, PasswordHash, Permission, Presented, Principal,
     Role, StoredHash, verify_password,
@@ -24,12 +24,6 @@ use crate::store::identities::AuditRow;
 use crate::store::{Identities, StoreError};
 use crate::supervise::Supervisor;
 
-/// A key that was good this long ago is not looked up again: what a revocation by another process waits for.
-const KEY_FRESH: Duration = Duration::from_secs(5);
-/// While the store is away, a key that was good this long ago still opens the door.
-const KEY_STALE: Duration = Duration::from_mins(5);
-/// So many keys are remembered; beyond it the memory starts anew.
-const KEYS_REMEMBERED: usize = 4096;
 /// Hashing a password takes a core for a while: so many at once, the rest is turned away.
 const PASSWORDS_AT_ONCE: usize = 4;
 
@@ -39,15 +33,8 @@ pub struct Gate {
     identities: Identities,
     clock: Arc<dyn Clock>,
     supervisor: Supervisor,
-    memory: Arc<Mutex<HashMap<String, Remembered>>>,
+    known: Known,
     passwords: Arc<Semaphore>,
-}
-
-/// A key that was good.
-#[derive(Clone)]
-struct Remembered {
-    principal: Principal,
-    checked: Duration,
 }
 
 impl std::fmt::Debug for Gate {
@@ -60,7 +47,8 @@ impl Gate {
     /// Over the store's users, tokens and keys.
     pub fn new(identities: Identities, clock: Arc<dyn Clock>, supervisor: Supervisor) -> Self {
         let passwords = Arc::new(Semaphore::new(PASSWORDS_AT_ONCE));
-        Self { identities, clock, supervisor, memory: Arc::default(), passwords }
+        let known = Known::new(Arc::clone(&clock));
+        Self { identities, clock, supervisor, known, passwords }
     }
 
     /// Users, tokens, keys.
@@ -74,10 +62,7 @@ impl Gate {
         let principal = match presented.credential {
             Credential::Token(token) => self.by_token(&token).await?,
             Credential::ApiKey(key) => self.by_api_key(&key).await?,
-            Credential::Bearer(text) => match self.by_token(&text).await? {
-                Some(principal) => Some(principal),
-                None => self.by_api_key(&text).await?,
-            },
+            Credential::Bearer(text) => self.by_either(&text).await?,
             Credential::Password { user, password } => Some(self.by_password(&user, password).await?),
         };
         let unknown = || ApiError::unauthorized("Unauthorized - the token or API key is unknown, disabled or expired");
@@ -93,8 +78,23 @@ impl Gate {
         }
     }
 
+    /// While the store is away, one of the two may be remembered.
+    async fn by_either(&self, text: &SecretText) -> ApiResult<Option<Principal>> {
+        let by_token = self.by_token(text).await;
+        if matches!(by_token, Ok(Some(_))) {
+            return by_token;
+        }
+        let by_api_key = self.by_api_key(text).await?;
+        if by_api_key.is_some() { Ok(by_api_key) } else { by_token }
+    }
+
     async fn by_token(&self, token: &SecretText) -> ApiResult<Option<Principal>> {
         let hash = StoredHash::of_token(token.expose());
+        let found = self.look_up_token(&hash).await;
+        Ok(self.known.settle(&hash, found)?)
+    }
+
+    async fn look_up_token(&self, hash: &StoredHash) -> Result<Option<Principal>, StoreError> {
         let Some((user, expires)) = self.identities.token_user(hash.as_str(), self.clock.now()).await? else {
             return Ok(None);
         };
@@ -104,23 +104,11 @@ impl Gate {
 
     async fn by_api_key(&self, key: &SecretText) -> ApiResult<Option<Principal>> {
         let hash = StoredHash::of_api_key(key.expose());
-        let known = self.remembered(hash.as_str());
-        if let Some((principal, age)) = &known
-            && *age <= KEY_FRESH
-        {
-            return Ok(Some(principal.clone()));
+        if let Some(principal) = self.known.fresh(&hash) {
+            return Ok(Some(principal));
         }
-        match self.look_up_key(&hash).await {
-            Ok(found) => {
-                self.remember(&hash, found.as_ref());
-                Ok(found)
-            }
-            Err(StoreError::Unavailable(why)) => match known {
-                Some((principal, age)) if age <= KEY_STALE => Ok(Some(principal)),
-                Some(_) | None => Err(StoreError::Unavailable(why).into()),
-            },
-            Err(problem) => Err(problem.into()),
-        }
+        let found = self.look_up_key(&hash).await;
+        Ok(self.known.settle(&hash, found)?)
     }
 
     async fn look_up_key(&self, hash: &StoredHash) -> Result<Option<Principal>, StoreError> {
@@ -156,28 +144,9 @@ impl Gate {
         Ok(Principal { name: row.name, role, method: AuthMethod::Password })
     }
 
-    fn remembered(&self, hash: &str) -> Option<(Principal, Duration)> {
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = memory.get(hash)?;
-        Some((known.principal.clone(), self.clock.monotonic().saturating_sub(known.checked)))
-    }
-
-    fn remember(&self, hash: &StoredHash, found: Option<&Principal>) {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(principal) = found else {
-            memory.remove(hash.as_str());
-            return;
-        };
-        if memory.len() >= KEYS_REMEMBERED {
-            memory.clear();
-        }
-        let known = Remembered { principal: principal.clone(), checked: self.clock.monotonic() };
-        memory.insert(hash.as_str().to_owned(), known);
-    }
-
-    /// Forgets all keys: some key or user was changed here.
+    /// Forgets all credentials: some key or user was changed here.
     pub(super) fn forget(&self) {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.known.forget();
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::api::body::parse;
 use crate::api::error::{ApiError, ApiResult};
-use crate::api::webhooks::{Delivery, Senders};
+use crate::api::webhooks::{Delivery, Senders, unknown};
 use crate::auth::WebhookAuth;
 use crate::intake::Receipt;
 use crate::metrics::Metrics;
@@ -63,7 +63,7 @@ impl Listener {
         let sensor = self
             .hooks
             .find(Some(&self.name), &path)
-            .ok_or_else(|| ApiError::not_found(format!("no sensor listens on /{path}")))?;
+            .ok_or_else(|| unknown(&self.hooks.catalogue(), format!("no sensor listens on /{path}")))?;
         if request.method() != Method::POST {
             return Err(ApiError::method_not_allowed());
         }
@@ -80,7 +80,7 @@ impl From<HookError> for ApiError {
             HookError::Unknown(_) => Self::not_found(problem.to_string()),
             HookError::Rejected { status, reason } => Self::of_status(status, reason),
             HookError::Broken { .. } => Self::internal(&problem),
-            HookError::Store(problem) => problem.into(),
+            HookError::Intake(problem) => problem.into(),
         }
     }
 }

@@ -22,6 +22,7 @@ mod cluster;
 mod executions;
 mod identities;
 mod inquiries;
+mod known;
 mod keys;
 mod packs;
 mod rule_json;
@@ -31,6 +32,7 @@ mod status;
 mod stream;
 mod triggers;
 pub mod asg;
+pub mod dead_letters;
 pub mod listeners;
 pub mod first_start;
 pub mod server;
@@ -57,7 +59,9 @@ use crate::model::pack::Catalogue;
 use crate::sensors::body::BodyLimits;
 use crate::sensors::hooks::Hooks;
 use crate::store::daemons::DaemonRow;
-use crate::store::{Announcements, Contents, Daemons, Events, Executions, Journals, Obligations, Outputs};
+use crate::store::{
+    Announcements, Contents, Daemons, DeadLetters, Events, Executions, Journals, Obligations, Outputs,
+};
 
 pub use error::{ApiError, ApiResult};
 pub use first_start::first_start;
@@ -65,6 +69,7 @@ pub use gate::{Authenticated, Gate};
 pub use limits::Bucket;
 
 use asg::AsgService;
+use dead_letters::BusService;
 use limits::keep_rate;
 use shape::Shaper;
 use upkeep::{BackupService, WorkflowCheck};
@@ -86,6 +91,8 @@ pub struct Stores {
     pub contents: Contents,
     /// The event stream.
     pub announcements: Announcements,
+    /// Messages of which nothing could be made.
+    pub dead_letters: DeadLetters,
     /// The daemons over it.
     pub daemons: Daemons,
 }
@@ -121,6 +128,8 @@ pub struct Doors {
     pub workflows: Arc<dyn WorkflowCheck>,
     /// Copies of the store.
     pub backup: Arc<dyn BackupService>,
+    /// The way of events into the store.
+    pub bus: Arc<dyn BusService>,
     /// This daemon, as it shows itself to others.
     pub me: DaemonRow,
 }
@@ -230,6 +239,10 @@ fn people(doors: &Doors) -> Router {
             executions: stores.executions.clone(),
             obligations: stores.obligations.clone(),
         }))
+        .merge(dead_letters::router(dead_letters::Door {
+            dead_letters: stores.dead_letters.clone(),
+            bus: Arc::clone(&doors.bus),
+        }))
         .merge(upkeep::router(upkeep::Door {
             workflows: Arc::clone(&doors.workflows),
             backup: Arc::clone(&doors.backup),
@@ -304,6 +317,7 @@ fn status_door(doors: &Doors) -> status::Door {
         executions: doors.stores.executions.clone(),
         supervisor: doors.world.supervisor.clone(),
         governor: Arc::clone(&doors.governor),
+        bus: Arc::clone(&doors.bus),
         metrics: doors.metrics.clone(),
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use crate::api::asg::AsgService;
+use crate::api::dead_letters::BusService;
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::gate::Authenticated;
 use crate::metrics::Metrics;
@@ -27,6 +28,7 @@ pub(super) struct Door {
     pub(super) executions: Executions,
     pub(super) supervisor: Supervisor,
     pub(super) governor: Arc<dyn AsgService>,
+    pub(super) bus: Arc<dyn BusService>,
     pub(super) metrics: Metrics,
 }
 
@@ -58,6 +60,7 @@ impl Door {
         if let Err(problem) = self.events.instances_pending_count().await {
             reasons.push(problem.to_string());
         }
+        reasons.extend(self.bus.reasons_not_ready());
         let resting = self.supervisor.status().into_iter().filter(|task| task.state == TaskState::BackingOff);
         reasons.extend(resting.map(|task| {
             format!("`{}` failed and waits to be started again: {}", task.name, task.last_error.unwrap_or_default())

@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::api::body::{Path, Query, parse, read_bytes};
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::gate::{Authenticated, Gate};
+use crate::api::known::TRUSTED_WHILE_AWAY;
 use crate::api::listing::ListQuery;
 use crate::api::triggers::{awaited, shown_trigger};
 use crate::auth::{HookRequest, Permission, Principal, Refusal, WebhookAuth};
@@ -31,9 +32,11 @@ use crate::model::pack::Catalogue;
 use crate::model::refs::TriggerTypeRef;
 use crate::model::trigger::{Sensor, Trigger};
 use crate::schema::Schema;
+use crate::secrets::SecretText;
 use crate::sensors::body::BodyLimits;
 use crate::sensors::hooks::Hooks;
 use crate::sensors::mapping::WebhookRequest;
+use crate::store::StoreError;
 
 /// The trigger type that rules name to get a webhook.
 pub const WEBHOOK_TRIGGER: &str = "core.st2.webhook";
@@ -171,7 +174,7 @@ impl Door {
             return self.receive_for(&sensor, url, &delivery).await;
         }
         if triggers.is_empty() {
-            return Err(ApiError::not_found(format!("Webhook {url} not registered with st2")));
+            return Err(unknown(&catalogue, format!("Webhook {url} not registered with st2")));
         }
         let body = parse(&delivery.headers, &delivery.body, self.limits)?;
         let said_back = body.to_string();
@@ -211,8 +214,8 @@ impl Door {
         })?;
         let catalogue = Arc::clone(&self.catalogue.borrow());
         let kind = catalogue.trigger_types.get(&wanted.trigger);
-        let kind =
-            kind.ok_or_else(|| ApiError::not_found(format!("trigger type `{}` does not exist", wanted.trigger)))?;
+        let missing = || unknown(&catalogue, format!("trigger type `{}` does not exist", wanted.trigger));
+        let kind = kind.ok_or_else(missing)?;
         let payload = Value::Object(wanted.payload);
         check_payload(&kind.payload_schema, &payload)?;
         let seen = Seen {
@@ -229,6 +232,14 @@ impl Door {
         };
         Ok(self.intake.accept_all(heard).await?)
     }
+}
+
+/// 404 for what is known not to exist; a source that is told so gives up. Before anything is loaded, nothing is known.
+pub(super) fn unknown(catalogue: &Catalogue, fault: String) -> ApiError {
+    if catalogue.version == 0 {
+        return ApiError::unavailable("packs and rules are not loaded yet");
+    }
+    ApiError::not_found(fault)
 }
 
 /// The body of `/webhooks/st2`.
@@ -291,6 +302,8 @@ pub struct Senders {
     datastore: Datastore,
     webhooks: Arc<Webhooks>,
     clock: Arc<dyn Clock>,
+    /// Secrets of webhooks as they were last read, and when: for the time when the store is away.
+    secrets: Arc<Mutex<HashMap<String, (SecretText, Duration)>>>,
 }
 
 impl std::fmt::Debug for Senders {
@@ -301,8 +314,8 @@ impl std::fmt::Debug for Senders {
 
 impl Senders {
     /// With the configuration's `[webhooks]`.
-    pub const fn new(gate: Gate, datastore: Datastore, webhooks: Arc<Webhooks>, clock: Arc<dyn Clock>) -> Self {
-        Self { gate, datastore, webhooks, clock }
+    pub fn new(gate: Gate, datastore: Datastore, webhooks: Arc<Webhooks>, clock: Arc<dyn Clock>) -> Self {
+        Self { gate, datastore, webhooks, clock, secrets: Arc::default() }
     }
 
     /// May this delivery come in at the webhook `path`?
@@ -316,7 +329,7 @@ impl Senders {
             Some(key) => self.secret(key).await?,
             None => None,
         };
-        let verifier = auth.resolve(|_| secret).map_err(|problem| ApiError::unavailable(problem.to_string()))?;
+        let verifier = auth.resolve(|_| secret.map(|secret| secret.expose().to_owned())).map_err(|problem| ApiError::unavailable(problem.to_string()))?;
         let principal = self.principal(auth, delivery).await?;
         let request = HookRequest {
             headers: &delivery.headers,
@@ -343,9 +356,33 @@ impl Senders {
         self.gate.authenticate_if_shown(&delivery.headers, &delivery.query).await
     }
 
-    async fn secret(&self, key: &str) -> ApiResult<Option<String>> {
-        let row = self.datastore.get(SYSTEM_SCOPE, key).await?;
-        row.map(|row| self.datastore.open(&row).map_err(|problem| ApiError::internal(&problem))).transpose()
+    async fn secret(&self, key: &str) -> ApiResult<Option<SecretText>> {
+        let row = match self.datastore.get(SYSTEM_SCOPE, key).await {
+            Err(StoreError::Unavailable(why)) => {
+                let remembered = self.remembered(key).ok_or(StoreError::Unavailable(why))?;
+                return Ok(Some(remembered));
+            }
+            other => other?,
+        };
+        let opened = row.map(|row| self.datastore.open(&row)).transpose().map_err(|problem| ApiError::internal(&problem));
+        let secret = opened?.map(SecretText::new);
+        self.remember(key, secret.as_ref());
+        Ok(secret)
+    }
+
+    fn remembered(&self, key: &str) -> Option<SecretText> {
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        let (secret, read) = secrets.get(key)?;
+        (self.clock.monotonic().saturating_sub(*read) <= TRUSTED_WHILE_AWAY).then(|| secret.clone())
+    }
+
+    /// There are no more of them than the configuration names.
+    fn remember(&self, key: &str, secret: Option<&SecretText>) {
+        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        match secret {
+            Some(secret) => drop(secrets.insert(key.to_owned(), (secret.clone(), self.clock.monotonic()))),
+            None => drop(secrets.remove(key)),
+        }
     }
 }
 

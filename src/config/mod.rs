@@ -1,6 +1,7 @@
 //! What the operator decides: `petrel.toml`, overridden by `PETREL__SECTION__KEY` variables, checked as a whole before
 //! anything starts. The only reader of the environment.
 
+mod bus;
 mod client;
 mod cluster;
 mod reader;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use self::bus::Bus;
 pub use self::client::{ClientTarget, Endpoints, TargetError, client_target};
 pub use self::cluster::{LocalNodes, Role, Secrets, Store};
 pub use self::sections::{

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::auth::WebhookAuth;
 use crate::config::ConfigError;
+use crate::config::bus::{self, Bus};
 use crate::config::cluster::{self, LocalNodes, Role, Secrets, Store};
 use crate::config::reader::{Mistakes, Section, address, count, duration, duration_or_zero, flag, text, texts};
 use crate::config::source::Entry;
@@ -42,6 +43,8 @@ pub struct Config {
     pub listeners: BTreeMap<String, Listener>,
     /// `[webhooks]`
     pub webhooks: Webhooks,
+    /// `[bus]`
+    pub bus: Bus,
     /// `[timers]`
     pub timers: Timers,
     /// `[log]`
@@ -213,6 +216,7 @@ pub(super) fn read(tree: Entry) -> (Config, Vec<ConfigError>) {
         server: read_server(top.section("server")),
         listeners: top.section("listeners").into_named().into_iter().map(read_listener).collect(),
         webhooks: read_webhooks(top.section("webhooks")),
+        bus: bus::read(top.section("bus")),
         timers: read_timers(top.section("timers")),
         log: read_log(top.section("log")),
     };

@@ -3,6 +3,7 @@ use super::*;
 use std::time::Duration;
 
 use crate::auth::WebhookAuth;
+use crate::secrets::SecretText;
 
 fn parse_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -74,6 +75,26 @@ fn every_section_is_read() {
     assert_eq!(newrelic.address.unwrap().port(), 10001);
     assert!(matches!(newrelic.auth, Some(WebhookAuth::SharedToken { .. })) && newrelic.enabled);
     assert!(matches!(config.webhooks.auth_of("github/push"), WebhookAuth::Hmac(_)));
+}
+
+#[test]
+fn without_a_url_there_is_no_broker_and_with_one_it_is_not_shown() {
+    assert_eq!(parse("").bus.url, None);
+    let secret = "amqps://petrel:hunter2@mq.example:5671/%2f";
+    let config = parse_with("[bus]\nprefetch = 10\nqueue = 'site-a'\n", &[("PETREL__BUS__URL", secret)]).unwrap();
+    assert_eq!(config.bus.url.as_ref().map(SecretText::expose), Some(secret));
+    assert_eq!((config.bus.prefetch, config.bus.queue.as_str()), (10, "site-a"));
+    assert_eq!(config.bus.fresh_queue_grace, Duration::from_secs(15));
+    assert!(!format!("{config:?}").contains("hunter2"));
+    for (text, expected) in [
+        ("[bus]\nurl = 'redis://petrel:hunter2@mq'", "bus.url: write amqp://USER:PASSWORD@HOST:5672/%2f"),
+        ("[bus]\nqueue = 'a b'", "bus.queue: write letters, digits, `.`, `-` and `_`"),
+        ("[bus]\nprefetch = 0", "bus.prefetch: write a number greater than 0"),
+        ("[bus]\nurl = 3", "bus.url: write a text in quotes"),
+    ] {
+        let said = complaint(text);
+        assert!(said.contains(expected) && !said.contains("hunter2"), "{said}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use anyhow::Context;
 use axum::Router;
 
 use super::asg::GovernorDoor;
+use super::broker::BusDoor;
 use super::engine::Engine;
 use super::upkeep::Upkeep;
 use crate::api::listeners::{self, Listener};
@@ -108,6 +109,7 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -
             outputs: store.outputs(),
             contents: store.contents(),
             announcements: store.announcements(),
+            dead_letters: store.dead_letters(),
             daemons: store.daemons(),
         },
         me: me.clone(),
@@ -124,6 +126,7 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -
         governor: Arc::new(GovernorDoor::new(Arc::clone(&engine.governor))),
         workflows: Arc::<Upkeep>::clone(&upkeep),
         backup: upkeep,
+        bus: Arc::new(BusDoor::new(engine)),
     }
 }
 

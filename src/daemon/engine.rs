@@ -9,9 +9,11 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::watch;
 
+use super::broker;
 use super::former_life;
 use super::installation::{Installation, Sharing};
 use super::runners::{WorldWith, build_runners, parameters_of};
+use crate::amqp::Broker;
 use crate::bus::{Bus, MemoryBus};
 use crate::clock::{Clock, Ids, SystemClock, SystemIds};
 use crate::cluster::{self, Membership, Turns};
@@ -21,7 +23,7 @@ use crate::datastore::Datastore;
 use crate::dispatch::{self, Dispatcher};
 use crate::governor::service::{Governor, Parts};
 use crate::housekeeping::Housekeeping;
-use crate::intake::Intake;
+use crate::intake::{Intake, Landing};
 use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
 use crate::packs::layout::ContentRoots;
@@ -56,6 +58,8 @@ pub struct Engine {
     pub dispatcher: Arc<Dispatcher>,
     /// Admits what changes a group.
     pub governor: Arc<Governor>,
+    /// In front of the store, if it is configured.
+    pub broker: Option<Arc<Broker>>,
     /// Takes events in.
     pub intake: Intake,
     /// Key-values.
@@ -113,12 +117,14 @@ pub struct Home {
 impl Engine {
     /// Opens everything and loads the content; nothing runs yet.
     pub async fn open(config: &Config, home: &Home, world: World) -> anyhow::Result<Self> {
+        let (world, broker) = broker::introduce(config, world)?;
         let installation = Installation::open(config, &world).await?;
         let (store, sharing) = (installation.store.clone(), installation.sharing);
         cluster::keep_time(&store.daemons(), &*world.clock).await?;
         let datastore = Datastore::new(store.key_values(), Arc::clone(&installation.keyring), Arc::clone(&world.clock));
         let World { clock, ids, bus, supervisor, metrics } = world.clone();
-        let intake = Intake::new(store.events(), Arc::clone(&bus), Arc::clone(&clock), Arc::clone(&ids));
+        let landing = Landing::new(store.events(), Arc::clone(&bus));
+        let intake = broker::behind(broker.as_deref(), Intake::new(landing, Arc::clone(&clock), Arc::clone(&ids)));
         let (publish, catalogue) = watch::channel(Arc::new(Catalogue::default()));
         let owner = ids.uuid_v4();
         let limits = dispatch::Limits {
@@ -143,13 +149,14 @@ impl Engine {
         ));
         dispatcher.introduce(built.registry, built.neighbours);
         content.reload().await?;
-        Ok(Self { store, sharing, world, dispatcher, governor, intake, datastore, catalogue, content })
+        Ok(Self { store, sharing, world, dispatcher, governor, broker, intake, datastore, catalogue, content })
     }
 
     /// Starts the loops of the roles that this daemon plays.
     pub async fn start(&self, config: &Config) -> anyhow::Result<()> {
         self.take_over_former_life(&config.data_dir).await?;
         self.start_keeping(config);
+        broker::start(self, config);
         let plays = |role| config.roles.contains(&role);
         if plays(Role::Workers) || plays(Role::Governor) {
             let dispatcher = Arc::clone(&self.dispatcher);

@@ -2,6 +2,7 @@
 
 pub mod engine;
 mod asg;
+mod broker;
 mod doors;
 mod lock;
 mod migrate_store;

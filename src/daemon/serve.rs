@@ -20,6 +20,9 @@ use crate::config::{Config, LogFormat, process_environment};
 /// What is ended at the end of the grace gets this long to be gone and written down.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 
+/// It shows whole messages when it warns, and credentials when it traces. What matters we say ourselves.
+const AMQP_LIBRARY: &str = "lapin=off";
+
 /// `petrel serve`.
 pub fn serve_main(options: &ServeOptions) -> ExitCode {
     let config = match configuration(options) {
@@ -55,6 +58,7 @@ fn configuration(options: &ServeOptions) -> anyhow::Result<Config> {
 
 fn start_log(config: &Config) {
     let filter = EnvFilter::try_new(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = filter.add_directive(AMQP_LIBRARY.parse().expect("a directive"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Colours only for eyes; on a terminal NO_COLOR decides.
     let builder = if std::io::stderr().is_terminal() { builder } else { builder.with_ansi(false) };

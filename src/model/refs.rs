@@ -45,6 +45,9 @@ pub mod kind {
     /// A user, token or API key.
     #[derive(Debug)]
     pub enum Identity {}
+    /// A message of which nothing could be made.
+    #[derive(Debug)]
+    pub enum DeadLetter {}
 }
 
 /// What kinds of content objects are called in a unique id.
@@ -206,6 +209,8 @@ pub type EnforcementId = Id<kind::Enforcement>;
 pub type ActivityId = Id<kind::Activity>;
 /// Id of a user, token or API key.
 pub type IdentityId = Id<kind::Identity>;
+/// Id of a message of which nothing could be made.
+pub type DeadLetterId = Id<kind::DeadLetter>;
 
 /// Why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

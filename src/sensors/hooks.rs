@@ -9,12 +9,11 @@ use tokio::sync::watch;
 
 use super::mapping::{Emit, MapError, Mapper, WebhookRequest};
 use crate::clock::Clock;
-use crate::intake::{Heard, Intake, Receipt, Seen};
+use crate::intake::{Heard, Intake, IntakeError, Receipt, Seen};
 use crate::model::pack::Catalogue;
 use crate::model::refs::SensorRef;
 use crate::model::time::Timestamp;
 use crate::model::trigger::{Sensor, SensorSource, WebhookSource};
-use crate::store::StoreError;
 
 /// Why a request was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +37,9 @@ pub enum HookError {
         /// What is wrong.
         problem: String,
     },
-    /// Nothing was written.
+    /// Nothing was accepted.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Intake(#[from] IntakeError),
 }
 
 /// The webhooks of all packs.
@@ -70,6 +69,11 @@ impl Hooks {
         listeners.sort();
         listeners.dedup();
         listeners
+    }
+
+    /// What is loaded.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.catalogue.borrow())
     }
 
     /// The sensor that listens on `path` at `listener`; `None` is the API's own port.
@@ -105,7 +109,7 @@ impl Hooks {
     }
 
     /// Makes what a script emitted durable, all of it at once: happening now, held back, or withdrawn.
-    pub async fn accept(&self, emits: Vec<Emit>) -> Result<Vec<Receipt>, StoreError> {
+    pub async fn accept(&self, emits: Vec<Emit>) -> Result<Vec<Receipt>, IntakeError> {
         let now = self.clock.now();
         self.intake.accept_all(emits.into_iter().flat_map(|emit| heard(emit, now)).collect()).await
     }

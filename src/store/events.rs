@@ -63,6 +63,25 @@ pub enum Arrival {
     },
 }
 
+/// Everything that a source said at once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    /// What it said, in its order.
+    pub arrivals: Vec<Arrival>,
+    /// When it was told "accepted": from then on a key is remembered, whenever this is written.
+    pub accepted_at: Timestamp,
+}
+
+impl Arrival {
+    /// The instance it is about, if it brings one.
+    pub const fn instance(&self) -> Option<&NewInstance> {
+        match self {
+            Self::Happened(new) | Self::Held(HeldInstance { instance: new, .. }) => Some(new),
+            Self::Withdrawn { .. } => None,
+        }
+    }
+}
+
 /// Where a timer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimerState {
@@ -87,7 +106,7 @@ pub struct InstanceFilter {
 
 const INSERT_INSTANCE: &str = "INSERT INTO trigger_instances
     (id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending')";
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending') ON CONFLICT (id) DO NOTHING";
 const REMEMBER_KEY: &str = "INSERT INTO deduplication (trigger_type, dedupe_key, instance_id, expires_at)
     VALUES (?1, ?2, ?3, ?4) ON CONFLICT (trigger_type, dedupe_key)
     DO UPDATE SET instance_id = excluded.instance_id, expires_at = excluded.expires_at
@@ -95,12 +114,13 @@ const REMEMBER_KEY: &str = "INSERT INTO deduplication (trigger_type, dedupe_key,
 const INSERT_IF_KEY_IS_MINE: &str = "INSERT INTO trigger_instances
     (id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status)
     SELECT ?1, ?2, ?3, ?4, ?5, ?6, 'pending' WHERE EXISTS (SELECT 1 FROM deduplication
-        WHERE trigger_type = ?3 AND dedupe_key = ?7 AND instance_id = ?1)";
+        WHERE trigger_type = ?3 AND dedupe_key = ?7 AND instance_id = ?1) ON CONFLICT (id) DO NOTHING";
 /// Claimed by whoever holds or withdraws, so that what is released is what was seen.
 const HOLDS: &str = "holds";
 const COLUMNS: &str = "id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status";
 
-/// Adds the rows of one new instance to a batch, last the one that is written only if its key is not remembered.
+/// Adds the rows of one new instance to a batch, last the one that is written only if its key is not remembered. An
+/// instance that is there already (its message was delivered twice) stays as it is.
 pub(super) fn push_instance(batch: &mut Batch, new: &NewInstance, now: Timestamp) {
     let payload = new.payload.to_string();
     let mut row =
@@ -135,31 +155,54 @@ fn push_withdrawal(batch: &mut Batch, key: &str, said_at: Option<Timestamp>) {
     batch.push(sql, cells![key, said_at]);
 }
 
+/// What was said, on its way into one commit.
+#[derive(Default)]
+struct Writing<'a> {
+    batch: Batch,
+    /// For each instance, which statement writes it.
+    written: Vec<(usize, &'a NewInstance)>,
+}
+
+impl<'a> Writing<'a> {
+    fn push(&mut self, arrival: &'a Arrival, now: Timestamp) {
+        match arrival {
+            Arrival::Happened(new) => push_instance(&mut self.batch, new, now),
+            Arrival::Held(held) => push_hold(&mut self.batch, held),
+            Arrival::Withdrawn { key, said_at } => push_withdrawal(&mut self.batch, key, *said_at),
+        }
+        self.written.extend(arrival.instance().map(|new| (self.batch.statements.len() - 1, new)));
+    }
+}
+
 impl Events {
     /// Makes all that a source said durable, at once. Gives back what became of each instance, held ones included.
     pub async fn arrivals_accept(&self, arrivals: &[Arrival], now: Timestamp) -> StoreResult<Vec<Accepted>> {
-        let mut batch = Batch::default();
-        // For each instance, which statement wrote it.
-        let mut written = Vec::new();
-        for arrival in arrivals {
-            match arrival {
-                Arrival::Happened(new) => push_instance(&mut batch, new, now),
-                Arrival::Held(held) => push_hold(&mut batch, held),
-                Arrival::Withdrawn { key, said_at } => push_withdrawal(&mut batch, key, *said_at),
-            }
-            if let Arrival::Happened(NewInstance { dedupe, trigger_type, .. })
-            | Arrival::Held(HeldInstance { instance: NewInstance { dedupe, trigger_type, .. }, .. }) = arrival
-            {
-                written.push((batch.statements.len() - 1, trigger_type, dedupe));
-            }
+        let mut writing = Writing::default();
+        arrivals.iter().for_each(|arrival| writing.push(arrival, now));
+        self.write(writing).await
+    }
+
+    /// Makes many deliveries durable, at once and in their order. Gives back what became of each instance.
+    pub async fn deliveries_accept(&self, deliveries: &[Delivery]) -> StoreResult<Vec<Accepted>> {
+        let mut writing = Writing::default();
+        for Delivery { arrivals, accepted_at } in deliveries {
+            arrivals.iter().for_each(|arrival| writing.push(arrival, *accepted_at));
+        }
+        self.write(writing).await
+    }
+
+    async fn write(&self, Writing { batch, written }: Writing<'_>) -> StoreResult<Vec<Accepted>> {
+        if batch.statements.is_empty() {
+            return Ok(Vec::new());
         }
         let effects = self.driver.commit(batch).await?;
         let mut accepted = Vec::with_capacity(written.len());
-        for (at, trigger_type, dedupe) in written {
+        for (at, new) in written {
             let is_new = effects.get(at).is_some_and(|effect| effect.changed > 0);
-            accepted.push(match dedupe {
-                Some((key, _)) if !is_new => Accepted::Duplicate(self.instance_by_key(trigger_type, key).await?),
-                _ => Accepted::New,
+            accepted.push(match &new.dedupe {
+                _ if is_new => Accepted::New,
+                None => Accepted::Duplicate(new.id),
+                Some((key, _)) => Accepted::Duplicate(self.instance_by_key(&new.trigger_type, key).await?),
             });
         }
         Ok(accepted)
@@ -284,9 +327,9 @@ impl Events {
         let happen = "INSERT INTO trigger_instances
                 (id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status)
             SELECT instance_id, trigger_identity, trigger_type, payload, due_at, trace_tag, 'pending'
-            FROM held_instances WHERE due_at <= ?1";
-        batch.require(happen, cells![now]);
-        batch.push("DELETE FROM held_instances WHERE due_at <= ?1", cells![now]);
+            FROM held_instances WHERE due_at <= ?1 ON CONFLICT (id) DO NOTHING";
+        batch.push(happen, cells![now]);
+        batch.require("DELETE FROM held_instances WHERE due_at <= ?1", cells![now]);
         match self.driver.commit(batch).await {
             Ok(effects) => Ok(effects.first().map_or(0, |effect| effect.changed)),
             Err(StoreError::Conflict) => Ok(0),

@@ -12,6 +12,7 @@ mod postgres;
 mod sqlite;
 pub mod contents;
 pub mod daemons;
+pub mod dead_letters;
 pub mod events;
 pub mod executions;
 pub mod groups;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 pub use contents::Contents;
 pub use daemons::Daemons;
+pub use dead_letters::DeadLetters;
 pub use error::{StoreError, StoreResult};
 pub use events::Events;
 pub use executions::Executions;
@@ -117,6 +119,11 @@ impl Store {
     /// The durable sequence behind the event stream.
     pub fn announcements(&self) -> Announcements {
         Announcements::new(Arc::clone(&self.driver))
+    }
+
+    /// Messages of which nothing could be made.
+    pub fn dead_letters(&self) -> DeadLetters {
+        DeadLetters::new(Arc::clone(&self.driver))
     }
 
     /// Deletes what is too old.

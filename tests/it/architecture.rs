@@ -23,6 +23,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("requests", "model store"),
     ("intake", "model store bus clock"),
     ("metrics", "model intake"),
+    ("amqp", "model store bus clock supervise secrets config intake metrics"),
     ("datastore", "model store clock secrets templates"),
     ("cluster", "model store clock"),
     ("housekeeping", "model store clock config"),

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 use crate::api::asg::{AsgError, AsgResult, AsgService, Force, Freeze, NewGroup, Reconfigure, Resume, Scale, Suspend};
+use crate::api::dead_letters::{BusService, RequeueError, Requeued};
 use crate::api::upkeep::{BackupError, BackupService, Checked, WorkflowCheck};
 use crate::api::{Doors, Gate, Stores, first_start, router};
 use crate::auth::WebhookAuth;
@@ -24,7 +25,7 @@ use crate::config::{Limits, Webhooks};
 use crate::content::ContentKeeper;
 use crate::datastore::Datastore;
 use crate::dispatch::{self, Dispatcher, Neighbours, World};
-use crate::intake::Intake;
+use crate::intake::{Intake, Landing};
 use crate::metrics::Metrics;
 use crate::model::execution::ExecutionStatus;
 use crate::model::pack::Catalogue;
@@ -38,6 +39,7 @@ use crate::runners::{Registry, Runner};
 use crate::secrets::Keyring;
 use crate::sensors::hooks::Hooks;
 use crate::store::daemons::DaemonRow;
+use crate::store::dead_letters::DeadLetterRow;
 use crate::store::rows::{ActivityEnd, Completion, ExecutionRow};
 use crate::store::{Store, StoreResult};
 use crate::supervise::Supervisor;
@@ -282,10 +284,11 @@ fn doors(
         outputs: store.outputs(),
         contents: store.contents(),
         announcements: store.announcements(),
+        dead_letters: store.dead_letters(),
         daemons: store.daemons(),
     };
     let World { clock, ids, bus, supervisor, metrics } = world.clone();
-    let intake = Intake::new(store.events(), bus, Arc::clone(&clock), ids);
+    let intake = Intake::new(Landing::new(store.events(), bus), Arc::clone(&clock), ids);
     Doors {
         me: myself(clock.now()),
         gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor),
@@ -302,6 +305,7 @@ fn doors(
         governor: Arc::new(NoGroups),
         workflows: Arc::new(Alone),
         backup: Arc::new(Alone),
+        bus: Arc::new(Alone),
     }
 }
 
@@ -346,6 +350,18 @@ impl WorkflowCheck for Alone {
 impl BackupService for Alone {
     async fn backup(&self, _target: &Path) -> Result<u64, BackupError> {
         Ok(0)
+    }
+}
+
+/// There is no broker, and only one message that can be helped.
+#[async_trait]
+impl BusService for Alone {
+    fn reasons_not_ready(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn requeue(&self, _letter: &DeadLetterRow, body: &[u8]) -> Result<Requeued, RequeueError> {
+        if body == b"sound" { Ok(Requeued::Landed) } else { Err(RequeueError::Poison("it is no delivery".to_owned())) }
     }
 }
 

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod asg;
 pub mod cluster;
 pub mod content;
+pub mod dead_letter;
 pub mod execution;
 pub mod serve;
 
@@ -16,6 +17,7 @@ pub use self::admin::{ApiKeyCommand, UserCommand};
 pub use self::asg::AsgCommand;
 pub use self::cluster::ClusterCommand;
 pub use self::content::{ActionCommand, KeyCommand, PackCommand, RuleCommand, TriggerCommand, TriggerInstanceCommand};
+pub use self::dead_letter::DeadLetterCommand;
 pub use self::execution::{ExecutionCommand, InquiryCommand, RunArguments, SignalArguments, WorkflowCommand};
 pub use self::serve::{
     ClusterOptions, DemoOptions, MigrateStoreOptions, RestoreOptions, ServeOptions, ValidateOptions,
@@ -106,6 +108,9 @@ pub enum ClientCommand {
     /// What has happened
     #[command(subcommand)]
     TriggerInstance(TriggerInstanceCommand),
+    /// Messages of which nothing could be made
+    #[command(subcommand)]
+    DeadLetter(DeadLetterCommand),
     /// What can be done
     #[command(subcommand)]
     Action(ActionCommand),

@@ -4,6 +4,7 @@ mod admin;
 mod asg;
 mod cluster;
 mod content;
+mod dead_letter;
 mod execution;
 mod inquiry;
 mod key;
@@ -42,6 +43,7 @@ pub(super) async fn execute(session: &Session, command: &ClientCommand) -> Outco
         ClientCommand::Rule(command) => rule::execute(session, command).await,
         ClientCommand::Trigger(command) => trigger::execute(session, command).await,
         ClientCommand::TriggerInstance(command) => trigger::execute_instance(session, command).await,
+        ClientCommand::DeadLetter(command) => dead_letter::execute(session, command).await,
         ClientCommand::Action(command) => content::execute_action(session, command).await,
         ClientCommand::Pack(command) => content::execute_pack(session, command).await,
         ClientCommand::Key(command) => key::execute(session, command).await,

@@ -9,7 +9,7 @@ use crate::support::daemon::Daemon;
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Every path of the API with its methods.
-const CLOSED: [(&str, &str); 52] = [
+const CLOSED: [(&str, &str); 55] = [
     ("GET POST", "/v1/executions"),
     ("GET PUT DELETE", "/v1/executions/6b01032a541002ef4f000001"),
     ("POST", "/v1/executions/6b01032a541002ef4f000001/re_run"),
@@ -53,6 +53,9 @@ const CLOSED: [(&str, &str); 52] = [
     ("POST", "/v1/rules/default.on_e/disable"),
     ("POST", "/v1/rules/default.on_e/test"),
     ("GET", "/v1/ruleenforcements"),
+    ("GET", "/v1/dead-letters"),
+    ("GET DELETE", "/v1/dead-letters/6b01032a541002ef4f000001"),
+    ("POST", "/v1/dead-letters/6b01032a541002ef4f000001/requeue"),
     ("POST", "/v1/workflows/check"),
     ("POST", "/v1/backup"),
     ("POST", "/v1/tokens"),

@@ -32,10 +32,17 @@ pub(crate) struct Daemon<'s> {
 impl<'s> Daemon<'s> {
     /// Starts one and waits until it is ready.
     pub(crate) async fn start(site: &'s Site) -> Self {
+        let daemon = Self::start_unready(site).await;
+        daemon.until_ready().await;
+        daemon
+    }
+
+    /// Starts one that has reason not to be ready yet.
+    pub(crate) async fn start_unready(site: &'s Site) -> Self {
         let client = Client::builder().no_proxy().build().unwrap();
         let mut daemon =
             Self { site, child: None, client, url: String::new(), listeners: Vec::new(), key: String::new() };
-        daemon.restart().await;
+        daemon.begin(&[]).await;
         daemon
     }
 
@@ -46,6 +53,11 @@ impl<'s> Daemon<'s> {
 
     /// Starts it again with keys of the configuration that differ this time.
     pub(crate) async fn restart_with(&mut self, settings: &[(&str, &str)]) {
+        self.begin(settings).await;
+        self.until_ready().await;
+    }
+
+    async fn begin(&mut self, settings: &[(&str, &str)]) {
         assert!(self.child.is_none(), "it runs already");
         let endpoints = self.data_dir().join("endpoints.json");
         if endpoints.exists() {
@@ -60,6 +72,10 @@ impl<'s> Daemon<'s> {
         self.url = found.api;
         self.listeners = found.listeners.into_values().collect();
         fs::read_to_string(self.data_dir().join("admin.key")).unwrap().trim().clone_into(&mut self.key);
+    }
+
+    /// Waits until it takes events.
+    pub(crate) async fn until_ready(&self) {
         eventually("the daemon is ready", async || {
             let answer = self.client.get(format!("{}/readyz", self.url)).send().await.ok()?;
             answer.status().is_success().then_some(())

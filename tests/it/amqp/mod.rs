@@ -1,0 +1,5 @@
+//! The broker in front of the store, with a real one: what it confirmed is neither lost nor doubled, whoever dies.
+
+mod broker;
+mod daemons;
+mod letters;
