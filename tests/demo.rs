@@ -4,7 +4,6 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,
-    clippy::redundant_closure_for_method_calls,
     unreachable_pub,
     reason = "stories: they start what they need, and nobody imports them"
 )]
@@ -75,7 +74,8 @@ fn listen(child: &mut Child, told: std::sync::mpsc::Sender<String>) -> std::thre
     std::thread::spawn(move || {
         let mut said = String::new();
         for line in lines.map_while(Result::ok) {
-            said += &format!("{line}\n");
+            said.push_str(&line);
+            said.push('\n');
             // Nobody listens any more once the moment has come.
             drop(told.send(line));
         }

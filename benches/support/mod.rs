@@ -98,7 +98,7 @@ impl Drop for Daemon {
     }
 }
 
-fn bound_address(data: &Path) -> Option<SocketAddr> {
+pub fn bound_address(data: &Path) -> Option<SocketAddr> {
     let text = std::fs::read_to_string(data.join("endpoints.json")).ok()?;
     let endpoints: Value = serde_json::from_str(&text).ok()?;
     endpoints["api"].as_str()?.strip_prefix("http://")?.parse().ok()
@@ -146,7 +146,7 @@ impl Client {
     }
 }
 
-fn request_bytes(method: &str, path: &str, key: &str, body: &str) -> Vec<u8> {
+pub fn request_bytes(method: &str, path: &str, key: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nSt2-Api-Key: {key}\r\nContent-Type: application/json\r\n\

@@ -324,14 +324,26 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Extends the leases of what is under way here. A lease that is ours but whose claim we never heard of, because
-    /// the answer of the store was lost, runs out like that of a daemon that died.
+    /// Extends the leases of what is under way here, and begins what is ours without our knowing.
     async fn extend_leases(&self, now: Timestamp) -> StoreResult<()> {
         let held: Vec<(ExecutionId, i64)> = self.held().iter().copied().collect();
         let executions: Vec<ExecutionId> = held.iter().map(|(execution, _)| *execution).collect();
         let extended = self.stores.obligations.leases_extend(&self.owner, &executions, now.plus(LEASE)).await?;
         if extended < held.len() {
             self.stop_what_was_lost(&held).await?;
+        }
+        self.begin_what_was_not_heard_of(now).await
+    }
+
+    /// A claim whose commit was answered by silence, because the store went away at that moment, may have been written:
+    /// it is ours, and nobody has begun it. What has been ours for some time and is not under way is such a one.
+    async fn begin_what_was_not_heard_of(&self, now: Timestamp) -> StoreResult<()> {
+        let young = now.plus(LEASE * 2 / 3);
+        for row in self.stores.obligations.leases_ending(&self.owner, young).await? {
+            if !self.is_held(row.claim()) {
+                tracing::info!(execution = %row.id, action = %row.action, "it was claimed without an answer: it begins now");
+                self.start(row, None);
+            }
         }
         Ok(())
     }

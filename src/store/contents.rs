@@ -114,14 +114,12 @@ impl Contents {
     /// Sets a setting if it is still `old`. `false`: somebody else has set it.
     pub async fn setting_swap(&self, name: &str, old: Option<&str>, new: &str) -> StoreResult<bool> {
         let mut batch = Batch::default();
-        match old {
-            Some(old) => {
-                batch.require("UPDATE meta SET value = ?3 WHERE name = ?1 AND value = ?2", cells![name, old, new])
-            }
-            None => {
-                let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
-                batch.require(sql, cells![name, new]);
-            }
+        if let Some(old) = old {
+            let sql = "UPDATE meta SET value = ?3 WHERE name = ?1 AND value = ?2";
+            batch.require(sql, cells![name, old, new]);
+        } else {
+            let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
+            batch.require(sql, cells![name, new]);
         }
         committed(self.driver.commit(batch).await)
     }

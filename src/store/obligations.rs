@@ -85,6 +85,16 @@ impl Obligations {
         self.driver.query(sql, cells![owner, now]).await?.iter().map(|row| row.parse(0)).collect()
     }
 
+    /// Executions whose lease of this worker runs out by `until` unless it is extended.
+    pub async fn leases_ending(&self, owner: &str, until: Timestamp) -> StoreResult<Vec<ExecutionRow>> {
+        let sql = "SELECT id, action_ref, runner, status, parent_id, parent_position, root_id, parameters, context,
+                on_lost, requested_at, started_at, ended_at, fence, result, result_size_bytes, status_log
+            FROM executions WHERE id IN (SELECT execution_id FROM obligations
+                WHERE kind = 'lease' AND owner = ?1 AND due_at <= ?2)
+            ORDER BY id";
+        self.driver.query(sql, cells![owner, until]).await?.iter().map(execution).collect()
+    }
+
     /// Executions whose lease is lost.
     pub async fn leases_lost(&self, lost: Lost<'_>) -> StoreResult<Vec<ExecutionRow>> {
         let (until, but, of) = match lost {

@@ -96,7 +96,7 @@ pub struct RestoreOptions {
 
 #[derive(Debug, Args)]
 pub(super) struct MigrateStoreArguments {
-    /// The new store: an empty PostgreSQL database, as postgres://user:password@host/database; store.url if not said
+    /// The new store: an empty PostgreSQL database, by its URL; `store.url` if not said
     #[arg(long, value_name = "URL")]
     to: Option<String>,
     /// Configuration; `petrel.toml` if there is one
@@ -127,10 +127,10 @@ pub(super) struct DemoArguments {
     /// With three daemons over one PostgreSQL
     #[arg(long)]
     cluster: bool,
-    /// The store of the three: an empty database; PETREL__STORE__URL if not said
+    /// The store of the three: an empty database; `PETREL__STORE__URL` if not said
     #[arg(long, value_name = "URL", requires = "cluster")]
     store: Option<String>,
-    /// The broker of the three; PETREL__BUS__URL if not said, none if that is not set
+    /// The broker of the three; `PETREL__BUS__URL` if not said, none if that is not set
     #[arg(long, value_name = "URL", requires = "cluster")]
     bus: Option<String>,
 }

@@ -29,10 +29,10 @@ pub(super) fn failure(problem: &tokio_postgres::Error, sql: &str) -> Failure {
     }
     let said = chain(problem);
     match state.code().get(..2) {
-        // Connection, resources, an operator's doing, the system around it: it will be there again.
-        Some("08" | "53" | "57" | "58") => Failure::Broken(StoreError::Unavailable(format!("PostgreSQL: {said}"))),
-        // A read-only standby, a transaction ended for being idle.
-        Some("25") => Failure::Broken(StoreError::Unavailable(format!("PostgreSQL: {said}"))),
+        // Connection, resources, an operator's doing, the system around it, a read-only standby: it will be there again.
+        Some("08" | "25" | "53" | "57" | "58") => {
+            Failure::Broken(StoreError::Unavailable(format!("PostgreSQL: {said}")))
+        }
         _ => StoreError::Corrupt(format!("PostgreSQL: {said} in `{sql}`")).into(),
     }
 }

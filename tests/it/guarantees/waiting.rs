@@ -4,7 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use petrel::clock::{Clock, SystemClock};
+use petrel::model::execution::ExecutionStatus;
 use petrel::model::time::Timestamp;
+use petrel::requests::{Requests, Wanted};
 use serde_json::{Value, json};
 
 use super::effects::{ids_by_tag, lines, site, times_by_tag};
@@ -150,4 +152,18 @@ async fn a_delayed_run_starts_at_its_time_also_after_a_crash_and_not_before() {
     assert!(took.saturating_sub(asked) > Duration::from_millis(1_500), "{took:?}");
     assert_eq!(times_by_tag(&site, "once")["later"], 1);
     assert!(!fs::exists(site.path().join("begun")).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g06_what_was_claimed_without_an_answer_of_the_store_begins_all_the_same() {
+    let site = Site::new();
+    let running = site.start().await;
+    let wanted = Wanted::new("core.noop".parse().unwrap(), serde_json::Map::new());
+    let plan = running.engine.dispatcher.plan(wanted).unwrap();
+    running.engine.store.executions().execution_request(plan.execution()).await.unwrap();
+    let id = plan.execution().id;
+    // It is written and leased to this daemon, whom the answer never reached.
+    drop(plan);
+    assert_eq!(running.end_of(id).await.status, ExecutionStatus::Succeeded);
+    running.stop().await;
 }

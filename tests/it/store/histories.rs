@@ -91,7 +91,7 @@ impl History {
     fn claim(&mut self) -> Claim {
         let known = u64::try_from(self.claims.len()).unwrap();
         let old = usize::try_from(self.die(known.max(1))).unwrap();
-        self.claims.get(old).copied().unwrap_or(Claim { execution: id(0), fence: 1 })
+        self.claims.get(old).copied().unwrap_or_else(|| Claim { execution: id(0), fence: 1 })
     }
 
     fn next(&mut self) -> Step {
