@@ -20,6 +20,7 @@ super::promises![
     a_held_instance_happens_at_its_time,
     a_held_instance_is_replaced_or_withdrawn_by_its_key,
     a_withdrawal_that_came_late_withdraws_nothing,
+    what_is_held_and_withdrawn_counts_by_the_sources_time_in_whatever_order_it_arrives,
     what_a_source_says_at_once_is_written_at_once_without_what_it_said_before,
     what_lands_twice_is_there_once_and_is_told_as_itself,
     many_deliveries_land_in_one_commit_each_by_its_own_time,
@@ -185,6 +186,32 @@ async fn a_held_instance_that_lands_again_after_it_happened_holds_up_nobody(stor
     events.holds_release(at(11)).await.unwrap();
     assert_eq!((pending(&store).await, events.holds_next().await.unwrap()), (vec![id(1), id(2)], None));
     assert_eq!(events.holds_release(at(12)).await.unwrap(), 0);
+}
+
+async fn what_is_held_and_withdrawn_counts_by_the_sources_time_in_whatever_order_it_arrives(store: Store) {
+    let events = store.events();
+    let from = |number: u8, occurred_at: i64| HeldInstance {
+        instance: NewInstance { occurred_at: at(occurred_at), ..instance(number) },
+        ..held(number, 100)
+    };
+    let held_now = async |expected: Option<InstanceId>| {
+        events.holds_release(at(100)).await.unwrap();
+        assert_eq!(pending(&store).await.last().copied(), expected);
+    };
+    withdraw(&events, Some(at(20))).await;
+    let late = [Arrival::Held(from(1, 10))];
+    events.arrivals_accept(&late, at(21)).await.unwrap();
+    held_now(None).await;
+    withdraw(&events, Some(at(15))).await;
+    events.arrivals_accept(&late, at(22)).await.unwrap();
+    held_now(None).await;
+    hold(&events, from(2, 30)).await;
+    events.arrivals_accept(&[Arrival::Held(from(3, 25))], at(31)).await.unwrap();
+    held_now(Some(id(2))).await;
+    let said_at = Some(at(40));
+    let both = [Arrival::Withdrawn { key: "web/1".to_owned(), said_at }, Arrival::Held(from(4, 40))];
+    events.arrivals_accept(&both, at(41)).await.unwrap();
+    held_now(Some(id(4))).await;
 }
 
 async fn what_a_source_says_at_once_is_written_at_once_without_what_it_said_before(store: Store) {
