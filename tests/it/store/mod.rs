@@ -3,6 +3,7 @@
 
 mod contents;
 mod daemons;
+mod dead_letters;
 mod events;
 mod executions;
 mod groups;
@@ -53,7 +54,7 @@ macro_rules! promises {
 }
 use promises;
 
-const ALL: [&[Promise]; 12] = [
+const ALL: [&[Promise]; 13] = [
     events::PROMISES,
     executions::PROMISES,
     slots::PROMISES,
@@ -63,6 +64,7 @@ const ALL: [&[Promise]; 12] = [
     groups::PROMISES,
     identities::PROMISES,
     contents::PROMISES,
+    dead_letters::PROMISES,
     daemons::PROMISES,
     retention::PROMISES,
     writers::PROMISES,
