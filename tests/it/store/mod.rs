@@ -3,6 +3,7 @@
 
 mod contents;
 mod daemons;
+mod dead_letters;
 mod events;
 mod executions;
 mod given_up;
@@ -54,7 +55,7 @@ macro_rules! promises {
 }
 use promises;
 
-const ALL: [&[Promise]; 12] = [
+const ALL: [&[Promise]; 13] = [
     events::PROMISES,
     executions::PROMISES,
     slots::PROMISES,
@@ -64,6 +65,7 @@ const ALL: [&[Promise]; 12] = [
     groups::PROMISES,
     identities::PROMISES,
     contents::PROMISES,
+    dead_letters::PROMISES,
     daemons::PROMISES,
     retention::PROMISES,
     writers::PROMISES,
