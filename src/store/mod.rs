@@ -10,6 +10,7 @@ mod error;
 mod migrate;
 mod postgres;
 mod sqlite;
+pub mod catalogues;
 pub mod contents;
 pub mod daemons;
 pub mod dead_letters;
@@ -30,6 +31,7 @@ pub mod transfer;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use catalogues::Catalogues;
 pub use contents::Contents;
 pub use daemons::Daemons;
 pub use dead_letters::DeadLetters;
@@ -109,6 +111,11 @@ impl Store {
     /// Last good content, the API's layer of rules, settings of the installation.
     pub fn contents(&self) -> Contents {
         Contents::new(Arc::clone(&self.driver))
+    }
+
+    /// Catalogues that were published for all daemons.
+    pub fn catalogues(&self) -> Catalogues {
+        Catalogues::new(Arc::clone(&self.driver))
     }
 
     /// The daemons over this store, and what each of them does alone.

@@ -1,6 +1,7 @@
 //! What every back end of the store promises. A promise is an async fn over a fresh [`Store`]; a back end joins by
 //! handing an opener to [`suite`].
 
+mod catalogues;
 mod contents;
 mod daemons;
 mod events;
@@ -53,7 +54,7 @@ macro_rules! promises {
 }
 use promises;
 
-const ALL: [&[Promise]; 12] = [
+const ALL: [&[Promise]; 13] = [
     events::PROMISES,
     executions::PROMISES,
     slots::PROMISES,
@@ -62,6 +63,7 @@ const ALL: [&[Promise]; 12] = [
     key_values::PROMISES,
     groups::PROMISES,
     identities::PROMISES,
+    catalogues::PROMISES,
     contents::PROMISES,
     daemons::PROMISES,
     retention::PROMISES,
