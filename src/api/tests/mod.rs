@@ -4,5 +4,6 @@ mod support;
 mod access;
 mod content_and_keys;
 mod hooks;
+mod publishing;
 mod runs;
 mod streams;
