@@ -166,11 +166,11 @@ impl Publication {
     /// What [`Self::to_bytes`] gave, looked at as sternly as if it came from a stranger.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PublicationError> {
         let damaged = PublicationError::Damaged;
-        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or(damaged("it has no head"))?;
+        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| damaged("it has no head"))?;
         let (head, mut rest) = bytes.split_at(end + 1);
         let heads: Vec<Head> = serde_json::from_slice(head).map_err(|_| damaged("its head is no list of files"))?;
         let publication = Self::new(heads.into_iter().map(|Head { path, size_bytes, executable }| {
-            let (content, after) = rest.split_at_checked(size_bytes).ok_or(damaged("its end is missing"))?;
+            let (content, after) = rest.split_at_checked(size_bytes).ok_or_else(|| damaged("its end is missing"))?;
             rest = after;
             Ok((path.parse()?, ContentFile { content: content.to_owned(), executable }))
         }))?;
