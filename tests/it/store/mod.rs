@@ -7,6 +7,7 @@ mod daemons;
 mod dead_letters;
 mod events;
 mod executions;
+mod given_up;
 mod groups;
 mod histories;
 mod identities;
