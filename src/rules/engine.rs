@@ -140,7 +140,7 @@ impl Engine {
 
     async fn set_aside(&self, rules: &Rules, instance: InstanceId) {
         let status = InstanceStatus::ProcessingFailed;
-        let catalogue_version = rules.catalogue.version;
+        let catalogue_version = rules.catalogue.recorded_version();
         let record = MatchRecord { instance, catalogue_version, status, enforcements: Vec::new() };
         if let Err(problem) = self.events.match_record(&record, self.clock.now()).await {
             tracing::error!(%instance, %problem, "an event that cannot be processed could not be set aside");
@@ -169,7 +169,7 @@ impl Engine {
         let (rows, plans): (Vec<_>, Vec<_>) = enforced.into_iter().map(|e| (e.row, e.plan)).unzip();
         let record = MatchRecord {
             instance: instance.id,
-            catalogue_version: rules.catalogue.version,
+            catalogue_version: rules.catalogue.recorded_version(),
             status: InstanceStatus::Processed,
             enforcements: rows,
         };

@@ -20,6 +20,7 @@ mod guarantees;
 mod local_nodes;
 mod policies;
 mod polling;
+mod publishing;
 mod runners;
 mod scaling;
 mod servers;
