@@ -1,6 +1,8 @@
 //! How engines ask for executions without knowing who runs them: rules, workflows and the governor plan a request
 //! here, write it with their own facts in one transaction, and then let it go. `dispatch` implements it.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
@@ -151,4 +153,8 @@ pub trait Parents: Send + Sync {
     /// The end of a step was written to the store. Its workflow may have begun to work here meanwhile, over a journal
     /// that it had read before: then it looks again.
     fn look_again(&self, workflow: ExecutionId);
+
+    /// Steps whose ends were handed over and are not in the store yet. They have been run: nobody may run them again, so
+    /// their leases are kept until their ends are written.
+    fn unwritten(&self) -> BTreeSet<ExecutionId>;
 }

@@ -266,7 +266,10 @@ impl Dispatcher {
         let permit = permit.filter(|_| row.runner != WORKFLOW_RUNNER);
         let name = format!("{} {}", row.action, row.id);
         let held = (row.id, row.fence);
-        self.held().insert(held);
+        // An answer of the store that came very late: it was begun without.
+        if !self.held().insert(held) {
+            return;
+        }
         self.world.supervisor.spawn_once(name, async move {
             let caught = AssertUnwindSafe(me.attempt(&row, permit)).catch_unwind().await;
             let ended = match caught {
@@ -327,9 +330,11 @@ impl Dispatcher {
     /// Extends the leases of what is under way here, and begins what is ours without our knowing.
     async fn extend_leases(&self, now: Timestamp) -> StoreResult<()> {
         let held: Vec<(ExecutionId, i64)> = self.held().iter().copied().collect();
-        let executions: Vec<ExecutionId> = held.iter().map(|(execution, _)| *execution).collect();
+        let mut executions: BTreeSet<ExecutionId> = held.iter().map(|(execution, _)| *execution).collect();
+        executions.extend(self.unwritten());
+        let executions: Vec<ExecutionId> = executions.into_iter().collect();
         let extended = self.stores.obligations.leases_extend(&self.owner, &executions, now.plus(LEASE)).await?;
-        if extended < held.len() {
+        if extended < executions.len() {
             self.stop_what_was_lost(&held).await?;
         }
         self.begin_what_was_not_heard_of(now).await
@@ -367,9 +372,14 @@ impl Dispatcher {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Is this very attempt under way in this process?
+    /// Is this very attempt under way in this process, or done and not yet written down?
     fn is_held(&self, claim: Claim) -> bool {
-        self.held().contains(&(claim.execution, claim.fence))
+        self.held().contains(&(claim.execution, claim.fence)) || self.unwritten().contains(&claim.execution)
+    }
+
+    /// Steps that ran here and whose ends their workflows have still to write.
+    fn unwritten(&self) -> BTreeSet<ExecutionId> {
+        self.neighbours.get().map(|neighbours| neighbours.parents.unwritten()).unwrap_or_default()
     }
 
     /// How many executions run in this process just now.

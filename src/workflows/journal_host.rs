@@ -125,9 +125,12 @@ impl JournalHost {
         let ends = turn.completions.clone();
         let raised = !turn.instances.is_empty() || ends.iter().any(|end| !end.instances.is_empty());
         let result = self.tools.journals.turn_record_blocking(turn);
-        if let Err(problem) = &result {
-            draft.failure = Some(problem.clone());
-            draft.unwritten.extend(ends);
+        match &result {
+            Ok(()) => self.tools.parked.written(ends.iter().map(|end| end.claim.execution)),
+            Err(problem) => {
+                draft.failure = Some(problem.clone());
+                draft.unwritten.extend(ends);
+            }
         }
         drop(draft);
         if result.is_ok() {

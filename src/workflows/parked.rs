@@ -1,7 +1,7 @@
 //! Workflows at work in this process and the mailboxes in which the ends of their steps arrive. A hot workflow takes an
 //! end from memory and writes it together with its next request: one commit per step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use crate::store::rows::Completion;
 #[derive(Debug, Default)]
 pub struct Parked {
     state: Mutex<Boxes>,
+    /// Steps whose ends were put into a mailbox and are not in the store yet.
+    unwritten: Mutex<BTreeSet<ExecutionId>>,
     max_parked: usize,
 }
 
@@ -51,7 +53,7 @@ pub enum Waiting {
 impl Parked {
     /// At most `max_parked` workflows hold a thread while they wait; the one that has waited longest makes room.
     pub fn new(max_parked: usize) -> Self {
-        Self { state: Mutex::default(), max_parked }
+        Self { state: Mutex::default(), unwritten: Mutex::default(), max_parked }
     }
 
     /// Opens the mailbox of a workflow that begins a turn here. To be done before its journal is read: what ends after
@@ -88,6 +90,14 @@ impl Parked {
         drop(letters);
         lock(&self.state).waiting.retain(|waiting| *waiting != workflow);
         end
+    }
+
+    /// These ends are in the store, or came too late to count.
+    pub fn written(&self, ends: impl IntoIterator<Item = ExecutionId>) {
+        let mut unwritten = lock(&self.unwritten);
+        for end in ends {
+            unwritten.remove(&end);
+        }
     }
 
     fn enter(&self, workflow: ExecutionId) {
@@ -138,10 +148,11 @@ impl Parents for Parked {
     fn deliver(&self, end: Completion) -> Result<(), Box<Completion>> {
         let Some(parent) = end.parent.as_ref().map(|parent| parent.execution) else { return Err(Box::new(end)) };
         let mailbox = lock(&self.state).boxes.get(&parent).map(Arc::clone);
-        match mailbox {
-            Some(mailbox) => mailbox.put(end),
-            None => Err(Box::new(end)),
-        }
+        let Some(mailbox) = mailbox else { return Err(Box::new(end)) };
+        // First: its workflow may have written it before this returns.
+        let step = end.claim.execution;
+        lock(&self.unwritten).insert(step);
+        mailbox.put(end).inspect_err(|_| self.written([step]))
     }
 
     fn look_again(&self, workflow: ExecutionId) {
@@ -149,6 +160,10 @@ impl Parents for Parked {
         if let Some(mailbox) = mailbox {
             mailbox.let_go();
         }
+    }
+
+    fn unwritten(&self) -> BTreeSet<ExecutionId> {
+        lock(&self.unwritten).clone()
     }
 }
 

@@ -179,9 +179,11 @@ impl WorkflowRunner {
             return;
         }
         let (executions, clock) = (self.executions.clone(), Arc::clone(&self.tools.clock));
+        let parked = Arc::clone(&self.tools.parked);
         self.supervisor.spawn_once("rescue of ended steps", async move {
             for end in &ends {
                 until_taken(&*clock, || executions.execution_finish(end)).await;
+                parked.written([end.claim.execution]);
             }
             Ok(())
         });

@@ -355,6 +355,10 @@ impl Parents for Alone {
     }
 
     fn look_again(&self, _workflow: ExecutionId) {}
+
+    fn unwritten(&self) -> std::collections::BTreeSet<ExecutionId> {
+        std::collections::BTreeSet::new()
+    }
 }
 
 #[async_trait]

@@ -24,8 +24,13 @@ async fn g01_deliveries_are_accepted_while_postgresql_is_dead_and_land_after_it_
     accepted.extend(deliver_all(&daemon, 5..200).await);
     let unknown = daemon.post("/v1/webhooks/nobody", &json!({})).await;
     assert_eq!(unknown.0, StatusCode::NOT_FOUND, "what the loaded catalogue does not have, it does not have");
-    let stranger = daemon.bare(reqwest::Method::POST, "/v1/webhooks/e").header("St2-Api-Key", "guessed").json(&json!({}));
-    assert_eq!(stranger.send().await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE, "nobody knows whose key it is");
+    let stranger =
+        daemon.bare(reqwest::Method::POST, "/v1/webhooks/e").header("St2-Api-Key", "guessed").json(&json!({}));
+    assert_eq!(
+        stranger.send().await.unwrap().status(),
+        StatusCode::SERVICE_UNAVAILABLE,
+        "nobody knows whose key it is"
+    );
     store.start_again().await;
     assert_landed_once(&daemon, &accepted).await;
     assert_eq!(daemon.get("/v1/dead-letters").await, json!([]));

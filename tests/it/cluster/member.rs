@@ -47,6 +47,8 @@ pub(super) struct Member {
 
 struct Life {
     child: Child,
+    /// Where in the log it begins.
+    log_from: usize,
     /// Dropped first when it is to be left alone, see [`Member::kill_9`].
     guard: Child,
 }
@@ -72,12 +74,13 @@ impl Member {
     /// Starts its process, and does not wait for anything.
     pub(super) fn spawn(&mut self) {
         assert!(self.life.is_none(), "daemon {} runs already", self.number());
+        let log_from = self.log().len();
         let child = self.command().spawn().unwrap();
         let pid = child.id().expect("it was not waited for").to_string();
         let mut guard = Command::new("/bin/sh");
         guard.args(["-c", GUARD, "guard", &pid]).current_dir("/").process_group(0).kill_on_drop(true);
         guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.life = Some(Life { child, guard: guard.spawn().unwrap() });
+        self.life = Some(Life { child, log_from, guard: guard.spawn().unwrap() });
     }
 
     fn command(&self) -> Command {
@@ -109,7 +112,7 @@ impl Member {
     pub(super) async fn until_ready(&mut self) {
         let number = self.number();
         eventually(&format!("daemon {number} is ready"), async || {
-            self.assert_alive();
+            self.keep_up().await;
             let (status, _) = self.door.readiness().await?;
             status.is_success().then_some(())
         })
@@ -122,6 +125,22 @@ impl Member {
         let life = self.life.as_mut().unwrap_or_else(|| panic!("daemon {number} was not started"));
         let ended = life.child.try_wait().unwrap();
         assert!(ended.is_none(), "daemon {number} ended by itself: {ended:?}");
+    }
+
+    /// As a service manager does: if it could not start because a server was away, it is started again. Once it was
+    /// ready it must not end by itself.
+    pub(super) async fn keep_up(&mut self) {
+        let Some(life) = self.life.as_mut() else { return };
+        if life.child.try_wait().unwrap().is_none() {
+            return;
+        }
+        let log = self.log();
+        let life = self.life.as_mut().expect("it was started");
+        let said = log.get(life.log_from..).unwrap_or_default();
+        assert!(!said.contains("petrel is ready"), "daemon {} ended by itself", self.plan.number);
+        life.guard.kill().await.unwrap();
+        self.life = None;
+        self.spawn();
     }
 
     /// Its process.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::{join3, join_all};
+use futures_util::future::{join_all, join3};
 use petrel::clock::{Clock, SystemClock, sleep};
 
 use super::dice::Dice;
@@ -114,6 +114,7 @@ async fn daemon_lane(member: &mut Member, seed: u64, lasting: Duration, clock: &
             return faults;
         }
         sleep(clock, calm).await;
+        member.keep_up().await;
         let began = clock.monotonic();
         // The last one ends with the run, unless it would be another kind of fault then.
         let left = lasting.saturating_sub(began);

@@ -7,3 +7,4 @@ mod roles;
 mod stopped_worker;
 mod time_limits;
 mod timers;
+mod unwritten_ends;
