@@ -36,7 +36,8 @@ impl Receiving {
             () = stop.cancelled() => return Ok(()),
         };
         let setup = clock::timeout(&*self.clock, SETUP_LIMIT, self.set_up(&mut life)).await;
-        let (hints, deliveries) = setup.map_err(|elapsed| anyhow!(elapsed)).flatten().context("preparing to receive")?;
+        let (hints, deliveries) =
+            setup.map_err(|elapsed| anyhow!(elapsed)).flatten().context("preparing to receive")?;
         self.metrics.bus_connected("receiving");
         tokio::select! {
             end = self.bus.listen_to_others(&hints, &self.names) => end,

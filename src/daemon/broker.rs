@@ -50,11 +50,7 @@ pub(super) struct BusDoor {
 
 impl BusDoor {
     pub(super) fn new(engine: &Engine) -> Self {
-        Self {
-            broker: engine.broker.clone(),
-            landing: landing(engine),
-            dead_letters: engine.store.dead_letters(),
-        }
+        Self { broker: engine.broker.clone(), landing: landing(engine), dead_letters: engine.store.dead_letters() }
     }
 
     async fn land(&self, body: &[u8]) -> Result<(), RequeueError> {
