@@ -9,18 +9,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::bus::{Bus, Topic};
 use crate::clock::{Clock, Ids};
 use crate::model::refs::{InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
 use crate::model::trigger::{InstanceStatus, TriggerInstance};
+use crate::secrets::hex;
 use crate::store::events::{Accepted, Arrival, Delivery, HeldInstance};
 use crate::store::rows::NewInstance;
 use crate::store::{Events, StoreError, StoreResult};
 
 /// A key is remembered this long: sources give up repeating within a day.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A longer key is remembered by its hash.
+const LONGEST_KEY_BYTES: usize = 512;
 
 /// Something that a sensor saw.
 #[derive(Debug, Clone, PartialEq)]
@@ -212,9 +217,9 @@ impl Intake {
         match heard {
             Heard::Happened(seen) => Arrival::Happened(self.instance(seen, now)),
             Heard::Held { seen, key, due_at } => {
-                Arrival::Held(HeldInstance { key, instance: self.instance(seen, now), due_at })
+                Arrival::Held(HeldInstance { key: bounded(key), instance: self.instance(seen, now), due_at })
             }
-            Heard::Withdrawn { key, said_at } => Arrival::Withdrawn { key, said_at },
+            Heard::Withdrawn { key, said_at } => Arrival::Withdrawn { key: bounded(key), said_at },
         }
     }
 
@@ -244,9 +249,17 @@ impl Intake {
             payload: seen.payload,
             occurred_at: seen.occurred_at.unwrap_or(now),
             trace_tag: seen.trace_tag.unwrap_or_else(|| id.to_string()),
-            dedupe: seen.dedupe_key.map(|key| (key, now.plus(REMEMBERED))),
+            dedupe: seen.dedupe_key.map(|key| (bounded(key), now.plus(REMEMBERED))),
         }
     }
+}
+
+/// Keys lie in indices, whose entries a database bounds; a source may send what it likes.
+fn bounded(key: String) -> String {
+    if key.len() <= LONGEST_KEY_BYTES {
+        return key;
+    }
+    format!("sha256:{}", hex(&Sha256::digest(key)))
 }
 
 fn as_pending(new: NewInstance) -> TriggerInstance {
@@ -258,5 +271,18 @@ fn as_pending(new: NewInstance) -> TriggerInstance {
         occurred_at: new.occurred_at,
         trace_tag: new.trace_tag,
         status: InstanceStatus::Pending,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_any_length_is_told_from_others_and_lies_in_little_space() {
+        assert_eq!(bounded("k".repeat(LONGEST_KEY_BYTES)), "k".repeat(LONGEST_KEY_BYTES));
+        let (one, other) = (bounded("k".repeat(20_000)), bounded("k".repeat(20_001)));
+        assert!(one.len() < 100 && one.starts_with("sha256:"), "{one}");
+        assert_ne!(one, other);
     }
 }

@@ -3,6 +3,7 @@
 use super::driver::{Batch, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::executions::push_new_execution;
+use super::holds::{push_hold, push_withdrawal};
 use super::rows::{EnforcementRow, NewEnforcement, NewInstance, Page};
 use super::stream::push_announcement;
 use crate::model::refs::{EnforcementId, InstanceId, RuleRef, TriggerTypeRef};
@@ -115,8 +116,6 @@ const INSERT_IF_KEY_IS_MINE: &str = "INSERT INTO trigger_instances
     (id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status)
     SELECT ?1, ?2, ?3, ?4, ?5, ?6, 'pending' WHERE EXISTS (SELECT 1 FROM deduplication
         WHERE trigger_type = ?3 AND dedupe_key = ?7 AND instance_id = ?1) ON CONFLICT (id) DO NOTHING";
-/// Claimed by whoever holds or withdraws, so that what is released is what was seen.
-const HOLDS: &str = "holds";
 const COLUMNS: &str = "id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status";
 
 /// Adds the rows of one new instance to a batch, last the one that is written only if its key is not remembered. An
@@ -134,27 +133,6 @@ pub(super) fn push_instance(batch: &mut Batch, new: &NewInstance, now: Timestamp
     batch.push(INSERT_IF_KEY_IS_MINE, row);
 }
 
-fn push_hold(batch: &mut Batch, held: &HeldInstance) {
-    let sql = "INSERT INTO held_instances (hold_key, instance_id, trigger_identity, trigger_type, payload,
-            trace_tag, occurred_at, due_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (hold_key) DO UPDATE SET
-            instance_id = excluded.instance_id, payload = excluded.payload, trace_tag = excluded.trace_tag,
-            trigger_identity = excluded.trigger_identity, trigger_type = excluded.trigger_type,
-            occurred_at = excluded.occurred_at, due_at = excluded.due_at";
-    let HeldInstance { key, instance: new, due_at } = held;
-    batch.share(HOLDS);
-    let payload = new.payload.to_string();
-    let (trigger, tag) = (new.trigger.as_str(), new.trace_tag.as_str());
-    let row = cells![key.as_str(), new.id, trigger, &new.trigger_type, payload, tag, new.occurred_at, *due_at];
-    batch.push(sql, row);
-}
-
-fn push_withdrawal(batch: &mut Batch, key: &str, said_at: Option<Timestamp>) {
-    let sql = "DELETE FROM held_instances WHERE hold_key = ?1 AND (?2 IS NULL OR occurred_at <= ?2)";
-    batch.share(HOLDS);
-    batch.push(sql, cells![key, said_at]);
-}
-
 /// What was said, on its way into one commit.
 #[derive(Default)]
 struct Writing<'a> {
@@ -168,8 +146,9 @@ impl<'a> Writing<'a> {
         match arrival {
             Arrival::Happened(new) => push_instance(&mut self.batch, new, now),
             Arrival::Held(held) => push_hold(&mut self.batch, held),
-            Arrival::Withdrawn { key, said_at } => push_withdrawal(&mut self.batch, key, *said_at),
+            Arrival::Withdrawn { key, said_at } => push_withdrawal(&mut self.batch, key, *said_at, now),
         }
+        // The last statement of each is the one that tells.
         self.written.extend(arrival.instance().map(|new| (self.batch.statements.len() - 1, new)));
     }
 }
@@ -318,29 +297,6 @@ impl Events {
             FROM enforcements WHERE id = ?1";
         let rows = self.driver.query(sql, cells![id]).await?;
         enforcement(rows.first().ok_or_else(|| StoreError::NotFound(format!("enforcement {id}")))?)
-    }
-
-    /// Lets the held instances whose time has come happen; gives back how many.
-    pub async fn holds_release(&self, now: Timestamp) -> StoreResult<usize> {
-        let mut batch = Batch::default();
-        batch.alone(HOLDS);
-        let happen = "INSERT INTO trigger_instances
-                (id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status)
-            SELECT instance_id, trigger_identity, trigger_type, payload, due_at, trace_tag, 'pending'
-            FROM held_instances WHERE due_at <= ?1 ON CONFLICT (id) DO NOTHING";
-        batch.push(happen, cells![now]);
-        batch.require("DELETE FROM held_instances WHERE due_at <= ?1", cells![now]);
-        match self.driver.commit(batch).await {
-            Ok(effects) => Ok(effects.first().map_or(0, |effect| effect.changed)),
-            Err(StoreError::Conflict) => Ok(0),
-            Err(problem) => Err(problem),
-        }
-    }
-
-    /// When the next held instance is due.
-    pub async fn holds_next(&self) -> StoreResult<Option<Timestamp>> {
-        let rows = self.driver.query("SELECT min(due_at) FROM held_instances", Vec::new()).await?;
-        rows.first().map_or(Ok(None), |row| row.time_or_null(0))
     }
 
     /// Where a timer stands; one that was never seen begins now.

@@ -16,6 +16,7 @@ pub(super) struct Step {
 pub(super) const STEPS: &[Step] = &[
     Step { name: "initial", sql: include_str!("migrations/0001_initial.sql") },
     Step { name: "cluster", sql: include_str!("migrations/0002_cluster.sql") },
+    Step { name: "withdrawals", sql: include_str!("migrations/0003_withdrawals.sql") },
 ];
 
 /// The steps that a database of this version lacks, each with the version it makes.

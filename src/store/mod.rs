@@ -7,6 +7,7 @@
 mod dialect;
 mod driver;
 mod error;
+mod holds;
 mod migrate;
 mod postgres;
 mod sqlite;

@@ -132,6 +132,8 @@ fn push_expired(batch: &mut Batch, now: Timestamp) {
     let expired = [
         "DELETE FROM deduplication WHERE (trigger_type, dedupe_key) IN
             (SELECT trigger_type, dedupe_key FROM deduplication WHERE expires_at < ?1 LIMIT ?2)",
+        "DELETE FROM withdrawn_holds WHERE hold_key IN
+            (SELECT hold_key FROM withdrawn_holds WHERE expires_at < ?1 LIMIT ?2)",
         "DELETE FROM key_values WHERE (scope, name) IN
             (SELECT scope, name FROM key_values WHERE expires_at < ?1 LIMIT ?2)",
         "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires_at < ?1 LIMIT ?2)",

@@ -21,7 +21,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("config", "model auth secrets"),
     ("packs", "model schema"),
     ("requests", "model store"),
-    ("intake", "model store bus clock"),
+    ("intake", "model store bus clock secrets"),
     ("metrics", "model intake"),
     ("amqp", "model store bus clock supervise secrets config intake metrics"),
     ("datastore", "model store clock secrets templates"),

@@ -3,6 +3,7 @@
 mod support;
 mod access;
 mod content_and_keys;
+mod dead_letters;
 mod hooks;
 mod publishing;
 mod runs;

@@ -226,7 +226,7 @@ fn a_daemon_that_is_not_there_is_named_with_the_way_out() {
 #[test]
 fn every_command_asks_what_the_contract_says() {
     let id = "64a1f0c2d3e4f5a6b7c8d9e0";
-    let cases: [(&[&str], &str, Value); 26] = [
+    let cases: [(&[&str], &str, Value); 30] = [
         (&["execution", "list"], "GET /v1/executions?limit=50&sort_desc=true&parent=null", json!(null)),
         (&["execution", "get", "e1"], "GET /v1/executions/e1", json!(null)),
         (&["execution", "cancel", "e1"], "DELETE /v1/executions/e1", json!(null)),
@@ -242,6 +242,10 @@ fn every_command_asks_what_the_contract_says() {
             json!({"trigger": "a.b", "payload": {"x": 1}}),
         ),
         (&["trigger-instance", "re-emit", "i"], "POST /v1/triggerinstances/i/re_emit", json!(null)),
+        (&["dead-letter", "list", "-n", "5"], "GET /v1/dead-letters?limit=5", json!(null)),
+        (&["dead-letter", "show", "i"], "GET /v1/dead-letters/i", json!(null)),
+        (&["dead-letter", "requeue", "i"], "POST /v1/dead-letters/i/requeue", json!(null)),
+        (&["dead-letter", "delete", "i"], "DELETE /v1/dead-letters/i", json!(null)),
         (&["key", "get", "a/b"], "GET /v1/keys/a%2Fb?decrypt=false&scope=system", json!(null)),
         (
             &["key", "set", "k", "v", "--ttl", "1h"],

@@ -34,13 +34,13 @@ impl StoreAway {
     }
 }
 
-async fn deliver(daemon: &Daemon<'_>, number: usize) -> Delivered {
+pub(super) async fn deliver(daemon: &Daemon<'_>, number: usize) -> Delivered {
     let key = format!("delivery-{number}");
     daemon.deliver("e", Some(&key), &json!({ "number": number })).await.expect("the daemon lives")
 }
 
 /// The instances of accepted deliveries; all of them must be accepted.
-async fn deliver_all(daemon: &Daemon<'_>, numbers: std::ops::Range<usize>) -> BTreeSet<String> {
+pub(super) async fn deliver_all(daemon: &Daemon<'_>, numbers: std::ops::Range<usize>) -> BTreeSet<String> {
     let delivered = futures_util::future::join_all(numbers.map(|number| deliver(daemon, number))).await;
     let accepted = delivered.into_iter().map(|delivered| {
         assert_eq!(delivered.status, StatusCode::ACCEPTED);
@@ -50,13 +50,13 @@ async fn deliver_all(daemon: &Daemon<'_>, numbers: std::ops::Range<usize>) -> BT
 }
 
 /// The instances that are there, each as often as it is.
-async fn landed(daemon: &Daemon<'_>) -> Vec<String> {
+pub(super) async fn landed(daemon: &Daemon<'_>) -> Vec<String> {
     let rows = daemon.get("/v1/triggerinstances?limit=1000&trigger=core.st2.webhook").await;
     rows.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
 }
 
 /// All of them have landed, once, and nothing else has; and each was matched once.
-async fn assert_landed_once(daemon: &Daemon<'_>, accepted: &BTreeSet<String>) {
+pub(super) async fn assert_landed_once(daemon: &Daemon<'_>, accepted: &BTreeSet<String>) {
     eventually("everything has landed", async || (landed(daemon).await.len() >= accepted.len()).then_some(())).await;
     daemon.until_idle().await;
     let found = landed(daemon).await;
@@ -65,7 +65,7 @@ async fn assert_landed_once(daemon: &Daemon<'_>, accepted: &BTreeSet<String>) {
     assert_eq!(daemon.count("/v1/executions").await, accepted.len());
 }
 
-async fn reasons(daemon: &Daemon<'_>) -> String {
+pub(super) async fn reasons(daemon: &Daemon<'_>) -> String {
     daemon.try_get("/readyz").await.1["reasons"].to_string()
 }
 

@@ -14,7 +14,7 @@ use crate::support::site::Site;
 const QUEUE: &str = "petrel.arrivals";
 
 /// A message as another Petrel may have written it long ago.
-fn message(id: &str, trigger: &str) -> String {
+pub(super) fn message(id: &str, trigger: &str) -> String {
     let instance = json!({
         "id": id, "trigger": trigger, "trigger_type": "core.st2.webhook", "payload": { "body": {} },
         "occurred_at": 1_790_000_000_000_000_i64, "trace_tag": "t", "dedupe": null,
@@ -24,7 +24,7 @@ fn message(id: &str, trigger: &str) -> String {
 }
 
 /// Puts messages into the queue past every door; they are there when this returns.
-async fn publish(url: &str, bodies: &[&[u8]]) {
+pub(super) async fn publish(url: &str, bodies: &[&[u8]]) {
     let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();

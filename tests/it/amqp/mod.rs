@@ -3,3 +3,4 @@
 mod broker;
 mod daemons;
 mod letters;
+mod shared_store;

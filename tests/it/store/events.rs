@@ -5,7 +5,7 @@ use std::time::Duration;
 use petrel::model::refs::{InstanceId, RuleRef};
 use petrel::model::time::Timestamp;
 use petrel::model::trigger::InstanceStatus;
-use petrel::store::events::{Accepted, Arrival, HeldInstance, InstanceFilter, MatchRecord, TimerState};
+use petrel::store::events::{Accepted, Arrival, Delivery, HeldInstance, InstanceFilter, MatchRecord, TimerState};
 use petrel::store::rows::{NewEnforcement, NewInstance};
 use petrel::store::{Events, Store};
 
@@ -20,7 +20,11 @@ super::promises![
     a_held_instance_happens_at_its_time,
     a_held_instance_is_replaced_or_withdrawn_by_its_key,
     a_withdrawal_that_came_late_withdraws_nothing,
+    what_is_held_and_withdrawn_counts_by_the_sources_time_in_whatever_order_it_arrives,
     what_a_source_says_at_once_is_written_at_once_without_what_it_said_before,
+    what_lands_twice_is_there_once_and_is_told_as_itself,
+    many_deliveries_land_in_one_commit_each_by_its_own_time,
+    a_held_instance_that_lands_again_after_it_happened_holds_up_nobody,
     a_timer_fires_each_instant_once,
     instances_are_listed_newest_first_by_what_they_are,
 ];
@@ -133,6 +137,81 @@ async fn a_withdrawal_that_came_late_withdraws_nothing(store: Store) {
     assert_eq!(events.holds_next().await.unwrap(), Some(at(10)), "what is held is from later");
     withdraw(&events, Some(occurred_at)).await;
     assert_eq!(events.holds_next().await.unwrap(), None);
+}
+
+fn delivery(accepted_at: i64, arrivals: &[Arrival]) -> Delivery {
+    Delivery { arrivals: arrivals.to_vec(), accepted_at: at(accepted_at) }
+}
+
+async fn what_lands_twice_is_there_once_and_is_told_as_itself(store: Store) {
+    let events = store.events();
+    let said = [delivery(1, &[Arrival::Happened(instance(1)), Arrival::Happened(keyed(2, 100))])];
+    assert_eq!(events.deliveries_accept(&said).await.unwrap(), [Accepted::New, Accepted::New]);
+    let themselves = [Accepted::Duplicate(id(1)), Accepted::Duplicate(id(2))];
+    assert_eq!(events.deliveries_accept(&said).await.unwrap(), themselves);
+    let status = InstanceStatus::Processed;
+    let record = MatchRecord { instance: id(1), catalogue_version: 1, status, enforcements: Vec::new() };
+    assert!(events.match_record(&record, at(2)).await.unwrap());
+    assert_eq!(events.deliveries_accept(&said).await.unwrap(), themselves);
+    assert_eq!(pending(&store).await, [id(2)], "what was processed stays processed");
+    let twice_at_once = [delivery(1, &[Arrival::Happened(instance(3))]), delivery(1, &[Arrival::Happened(instance(3))])];
+    let accepted = events.deliveries_accept(&twice_at_once).await.unwrap();
+    assert_eq!(accepted, [Accepted::New, Accepted::Duplicate(id(3))]);
+}
+
+async fn many_deliveries_land_in_one_commit_each_by_its_own_time(store: Store) {
+    let events = store.events();
+    // However late they land: the second was accepted while the key of the first was remembered, the third was not.
+    let said = [
+        delivery(1, &[Arrival::Happened(keyed(1, 100))]),
+        delivery(99, &[Arrival::Happened(keyed(2, 200))]),
+        delivery(99, &[]),
+        delivery(101, &[Arrival::Happened(keyed(3, 300)), Arrival::Happened(instance(4))]),
+    ];
+    let accepted = events.deliveries_accept(&said).await.unwrap();
+    assert_eq!(accepted[0], Accepted::New);
+    assert!(matches!(accepted[1], Accepted::Duplicate(_)), "{accepted:?}");
+    assert_eq!(accepted[2..], [Accepted::New, Accepted::New]);
+    assert_eq!(pending(&store).await, [id(1), id(3), id(4)]);
+    assert_eq!(events.deliveries_accept(&[delivery(1, &[])]).await.unwrap(), []);
+}
+
+async fn a_held_instance_that_lands_again_after_it_happened_holds_up_nobody(store: Store) {
+    let events = store.events();
+    hold(&events, held(1, 10)).await;
+    assert_eq!(events.holds_release(at(10)).await.unwrap(), 1);
+    hold(&events, held(1, 10)).await;
+    let other = HeldInstance { key: "web/2".to_owned(), ..held(2, 10) };
+    hold(&events, other).await;
+    events.holds_release(at(11)).await.unwrap();
+    assert_eq!((pending(&store).await, events.holds_next().await.unwrap()), (vec![id(1), id(2)], None));
+    assert_eq!(events.holds_release(at(12)).await.unwrap(), 0);
+}
+
+async fn what_is_held_and_withdrawn_counts_by_the_sources_time_in_whatever_order_it_arrives(store: Store) {
+    let events = store.events();
+    let from = |number: u8, occurred_at: i64| HeldInstance {
+        instance: NewInstance { occurred_at: at(occurred_at), ..instance(number) },
+        ..held(number, 100)
+    };
+    let held_now = async |expected: Option<InstanceId>| {
+        events.holds_release(at(100)).await.unwrap();
+        assert_eq!(pending(&store).await.last().copied(), expected);
+    };
+    withdraw(&events, Some(at(20))).await;
+    let late = [Arrival::Held(from(1, 10))];
+    events.arrivals_accept(&late, at(21)).await.unwrap();
+    held_now(None).await;
+    withdraw(&events, Some(at(15))).await;
+    events.arrivals_accept(&late, at(22)).await.unwrap();
+    held_now(None).await;
+    hold(&events, from(2, 30)).await;
+    events.arrivals_accept(&[Arrival::Held(from(3, 25))], at(31)).await.unwrap();
+    held_now(Some(id(2))).await;
+    let said_at = Some(at(40));
+    let both = [Arrival::Withdrawn { key: "web/1".to_owned(), said_at }, Arrival::Held(from(4, 40))];
+    events.arrivals_accept(&both, at(41)).await.unwrap();
+    held_now(Some(id(4))).await;
 }
 
 async fn what_a_source_says_at_once_is_written_at_once_without_what_it_said_before(store: Store) {

@@ -4,8 +4,10 @@
 mod catalogues;
 mod contents;
 mod daemons;
+mod dead_letters;
 mod events;
 mod executions;
+mod given_up;
 mod groups;
 mod histories;
 mod identities;
@@ -54,7 +56,7 @@ macro_rules! promises {
 }
 use promises;
 
-const ALL: [&[Promise]; 13] = [
+const ALL: [&[Promise]; 14] = [
     events::PROMISES,
     executions::PROMISES,
     slots::PROMISES,
@@ -65,6 +67,7 @@ const ALL: [&[Promise]; 13] = [
     identities::PROMISES,
     catalogues::PROMISES,
     contents::PROMISES,
+    dead_letters::PROMISES,
     daemons::PROMISES,
     retention::PROMISES,
     writers::PROMISES,
