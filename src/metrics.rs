@@ -48,7 +48,11 @@ impl BusCounters {
         bus.register("refused", "Deliveries that the broker did not take", self.refused.clone());
         bus.register("landed", "Deliveries that were written to the store", self.landed.clone());
         bus.register("dead_lettered", "Messages of which nothing could be made", self.dead_lettered.clone());
-        bus.register("connections", "Connections to the broker that were made, first and after each end", self.connections.clone());
+        bus.register(
+            "connections",
+            "Connections to the broker that were made, first and after each end",
+            self.connections.clone(),
+        );
     }
 }
 

@@ -56,8 +56,7 @@ impl Address {
                 return Err(AddressError::CaWithoutTls);
             }
             let read = std::fs::read_to_string(path);
-            tls.cert_chain =
-                Some(read.map_err(|source| AddressError::CaFile { path: path.to_owned(), source })?);
+            tls.cert_chain = Some(read.map_err(|source| AddressError::CaFile { path: path.to_owned(), source })?);
         }
         Ok(Self { uri, tls })
     }

@@ -125,11 +125,7 @@ impl Arrivals {
     }
 
     /// Stores deliveries in one commit; if the store takes offence at one, one by one to find it. Gives back how many.
-    async fn store(
-        &self,
-        sound: Vec<(&Message, Delivery)>,
-        poison: &mut Vec<NewDeadLetter>,
-    ) -> StoreResult<usize> {
+    async fn store(&self, sound: Vec<(&Message, Delivery)>, poison: &mut Vec<NewDeadLetter>) -> StoreResult<usize> {
         let (messages, deliveries): (Vec<&Message>, Vec<Delivery>) = sound.into_iter().unzip();
         match self.landing.store(&deliveries).await {
             Ok(accepted) => {

@@ -101,9 +101,7 @@ impl From<Arrival> for WireArrival {
             Arrival::Held(HeldInstance { key, instance, due_at }) => {
                 Self::Held { key, due_at: due_at.as_micros(), instance: instance.into() }
             }
-            Arrival::Withdrawn { key, said_at } => {
-                Self::Withdrawn { key, said_at: said_at.map(Timestamp::as_micros) }
-            }
+            Arrival::Withdrawn { key, said_at } => Self::Withdrawn { key, said_at: said_at.map(Timestamp::as_micros) },
         }
     }
 }
@@ -202,7 +200,9 @@ mod tests {
 
     #[test]
     fn what_is_no_delivery_is_told_apart_from_one_of_another_petrel() {
-        for body in ["", "hello", "{}", "[1]", r#"{"version": 1}"#, r#"{"version": 1, "accepted_at": 1, "arrivals": [{}]}"#] {
+        for body in
+            ["", "hello", "{}", "[1]", r#"{"version": 1}"#, r#"{"version": 1, "accepted_at": 1, "arrivals": [{}]}"#]
+        {
             assert!(matches!(decode(body.as_bytes()), Err(Undecodable::Malformed(_))), "{body}");
         }
         let newer = decode(br#"{"version": 2, "arrivals": "in another way"}"#).unwrap_err();

@@ -59,9 +59,7 @@ use crate::model::pack::Catalogue;
 use crate::sensors::body::BodyLimits;
 use crate::sensors::hooks::Hooks;
 use crate::store::daemons::DaemonRow;
-use crate::store::{
-    Announcements, Contents, Daemons, DeadLetters, Events, Executions, Journals, Obligations, Outputs,
-};
+use crate::store::{Announcements, Contents, Daemons, DeadLetters, Events, Executions, Journals, Obligations, Outputs};
 
 pub use error::{ApiError, ApiResult};
 pub use first_start::first_start;

@@ -329,7 +329,9 @@ impl Senders {
             Some(key) => self.secret(key).await?,
             None => None,
         };
-        let verifier = auth.resolve(|_| secret.map(|secret| secret.expose().to_owned())).map_err(|problem| ApiError::unavailable(problem.to_string()))?;
+        let verifier = auth
+            .resolve(|_| secret.map(|secret| secret.expose().to_owned()))
+            .map_err(|problem| ApiError::unavailable(problem.to_string()))?;
         let principal = self.principal(auth, delivery).await?;
         let request = HookRequest {
             headers: &delivery.headers,
@@ -364,7 +366,8 @@ impl Senders {
             }
             other => other?,
         };
-        let opened = row.map(|row| self.datastore.open(&row)).transpose().map_err(|problem| ApiError::internal(&problem));
+        let opened =
+            row.map(|row| self.datastore.open(&row)).transpose().map_err(|problem| ApiError::internal(&problem));
         let secret = opened?.map(SecretText::new);
         self.remember(key, secret.as_ref());
         Ok(secret)

@@ -90,7 +90,8 @@ async fn many_deliveries_at_once_are_all_confirmed_and_all_there() {
     let (front, before) = (party.broker.front(), depth(&url).await);
     let accepted = join_all((0..2000).map(|number| front.accept(delivery(number)))).await;
     assert!(accepted.iter().all(Result::is_ok), "{:?}", accepted.iter().find(|one| one.is_err()));
-    eventually("the queue holds all of them, each once", async || (depth(&url).await == before + 2000).then_some(())).await;
+    eventually("the queue holds all of them, each once", async || (depth(&url).await == before + 2000).then_some(()))
+        .await;
     party.leave().await;
 }
 

@@ -19,7 +19,8 @@ pub(super) fn message(id: &str, trigger: &str) -> String {
         "id": id, "trigger": trigger, "trigger_type": "core.st2.webhook", "payload": { "body": {} },
         "occurred_at": 1_790_000_000_000_000_i64, "trace_tag": "t", "dedupe": null,
     });
-    json!({ "version": 1, "accepted_at": 1_790_000_000_000_000_i64, "arrivals": [{ "happened": instance }] }).to_string()
+    json!({ "version": 1, "accepted_at": 1_790_000_000_000_000_i64, "arrivals": [{ "happened": instance }] })
+        .to_string()
 }
 
 /// Puts messages into the queue past every door; they are there when this returns.
@@ -79,7 +80,10 @@ async fn poison_goes_to_the_dead_letters_and_what_is_beside_it_lands() {
     let id = found.iter().find(|letter| letter["size_bytes"] == 2).unwrap()["id"].as_str().unwrap().to_owned();
     let shown = daemon.cli(&["dead-letter", "show", &id, "-o", "json"]).await;
     let shown: Value = serde_json::from_str(&shown).unwrap();
-    assert_eq!((&shown["body"], &shown["encoding"], &shown["source"]), (&json!("/wA="), &json!("base64"), &json!(QUEUE)));
+    assert_eq!(
+        (&shown["body"], &shown["encoding"], &shown["source"]),
+        (&json!("/wA="), &json!("base64"), &json!(QUEUE))
+    );
     // It is poison still, and comes back; whoever asked loses nothing.
     let received_at = shown["received_at"].clone();
     let said = daemon.cli(&["dead-letter", "requeue", &id]).await;
