@@ -54,7 +54,7 @@ impl Membership {
     pub async fn tick(&self) -> StoreResult<()> {
         keep_time(&self.daemons, &*self.clock).await?;
         let now = self.clock.now();
-        let catalogue = self.catalogue.borrow().version.to_string();
+        let catalogue = self.catalogue.borrow().source();
         self.daemons.daemon_seen(&DaemonRow { catalogue, seen_at: now, ..self.me.clone() }).await?;
         self.daemons.daemons_forget(now.minus(FORGOTTEN_AFTER)).await
     }

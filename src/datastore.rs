@@ -83,7 +83,8 @@ impl Datastore {
 
     /// A view for templates, on behalf of a user. It remembers which secrets it opened.
     pub fn for_templates(&self, user: &str) -> Arc<TemplateView> {
-        Arc::new(TemplateView { datastore: self.clone(), user: user.to_owned(), opened: Mutex::default() })
+        let (opened, missed) = (Mutex::default(), Mutex::default());
+        Arc::new(TemplateView { datastore: self.clone(), user: user.to_owned(), opened, missed })
     }
 }
 
@@ -102,12 +103,28 @@ pub struct TemplateView {
     datastore: Datastore,
     user: String,
     opened: Mutex<Vec<String>>,
+    missed: Mutex<Option<StoreError>>,
 }
 
 impl TemplateView {
     /// The secrets that templates opened, for redaction.
     pub fn opened(&self) -> Vec<String> {
         self.opened.lock().map(|opened| opened.clone()).unwrap_or_default()
+    }
+
+    /// Why a value could not be read, if the store was away for one. What was rendered then is not what it would be, and
+    /// that it could not be rendered says nothing about the template: it has to be done again.
+    pub fn missed(&self) -> Option<StoreError> {
+        self.missed.lock().map_or(None, |missed| missed.clone())
+    }
+
+    /// The error as a text for people; that the store was away is remembered.
+    fn note(&self, problem: StoreError) -> String {
+        let text = problem.to_string();
+        if let (StoreError::Unavailable(_), Ok(mut missed)) = (&problem, self.missed.lock()) {
+            missed.get_or_insert(problem);
+        }
+        text
     }
 
     fn scope(&self, scope: templates::Scope) -> String {
@@ -121,7 +138,7 @@ impl TemplateView {
 impl templates::Datastore for TemplateView {
     fn get(&self, scope: templates::Scope, key: &str) -> Result<Option<String>, String> {
         let scope = self.scope(scope);
-        let row = wait_here(|| self.datastore.get_blocking(&scope, key)).map_err(|problem| problem.to_string())?;
+        let row = wait_here(|| self.datastore.get_blocking(&scope, key)).map_err(|problem| self.note(problem))?;
         Ok(row.map(|row| row.value))
     }
 
@@ -129,7 +146,7 @@ impl templates::Datastore for TemplateView {
         let (scope, now) = (self.scope(scope), self.datastore.clock.now());
         let dotted = format!("{prefix}.");
         wait_here(|| self.datastore.values.key_has_prefix_blocking(&scope, &dotted, now))
-            .map_err(|problem| problem.to_string())
+            .map_err(|problem| self.note(problem))
     }
 
     fn decrypt(&self, text: &str) -> Result<String, String> {

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         Ok(Command::Guard) => runners::guard::guard_main(),
         Ok(Command::Detach(words)) => runners::detached::detach_main(words.into_iter()),
         Ok(Command::Node(words)) => local::node::node_main(words.into_iter()),
-        Ok(Command::Client(command, globals)) => cli::client::run(&command, &globals),
+        Ok(Command::Client(command, globals)) => cli::client::run(&command, &globals, daemon::runner_parameters),
         Ok(Command::Serve(options)) => daemon::serve_main(&options),
         Ok(Command::Validate(options)) => daemon::validate_main(&options),
         Ok(Command::Restore(options)) => daemon::restore_main(&options),

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use crate::model::execution::ExecutionStatus;
 use crate::model::refs::{ActionRef, ExecutionId};
 use crate::model::time::Timestamp;
+use crate::store::StoreError;
 use crate::store::rows::{ActivityEnd, Completion, ExecutionRow, NewExecution};
 
 /// An execution that somebody wants.
@@ -88,6 +89,9 @@ pub enum RequestError {
         /// All of it, not the first.
         problems: Vec<String>,
     },
+    /// What the parameters need could not be read just now: it is no mistake of anybody, and may be asked again.
+    #[error(transparent)]
+    StoreAway(StoreError),
 }
 
 /// Turns wishes into executions that are ready to be written.
@@ -117,7 +121,7 @@ pub trait EndHook: Send + Sync {
         execution: &ExecutionRow,
         status: ExecutionStatus,
         result: &Value,
-    ) -> Result<Option<ActivityEnd>, crate::store::StoreError>;
+    ) -> Result<Option<ActivityEnd>, StoreError>;
 
     /// The end is written.
     fn ended(&self, execution: &ExecutionRow, status: ExecutionStatus);
@@ -127,7 +131,7 @@ pub trait EndHook: Send + Sync {
 #[async_trait]
 pub trait Cancels: Send + Sync {
     /// Asks an execution and all its descendants to stop. Asking again is harmless.
-    async fn request_cancel(&self, execution: ExecutionId) -> Result<Cancellation, crate::store::StoreError>;
+    async fn request_cancel(&self, execution: ExecutionId) -> Result<Cancellation, StoreError>;
 }
 
 /// What became of a wish to stop.

@@ -18,8 +18,9 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
-use servers::Postgres;
+use servers::{Postgres, RabbitMq};
 use support::processes::processes_with;
 
 /// Stories in real time are told one at a time.
@@ -48,20 +49,24 @@ fn assert_no_difference(said: &str, place: &Path) {
     assert_eq!(place.read_dir().unwrap().count(), 0, "nothing lies about");
 }
 
-/// Three daemons, each killed when it hurts most, and the database killed in the middle of an expansion.
+/// Three daemons, killed when it hurts most, the database killed in the middle of an expansion, the broker in that of a
+/// rollback.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_demo_of_three_daemons_ends_with_the_same_nodes_also_when_the_database_is_killed() {
+async fn the_demo_of_three_daemons_ends_with_the_same_nodes_also_when_database_and_broker_are_killed() {
     let _stage = STAGE.lock().await;
     let place = tempfile::tempdir().unwrap();
-    let mut database = Postgres::start().await;
-    let url = database.fresh_database().await;
-    let arguments = ["--cluster", "--store", &url];
+    let (mut database, mut broker) = tokio::join!(Postgres::start(), RabbitMq::start());
+    let (store, bus) = (database.fresh_database().await, broker.url());
+    let arguments = ["--cluster", "--store", &store, "--bus", &bus];
     let mut child = demo(place.path(), &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (told, said) = std::sync::mpsc::channel();
+    let (told, said) = channel();
     let reader = listen(&mut child, told);
-    tokio::task::spawn_blocking(move || until_told(&said, "fault")).await.unwrap();
+    let said = until_told(said, "fault").await;
     database.kill_9().await;
     database.start_again().await;
+    drop(until_told(said, "mid-rollback").await);
+    broker.kill_9().await;
+    broker.start_again().await;
     let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
     let said = reader.join().unwrap();
     assert!(ended.status.success(), "{said}\n{}", String::from_utf8_lossy(&ended.stderr));
@@ -69,7 +74,7 @@ async fn the_demo_of_three_daemons_ends_with_the_same_nodes_also_when_the_databa
 }
 
 /// Collects what the demo says, and passes each line on.
-fn listen(child: &mut Child, told: std::sync::mpsc::Sender<String>) -> std::thread::JoinHandle<String> {
+fn listen(child: &mut Child, told: Sender<String>) -> std::thread::JoinHandle<String> {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     std::thread::spawn(move || {
         let mut said = String::new();
@@ -83,7 +88,12 @@ fn listen(child: &mut Child, told: std::sync::mpsc::Sender<String>) -> std::thre
     })
 }
 
-fn until_told(said: &std::sync::mpsc::Receiver<String>, what: &str) {
-    let told = said.iter().any(|line| line.contains(what));
-    assert!(told, "the demo ended before it came to `{what}`");
+/// Returns when the demo has come to this.
+async fn until_told(said: Receiver<String>, what: &'static str) -> Receiver<String> {
+    let listening = tokio::task::spawn_blocking(move || {
+        let told = said.iter().any(|line| line.contains(what));
+        assert!(told, "the demo ended before it came to `{what}`");
+        said
+    });
+    listening.await.unwrap()
 }

@@ -56,7 +56,7 @@ impl Door {
     async fn daemons(&self, now: Timestamp) -> ApiResult<Vec<DaemonRow>> {
         let mut daemons = self.daemons.daemon_list(now.minus(FORGOTTEN_AFTER)).await?;
         if daemons.iter().all(|daemon| daemon.owner != self.me.owner) {
-            let catalogue = self.catalogue.borrow().version.to_string();
+            let catalogue = self.catalogue.borrow().source();
             daemons.push(DaemonRow { catalogue, seen_at: now, ..self.me.clone() });
         }
         Ok(daemons)

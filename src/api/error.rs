@@ -135,7 +135,12 @@ impl From<IntakeError> for ApiError {
 
 impl From<RequestError> for ApiError {
     fn from(problem: RequestError) -> Self {
-        Self::bad_request(problem.to_string())
+        match problem {
+            RequestError::StoreAway(problem) => problem.into(),
+            mistake @ (RequestError::UnknownAction(_)
+            | RequestError::Unusable { .. }
+            | RequestError::BadParameters { .. }) => Self::bad_request(mistake.to_string()),
+        }
     }
 }
 

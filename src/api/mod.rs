@@ -18,6 +18,7 @@ mod listing;
 mod shape;
 mod envelope;
 mod actions;
+mod catalogues;
 mod cluster;
 mod executions;
 mod identities;
@@ -51,6 +52,7 @@ use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
 use crate::config::{Limits, Webhooks};
+use crate::content::ContentKeeper;
 use crate::datastore::Datastore;
 use crate::dispatch::{Dispatcher, World};
 use crate::intake::Intake;
@@ -110,6 +112,8 @@ pub struct Doors {
     pub intake: Intake,
     /// What is loaded.
     pub catalogue: watch::Receiver<Arc<Catalogue>>,
+    /// Loads it, and publishes for all daemons.
+    pub content: Arc<ContentKeeper>,
     /// Time, ids, news, tasks.
     pub world: World,
     /// Sizes and rates.
@@ -240,6 +244,10 @@ fn people(doors: &Doors) -> Router {
         .merge(dead_letters::router(dead_letters::Door {
             dead_letters: stores.dead_letters.clone(),
             bus: Arc::clone(&doors.bus),
+        }))
+        .merge(catalogues::router(catalogues::Door {
+            content: Arc::clone(&doors.content),
+            supervisor: world.supervisor.clone(),
         }))
         .merge(upkeep::router(upkeep::Door {
             workflows: Arc::clone(&doors.workflows),

@@ -14,15 +14,17 @@ use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 use crate::clock::SystemClock;
 use crate::config::{ClientTarget, Environment, client_target, process_environment};
+use crate::packs::check::Runners;
 
 /// A daemon that does not even accept a connection in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Does what the command says and gives the code to end with. Failures are printed here.
-pub fn run(command: &ClientCommand, globals: &Globals) -> ExitCode {
+/// `runners` are the daemon's, for what is checked before it is sent.
+pub fn run(command: &ClientCommand, globals: &Globals, runners: fn() -> Runners) -> ExitCode {
     let output = Output::of_this_process(globals.format);
     let outcome = open(globals).and_then(|api| {
-        let session = Session { api, output: output.clone(), clock: Arc::new(SystemClock::new()) };
+        let session = Session { api, output: output.clone(), clock: Arc::new(SystemClock::new()), runners };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| Failure::Local { doing: "start the run-time".to_owned(), source })?;
         runtime.block_on(execute(&session, command))

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use reqwest::StatusCode;
 
 use crate::config::TargetError;
+use crate::packs::publication::PublicationError;
 
 /// The thing failed.
 pub const FAILED: u8 = 1;
@@ -67,6 +68,9 @@ pub enum Failure {
         /// What the system said.
         source: io::Error,
     },
+    /// Content that cannot be sent.
+    #[error("cannot publish")]
+    Publication(#[from] PublicationError),
     /// Nobody reads what we print.
     #[error("cannot print")]
     Output(#[from] io::Error),
@@ -78,7 +82,11 @@ impl Failure {
         match self {
             Self::Usage(_) => USAGE,
             Self::NoTarget(_) | Self::Unreachable { .. } | Self::NotAllowed { .. } => OUT_OF_REACH,
-            Self::Refused { .. } | Self::Unexpected { .. } | Self::Local { .. } | Self::Output(_) => FAILED,
+            Self::Refused { .. }
+            | Self::Unexpected { .. }
+            | Self::Local { .. }
+            | Self::Publication(_)
+            | Self::Output(_) => FAILED,
         }
     }
 

@@ -1,6 +1,5 @@
 //! `petrel validate`: the daemon's own loading and checking, with all findings at once. Needs no daemon.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -12,11 +11,11 @@ use crate::cli::args::{Format, ValidateOptions};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::output::Output;
 use crate::config::process_environment;
-use crate::content::{Compilers, check_steps};
-use crate::packs::check::{Checks, Runners};
+use crate::content::check;
+use crate::packs::check::Runners;
 use crate::packs::diagnostic::{Diagnostic, Severity};
 use crate::packs::layout::{ContentRoots, find_metadata};
-use crate::packs::load::{Loaded, load};
+use crate::packs::load::Loaded;
 use crate::packs::shipped;
 
 /// Checks the content that `options` name and prints what is wrong with it; the code to end with is 1 if something
@@ -38,13 +37,9 @@ pub fn run(options: &ValidateOptions, runners: &Runners) -> ExitCode {
 fn validate(options: &ValidateOptions, runners: &Runners, output: &Output) -> Result<Ending, Failure> {
     let path = options.path.canonicalize();
     let path = path.map_err(|source| Failure::Local { doing: format!("read {}", options.path.display()), source })?;
-    let shipped = ShippedPacks::unpack().map_err(|source| Failure::Local {
-        doing: "unpack the shipped packs into a temporary folder".to_owned(),
-        source,
-    })?;
+    let shipped = ShippedPacks::unpack()?;
     let roots = roots_of(&path, options, &shipped);
-    let mut loaded = load(&roots, &BTreeMap::new(), &Checks { runners, compile: &Compilers });
-    loaded.diagnostics.extend(check_steps(&loaded.catalogue, &roots.site));
+    let loaded = check(&roots, runners);
     let findings: Vec<&Diagnostic> =
         loaded.diagnostics.iter().filter(|finding| roots.site.join(&finding.file).starts_with(&path)).collect();
     let has_errors = findings.iter().any(|finding| finding.severity == Severity::Error);
@@ -70,16 +65,24 @@ fn roots_of(path: &Path, options: &ValidateOptions, shipped: &ShippedPacks) -> C
 }
 
 /// The shipped packs as files in a private folder that goes when the check is over: checking leaves no trace.
-struct ShippedPacks {
+pub(super) struct ShippedPacks {
     folder: PathBuf,
-    root: PathBuf,
+    /// A root of packs.
+    pub(super) root: PathBuf,
 }
 
 impl ShippedPacks {
     /// More folders than this that somebody left behind are not skipped.
     const MOST_LEFT_BEHIND: u32 = 100;
 
-    fn unpack() -> io::Result<Self> {
+    pub(super) fn unpack() -> Result<Self, Failure> {
+        Self::try_unpack().map_err(|source| Failure::Local {
+            doing: "unpack the shipped packs into a temporary folder".to_owned(),
+            source,
+        })
+    }
+
+    fn try_unpack() -> io::Result<Self> {
         let folder = Self::private_folder()?;
         // From here on the folder goes even if it cannot be filled.
         let mut packs = Self { root: folder.clone(), folder };
@@ -119,7 +122,8 @@ fn is_site(folder: &Path) -> bool {
     !is_pack(folder) && ["packs", "rules", "workflows"].iter().any(|name| folder.join(name).is_dir())
 }
 
-fn show(loaded: &Loaded, findings: &[&Diagnostic], output: &Output) -> Result<(), Failure> {
+/// All findings, and what was loaded.
+pub(super) fn show(loaded: &Loaded, findings: &[&Diagnostic], output: &Output) -> Result<(), Failure> {
     let summary = summary(loaded, findings);
     if output.format() == Format::Table {
         for finding in findings {
@@ -157,6 +161,7 @@ fn temporary_files() -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
 
     use super::*;

@@ -118,6 +118,7 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -
         dispatcher: Arc::clone(&engine.dispatcher),
         intake: engine.intake.clone(),
         catalogue: engine.catalogue.clone(),
+        content: Arc::clone(&engine.content),
         world: dispatch::World { clock, ids, bus, supervisor, metrics: metrics.clone() },
         limits: config.limits.clone(),
         webhooks: Arc::new(config.webhooks.clone()),

@@ -18,7 +18,7 @@ use crate::bus::{Bus, MemoryBus};
 use crate::clock::{Clock, Ids, SystemClock, SystemIds};
 use crate::cluster::{self, Membership, Turns};
 use crate::config::{Config, MisfirePolicy, Role};
-use crate::content::ContentKeeper;
+use crate::content::{self, ContentKeeper, Origins, Writers};
 use crate::datastore::Datastore;
 use crate::dispatch::{self, Dispatcher};
 use crate::governor::service::{Governor, Parts};
@@ -27,6 +27,7 @@ use crate::intake::{Intake, Landing};
 use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
 use crate::packs::layout::ContentRoots;
+use crate::packs::publication::shelf::Shelf;
 use crate::packs::shipped;
 use crate::requests::{Cancels, Requests};
 use crate::rules::engine as rules;
@@ -138,15 +139,15 @@ impl Engine {
         let governor = Arc::new(Governor::new(governor_parts(&store, &dispatcher, &catalogue, &world)));
         let around = WorldWith { world: &world, dispatcher: &dispatcher, intake: &intake, catalogue: &catalogue };
         let built = build_runners(config, home, &installation, &datastore, &governor, &around)?;
-        let roots = ContentRoots { site: home.site.clone(), packs: pack_roots(config)? };
-        let content = Arc::new(ContentKeeper::new(
-            roots,
-            store.contents(),
-            parameters_of(&built.registry),
-            Arc::clone(&world.bus),
-            Arc::clone(&world.clock),
-            publish,
-        ));
+        let content = content::Parts {
+            origins: origins(config, home, &store)?,
+            writers: if sharing == Sharing::Alone { Writers::Myself } else { Writers::Others },
+            contents: store.contents(),
+            runners: parameters_of(&built.registry),
+            bus: Arc::clone(&world.bus),
+            clock: Arc::clone(&world.clock),
+        };
+        let content = Arc::new(ContentKeeper::new(content, publish));
         dispatcher.introduce(built.registry, built.neighbours);
         content.reload().await?;
         Ok(Self { store, sharing, world, dispatcher, governor, broker, intake, datastore, catalogue, content })
@@ -330,10 +331,11 @@ fn dispatch_stores(store: &Store, datastore: &Datastore) -> dispatch::Stores {
     }
 }
 
-/// The packs that the operator names, then those that ship with Petrel.
-fn pack_roots(config: &Config) -> anyhow::Result<Vec<PathBuf>> {
-    let mut roots = config.packs.clone();
+/// What was published, or the daemon's own files: the packs that the operator names, then those that ship with Petrel.
+fn origins(config: &Config, home: &Home, store: &Store) -> anyhow::Result<Origins> {
     let shipped = shipped::unpack(&config.data_dir.join("shipped-packs")).context("writing the shipped packs")?;
-    roots.push(shipped);
-    Ok(roots)
+    let packs = config.packs.iter().chain([&shipped]).cloned().collect();
+    let own = ContentRoots { site: home.site.clone(), packs };
+    let shelf = Shelf::new(config.data_dir.join("catalogues"));
+    Ok(Origins { own, shipped, shelf, catalogues: store.catalogues() })
 }

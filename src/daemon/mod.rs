@@ -16,4 +16,5 @@ mod upkeep;
 pub use engine::{Engine, Home, World};
 pub use installation::Sharing;
 pub use migrate_store::migrate_store_main;
+pub use runners::runner_parameters;
 pub use serve::{restore_main, serve_main, validate_main};

@@ -100,7 +100,7 @@ fn plain_runners() -> Registry {
 }
 
 /// The parameters of every runner there is, for checking content without an engine.
-pub(super) fn runner_parameters() -> Runners {
+pub fn runner_parameters() -> Runners {
     let mut runners = parameters_of(&plain_runners());
     runners.insert("local-shell-cmd".to_owned(), ShellCommand::takes());
     runners.insert("local-shell-script".to_owned(), ShellScript::takes());

@@ -355,8 +355,9 @@ impl Dispatcher {
             self.stores.obligations.leases_held(&self.owner).await?.into_iter().collect();
         for (execution, fence) in held.iter().filter(|(execution, _)| !leased.contains(execution)) {
             let row = self.stores.executions.execution_get(*execution).await?;
-            if row.fence != *fence && self.stop_running(*execution, StopCause::Lost) {
-                tracing::warn!(%execution, "another daemon has taken it over: what runs of it here is ended");
+            let is_lost = row.fence != *fence || row.status.is_completed();
+            if is_lost && self.stop_running(*execution, StopCause::Lost) {
+                tracing::warn!(%execution, "another daemon has taken it over or ended it: what runs of it here is ended");
             }
         }
         Ok(())

@@ -93,6 +93,9 @@ impl Dispatcher {
             datastore: Some(datastore),
         };
         let filled = compiled.fill(wanted.parameters.clone(), wanted.texts, &around);
+        if let Some(problem) = view.missed() {
+            return Err(RequestError::StoreAway(problem));
+        }
         let parameters =
             filled.map_err(|problems| RequestError::BadParameters { action: wanted.action.clone(), problems })?;
         let mut secrets = compiled.secret_values(&parameters);

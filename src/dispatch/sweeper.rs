@@ -26,9 +26,10 @@ impl Dispatcher {
     /// Sweeps until the token is cancelled.
     pub async fn run_sweeper(&self, stop: CancellationToken) -> anyhow::Result<()> {
         while !stop.is_cancelled() {
-            self.sweep(self.world.clock.now()).await?;
+            let now = self.world.clock.now();
+            self.sweep(now).await?;
             let latest = self.world.clock.now().plus(EVERY);
-            let due = self.stores.obligations.due_next().await?.unwrap_or(latest).min(latest);
+            let due = self.stores.obligations.due_next(now).await?.unwrap_or(latest).min(latest);
             tokio::select! {
                 () = self.world.clock.sleep_until(due) => {}
                 () = stop.cancelled() => {}
@@ -44,7 +45,7 @@ impl Dispatcher {
         if self.may_take_over(now) {
             done += self.recover_lost(Lost::RunOut(now), now).await?;
         }
-        for due in self.stores.obligations.timeouts_due(now).await? {
+        for due in self.stores.obligations.timeouts_due(&self.owner, now).await? {
             self.time_out(&due).await?;
             done += 1;
         }

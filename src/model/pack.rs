@@ -114,8 +114,10 @@ pub struct Alias {
 /// The immutable set of everything loaded, published as one `Arc` on a watch channel.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
-    /// Grows by one with each change; an instance records the one it was matched with.
+    /// Grows by one with each change in this daemon, so that what is derived from it is made anew.
     pub version: u64,
+    /// The version that was published for all daemons; `None`: the daemon's own files.
+    pub published: Option<u64>,
     /// By `ref`.
     pub packs: BTreeMap<String, Arc<Pack>>,
     /// By reference.
@@ -136,6 +138,16 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
+    /// What an instance records that was matched with it.
+    pub fn recorded_version(&self) -> u64 {
+        self.published.unwrap_or(self.version)
+    }
+
+    /// Where it came from, as shown to people: `v3` as published, or `files`.
+    pub fn source(&self) -> String {
+        self.published.map_or_else(|| "files".to_owned(), |version| format!("v{version}"))
+    }
+
     /// Why the action cannot be run, if it is broken.
     pub fn broken_action(&self, reference: &ActionRef) -> Option<&str> {
         self.broken.get(&reference.uid()).map(String::as_str)

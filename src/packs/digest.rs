@@ -16,7 +16,12 @@ pub fn sha256_of_parts(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Str
 
 /// The digest of a text.
 pub fn sha256(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes()))
+    sha256_of_bytes(text.as_bytes())
+}
+
+/// The digest of bytes.
+pub fn sha256_of_bytes(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -14,5 +14,6 @@ pub mod metadata;
 pub mod load;
 pub mod layout;
 pub mod check;
+pub mod publication;
 pub mod shipped;
 pub mod watch;

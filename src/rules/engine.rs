@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::{CompiledRule, Match, RuleIndex, match_instance};
 use crate::bus::{Bus, Topic};
 use crate::clock::{Clock, Ids};
-use crate::datastore::Datastore;
+use crate::datastore::{Datastore, TemplateView};
 use crate::model::pack::Catalogue;
 use crate::model::refs::{EnforcementId, InstanceId, RuleRef};
 use crate::model::trigger::{InstanceStatus, TriggerInstance};
-use crate::requests::{Plan, Requests, Texts, Wanted};
+use crate::requests::{Plan, RequestError, Requests, Texts, Wanted};
 use crate::store::events::{Events, MatchRecord};
 use crate::store::rows::{NewEnforcement, NewExecution};
 use crate::store::{StoreError, StoreResult};
@@ -138,7 +138,7 @@ impl Engine {
 
     async fn set_aside(&self, rules: &Rules, instance: InstanceId) {
         let status = InstanceStatus::ProcessingFailed;
-        let catalogue_version = rules.catalogue.version;
+        let catalogue_version = rules.catalogue.recorded_version();
         let record = MatchRecord { instance, catalogue_version, status, enforcements: Vec::new() };
         if let Err(problem) = self.events.match_record(&record, self.clock.now()).await {
             tracing::error!(%instance, %problem, "an event that cannot be processed could not be set aside");
@@ -148,22 +148,26 @@ impl Engine {
     async fn enforce_all(&self, rules: &Rules, instance: &TriggerInstance) -> StoreResult<()> {
         let now = self.clock.now();
         let view = self.datastore.for_templates(crate::model::SYSTEM_USER);
-        let kv: Arc<dyn templates::Datastore> = view;
+        let kv: Arc<dyn templates::Datastore> = Arc::<TemplateView>::clone(&view);
         let mut enforced = Vec::new();
         for (rule, found) in match_instance(&rules.index, instance, Some(&kv), now) {
             match found {
                 Match::Failed(reason) => enforced.push(self.failure(rule.reference(), reason)),
                 Match::Matched { throttle_key } => {
                     if self.passes(&rule, throttle_key, instance.id).await? {
-                        enforced.push(self.enforce(rules, &rule, instance, &kv));
+                        enforced.push(self.enforce(rules, &rule, instance, &kv)?);
                     }
                 }
             }
         }
+        // What a rule could not read is no reason for it to fail: the instance stays as it is until the store is back.
+        if let Some(problem) = view.missed() {
+            return Err(problem);
+        }
         let (rows, plans): (Vec<_>, Vec<_>) = enforced.into_iter().map(|e| (e.row, e.plan)).unzip();
         let record = MatchRecord {
             instance: instance.id,
-            catalogue_version: rules.catalogue.version,
+            catalogue_version: rules.catalogue.recorded_version(),
             status: InstanceStatus::Processed,
             enforcements: rows,
         };
@@ -185,24 +189,25 @@ impl Engine {
         rule: &CompiledRule,
         instance: &TriggerInstance,
         kv: &Arc<dyn templates::Datastore>,
-    ) -> Enforced {
+    ) -> StoreResult<Enforced> {
         let pack = rules.catalogue.packs.get(rule.reference().pack());
         let config = pack.map(|pack| json!(pack.config)).unwrap_or_default();
         let context = context_of(rule.reference(), instance);
         let names = json!({ "trigger": instance.payload, "action_context": context, "config_context": config });
         let parameters = match rule.render_parameters(&names, Some(kv)) {
             Ok(parameters) => parameters,
-            Err(reason) => return self.failure(rule.reference(), reason),
+            Err(reason) => return Ok(self.failure(rule.reference(), reason)),
         };
         let wanted = Wanted { texts: Texts::Literal, context, ..Wanted::new(rule.action().clone(), parameters) };
         match self.requests.plan(wanted.clone()) {
             Ok(plan) => {
                 let row = self.row(rule.reference(), None, Some(plan.execution().clone()));
-                Enforced { row, plan: Some(plan) }
+                Ok(Enforced { row, plan: Some(plan) })
             }
+            Err(RequestError::StoreAway(problem)) => Err(problem),
             Err(problem) => {
                 let failed = self.requests.plan_failed(wanted, &problem);
-                Enforced { row: self.row(rule.reference(), Some(problem.to_string()), Some(failed)), plan: None }
+                Ok(Enforced { row: self.row(rule.reference(), Some(problem.to_string()), Some(failed)), plan: None })
             }
         }
     }

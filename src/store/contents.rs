@@ -28,6 +28,15 @@ pub struct RuleLayer {
     pub definition: Option<Value>,
 }
 
+/// The setting that counts changes of stored content: one small row tells a daemon whether to look.
+const CONTENT_CHANGES: &str = "content_changes";
+
+pub(super) fn push_content_change(batch: &mut Batch) {
+    let sql = "INSERT INTO meta (name, value) VALUES (?1, '1')
+        ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT)";
+    batch.push(sql, cells![CONTENT_CHANGES]);
+}
+
 impl Contents {
     /// The last good version of every object: uid → file and text.
     pub async fn last_good_read(&self) -> StoreResult<BTreeMap<String, (String, String)>> {
@@ -83,6 +92,7 @@ impl Contents {
         let mut batch = Batch::default();
         batch.push(sql, cells![&layer.rule, layer.enabled.map(i64::from), layer.definition.as_ref()]);
         push_announcement(&mut batch, "petrel.rule__update", layer.rule.as_str(), None, now);
+        push_content_change(&mut batch);
         self.driver.commit(batch).await.map(drop)
     }
 
@@ -90,10 +100,16 @@ impl Contents {
     pub async fn rule_layer_delete(&self, rule: &RuleRef) -> StoreResult<()> {
         let mut batch = Batch::default();
         batch.require("DELETE FROM rule_layer WHERE rule_ref = ?1", cells![rule]);
+        push_content_change(&mut batch);
         if committed(self.driver.commit(batch).await)? {
             return Ok(());
         }
         Err(StoreError::NotFound(format!("rule {rule} in the API's layer")))
+    }
+
+    /// Another number after each change of the API's layer and of what is published.
+    pub async fn content_changes(&self) -> StoreResult<Option<String>> {
+        self.setting_get(CONTENT_CHANGES).await
     }
 
     /// A setting of the installation.

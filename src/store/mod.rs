@@ -11,6 +11,7 @@ mod holds;
 mod migrate;
 mod postgres;
 mod sqlite;
+pub mod catalogues;
 pub mod contents;
 pub mod daemons;
 pub mod dead_letters;
@@ -31,6 +32,7 @@ pub mod transfer;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use catalogues::Catalogues;
 pub use contents::Contents;
 pub use daemons::Daemons;
 pub use dead_letters::DeadLetters;
@@ -110,6 +112,11 @@ impl Store {
     /// Last good content, the API's layer of rules, settings of the installation.
     pub fn contents(&self) -> Contents {
         Contents::new(Arc::clone(&self.driver))
+    }
+
+    /// Catalogues that were published for all daemons.
+    pub fn catalogues(&self) -> Catalogues {
+        Catalogues::new(Arc::clone(&self.driver))
     }
 
     /// The daemons over this store, and what each of them does alone.

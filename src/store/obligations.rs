@@ -159,11 +159,15 @@ impl Obligations {
         Ok(!self.driver.query(sql, cells![kind, or, now]).await?.is_empty())
     }
 
-    /// Executions whose time is up: workflows past their deadline, inquiries without an answer.
-    pub async fn timeouts_due(&self, now: Timestamp) -> StoreResult<Vec<ObligationRow>> {
+    /// Executions whose time is up: workflows past their deadline, inquiries without an answer. What another daemon is at
+    /// work on under a lease is not among them: only there it can be stopped, and it has a sweeper of its own.
+    pub async fn timeouts_due(&self, owner: &str, now: Timestamp) -> StoreResult<Vec<ObligationRow>> {
         let sql = "SELECT execution_id, kind, obligation_key, due_at, owner, detail FROM obligations
-            WHERE kind IN ('timeout', 'inquiry', 'pause') AND due_at <= ?1 ORDER BY due_at LIMIT 100";
-        self.driver.query(sql, cells![now]).await?.iter().map(obligation).collect()
+            WHERE kind IN ('timeout', 'inquiry', 'pause') AND due_at <= ?1 AND NOT EXISTS (
+                SELECT 1 FROM obligations held WHERE held.execution_id = obligations.execution_id
+                AND held.kind = 'lease' AND held.owner <> ?2 AND held.due_at > ?1)
+            ORDER BY due_at LIMIT 100";
+        self.driver.query(sql, cells![now, owner]).await?.iter().map(obligation).collect()
     }
 
     /// Forgets a timeout or the limit of a pause that has been acted on.
@@ -176,11 +180,12 @@ impl Obligations {
         self.driver.commit(batch).await.map(drop)
     }
 
-    /// The next time at which time alone decides something: a sleep, a deadline, a lease, a delayed start.
-    pub async fn due_next(&self) -> StoreResult<Option<Timestamp>> {
-        let sql =
-            "SELECT min(due_at) FROM obligations WHERE kind IN ('timer', 'signal', 'timeout', 'inquiry', 'pause')";
-        self.driver.query(sql, Vec::new()).await?.first().map_or(Ok(None), |row| row.time_or_null(0))
+    /// The next time after `now` at which time alone decides something: a sleep, a deadline. What was due before and is
+    /// still there is for another daemon to do.
+    pub async fn due_next(&self, now: Timestamp) -> StoreResult<Option<Timestamp>> {
+        let sql = "SELECT min(due_at) FROM obligations
+            WHERE kind IN ('timer', 'signal', 'timeout', 'inquiry', 'pause') AND due_at > ?1";
+        self.driver.query(sql, cells![now]).await?.first().map_or(Ok(None), |row| row.time_or_null(0))
     }
 
     /// Slots in which somebody stands in line.

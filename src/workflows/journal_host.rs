@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::draft::Draft;
 use super::host::{Answer, Entry, Host, Interrupt, JournalSize, Waited};
-use super::key_steps::KeyStep;
+use super::key_steps::{KeyStep, NoAnswer};
 use super::outcome::{StepError, StepOutcome};
 use super::parked::{Mailbox, Parked, Waiting};
 use super::position::Position;
@@ -20,7 +20,7 @@ use crate::clock::{Clock, Ids};
 use crate::datastore::Datastore;
 use crate::model::refs::{ActionRef, ExecutionId, InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
-use crate::requests::{Parent, Plan, Requests, Wanted};
+use crate::requests::{Parent, Plan, RequestError, Requests, Wanted};
 use crate::store::journal::{EntryRow, Journals, Then, Turn, Wait};
 use crate::store::rows::{Completion, ExecutionRow, NewInstance, Wake};
 use crate::store::{StoreError, StoreResult};
@@ -226,6 +226,7 @@ impl JournalHost {
                 draft.add(at, request, None, Some(id), now);
                 Answer::Recorded
             }
+            Err(RequestError::StoreAway(problem)) => self.fail(problem),
             Err(problem) => self.settle(at, request, &StepOutcome::Error(StepError::new(problem.to_string()))),
         }
     }
@@ -272,9 +273,10 @@ impl JournalHost {
         for _ in 0..TRIES {
             let step = match KeyStep::of(request, &self.tools.datastore, self.row.user(), self.tools.clock.now()) {
                 Ok(step) => step,
-                Err(problem) => {
-                    return self.settle(at, request.clone(), &StepOutcome::Error(StepError::new(problem)));
+                Err(NoAnswer::Refused(why)) => {
+                    return self.settle(at, request.clone(), &StepOutcome::Error(StepError::new(why)));
                 }
+                Err(NoAnswer::StoreAway(problem)) => return self.fail(problem),
             };
             let Some(write) = step.write else {
                 return self.settle(at, request.clone(), &step.outcome);
@@ -293,13 +295,15 @@ impl JournalHost {
                     return Answer::Recorded;
                 }
                 Err(StoreError::Conflict) => {}
-                Err(problem) => {
-                    self.lock().failure = Some(problem);
-                    return Answer::Suspend;
-                }
+                Err(problem) => return self.fail(problem),
             }
         }
-        self.lock().failure = Some(StoreError::Conflict);
+        self.fail(StoreError::Conflict)
+    }
+
+    /// The turn ends here, and is tried again: what the store could not do is no answer to the script.
+    fn fail(&self, problem: StoreError) -> Answer {
+        self.lock().failure = Some(problem);
         Answer::Suspend
     }
 

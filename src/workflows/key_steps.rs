@@ -9,6 +9,7 @@ use super::outcome::StepOutcome;
 use super::request::{Request, StepKind};
 use crate::datastore::{Datastore, SYSTEM_SCOPE, Sealing};
 use crate::model::time::Timestamp;
+use crate::store::StoreError;
 use crate::store::key_values::{Expected, KeyRow, KeyWrite};
 
 /// One step on the datastore, worked out over what is there now.
@@ -18,11 +19,43 @@ pub(super) struct KeyStep {
     pub(super) write: Option<KeyWrite>,
 }
 
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    /// The script asked for something that cannot be: it is told, and that is its answer for good.
+    Refused(String),
+    /// The store is away: nobody knows the answer yet.
+    StoreAway(StoreError),
+}
+
+impl From<String> for NoAnswer {
+    fn from(why: String) -> Self {
+        Self::Refused(why)
+    }
+}
+
+impl From<&str> for NoAnswer {
+    fn from(why: &str) -> Self {
+        Self::Refused(why.to_owned())
+    }
+}
+
+impl From<StoreError> for NoAnswer {
+    fn from(problem: StoreError) -> Self {
+        match problem {
+            StoreError::Unavailable(_) => Self::StoreAway(problem),
+            StoreError::NotFound(_) | StoreError::Conflict | StoreError::Corrupt(_) => {
+                Self::Refused(problem.to_string())
+            }
+        }
+    }
+}
+
 impl KeyStep {
-    pub(super) fn of(request: &Request, datastore: &Datastore, user: &str, now: Timestamp) -> Result<Self, String> {
+    pub(super) fn of(request: &Request, datastore: &Datastore, user: &str, now: Timestamp) -> Result<Self, NoAnswer> {
         let asked = request.params.get("key").and_then(Value::as_str).ok_or("a key must be a text")?;
         let (scope, key) = scope_of(asked, user);
-        let row = datastore.get_blocking(&scope, &key).map_err(|problem| problem.to_string())?;
+        let row = datastore.get_blocking(&scope, &key)?;
         let value = row.as_ref().map(|row| read(row, datastore)).transpose()?;
         let expected = row.as_ref().map_or(Expected::Absent, |row| Expected::Version(row.version));
         let param = |name: &str| request.params.get(name).cloned().unwrap_or_default();

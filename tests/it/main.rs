@@ -15,10 +15,12 @@
 mod amqp;
 mod architecture;
 mod bad_input;
+mod cluster;
 mod guarantees;
 mod local_nodes;
 mod policies;
 mod polling;
+mod publishing;
 mod runners;
 mod scaling;
 mod servers;

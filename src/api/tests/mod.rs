@@ -5,5 +5,6 @@ mod access;
 mod content_and_keys;
 mod dead_letters;
 mod hooks;
+mod publishing;
 mod runs;
 mod streams;

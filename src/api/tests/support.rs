@@ -1,5 +1,6 @@
 //! A house with doors in a temporary folder, and a caller.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,16 +23,18 @@ use crate::auth::WebhookAuth;
 use crate::bus::{MemoryBus, Topic};
 use crate::clock::{Clock, SeededIds, SimClock};
 use crate::config::{Limits, Webhooks};
-use crate::content::ContentKeeper;
+use crate::content::{self, ContentKeeper, Origins, Writers};
 use crate::datastore::Datastore;
 use crate::dispatch::{self, Dispatcher, Neighbours, World};
 use crate::intake::{Intake, Landing};
 use crate::metrics::Metrics;
+use crate::model::action::ParameterSpec;
 use crate::model::execution::ExecutionStatus;
 use crate::model::pack::Catalogue;
 use crate::model::refs::ExecutionId;
 use crate::packs::check::Runners;
 use crate::packs::layout::ContentRoots;
+use crate::packs::publication::shelf::Shelf;
 use crate::packs::shipped;
 use crate::requests::{EndHook, Parents};
 use crate::runners::noop::Noop;
@@ -108,10 +111,10 @@ impl House {
         let datastore = Datastore::new(store.key_values(), keyring, Arc::clone(&world.clock));
         let (publish, catalogue) = watch::channel(Arc::new(Catalogue::default()));
         let dispatcher = dispatcher(&store, &datastore, &world, &catalogue);
-        load_content(dir.path(), &store, &world, publish).await;
+        let content = load_content(dir.path(), &store, &world, publish).await;
         let made = first_start(&store.identities(), &*world.ids, &*world.clock, dir.path()).await.unwrap().unwrap();
         let admin = fs::read_to_string(made).unwrap().trim().to_owned();
-        let doors = doors(plan, &store, datastore, dispatcher, catalogue, world);
+        let doors = doors(plan, &store, datastore, (dispatcher, content), catalogue, world);
         Self { router: router(&doors), doors, clock, admin, _dir: dir }
     }
 
@@ -238,20 +241,34 @@ fn dispatcher(
     dispatcher
 }
 
-async fn load_content(site: &Path, store: &Store, world: &World, publish: watch::Sender<Arc<Catalogue>>) {
+async fn load_content(
+    site: &Path,
+    store: &Store,
+    world: &World,
+    publish: watch::Sender<Arc<Catalogue>>,
+) -> Arc<ContentKeeper> {
     let shipped = shipped::unpack(&site.join("shipped")).unwrap();
-    let roots = ContentRoots { site: site.to_owned(), packs: vec![site.join("packs"), shipped] };
-    let runners = Runners::from([("noop".to_owned(), Noop.parameters())]);
+    let own = ContentRoots { site: site.to_owned(), packs: vec![site.join("packs"), shipped.clone()] };
+    let shelf = Shelf::new(site.join("catalogues"));
+    let origins = Origins { own, shipped, shelf, catalogues: store.catalogues() };
+    // The shipped packs name these; only `noop` is really here.
+    let any = [("cmd".to_owned(), ParameterSpec::default())].into();
+    let names = ["local-shell-cmd", "local-shell-script", "http-request", "native", "inquirer"];
+    let mut runners: Runners = names.map(|name| (name.to_owned(), BTreeMap::clone(&any))).into();
+    runners.insert("noop".to_owned(), Noop.parameters());
     let (bus, clock) = (Arc::clone(&world.bus), Arc::clone(&world.clock));
     let mut hints = bus.listen(Topic::Content);
-    let keeper = ContentKeeper::new(roots, store.contents(), runners, bus, clock, publish);
+    let parts = content::Parts { origins, writers: Writers::Myself, contents: store.contents(), runners, bus, clock };
+    let keeper = Arc::new(ContentKeeper::new(parts, publish));
     keeper.reload().await.unwrap();
+    let reloading = Arc::clone(&keeper);
     world.supervisor.spawn_once("content", async move {
         loop {
             hints.heard().await;
-            keeper.reload().await?;
+            reloading.reload().await?;
         }
     });
+    keeper
 }
 
 fn myself(now: crate::model::time::Timestamp) -> DaemonRow {
@@ -272,7 +289,7 @@ fn doors(
     plan: Plan,
     store: &Store,
     datastore: Datastore,
-    dispatcher: Arc<Dispatcher>,
+    (dispatcher, content): (Arc<Dispatcher>, Arc<ContentKeeper>),
     catalogue: watch::Receiver<Arc<Catalogue>>,
     world: World,
 ) -> Doors {
@@ -298,6 +315,7 @@ fn doors(
         datastore,
         dispatcher,
         catalogue,
+        content,
         world,
         limits: plan.limits,
         webhooks: Arc::new(plan.webhooks),

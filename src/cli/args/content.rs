@@ -1,5 +1,6 @@
 //! Rules, triggers, actions, packs, keys.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -116,6 +117,27 @@ pub enum PackCommand {
         /// Its name
         name: String,
     },
+    /// Check content and publish it for all daemons over one store, which switch to it
+    #[command(disable_version_flag = true)]
+    Publish(PublishArguments),
+    /// Send all daemons back to their own files
+    Unpublish,
+    /// What was published, when and by whom
+    Published,
+}
+
+/// What to publish.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct PublishArguments {
+    /// The folder with rules/, workflows/ and configs/; the current folder if not said
+    #[arg(default_value = ".", hide_default_value = true)]
+    pub site: PathBuf,
+    /// A folder of packs; may be said several times
+    #[arg(long, value_name = "DIR")]
+    pub packs: Vec<PathBuf>,
+    /// Publish once more what was published as this version
+    #[arg(long, value_name = "N", conflicts_with_all = ["site", "packs"])]
+    pub version: Option<u64>,
 }
 
 /// `petrel key …`

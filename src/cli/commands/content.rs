@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::cli::args::content::PackFilter;
 use crate::cli::args::{ActionCommand, PackCommand};
-use crate::cli::commands::{Outcome, Session, text};
+use crate::cli::commands::{Outcome, Session, publish, text};
 use crate::cli::output::{Column, bare_table, plain, trimmed};
 use crate::model::time::Timestamp;
 
@@ -45,6 +45,9 @@ pub(super) async fn execute_pack(session: &Session, command: &PackCommand) -> Ou
     match command {
         PackCommand::List => session.show_list(&["packs"], &[], &COLUMNS).await,
         PackCommand::Get { name } => session.show_object(&["packs", name], &ROWS).await,
+        PackCommand::Publish(arguments) => publish::publish(session, arguments).await,
+        PackCommand::Unpublish => publish::unpublish(session).await,
+        PackCommand::Published => publish::list(session).await,
     }
 }
 

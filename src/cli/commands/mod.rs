@@ -8,6 +8,7 @@ mod dead_letter;
 mod execution;
 mod inquiry;
 mod key;
+mod publish;
 mod rule;
 mod run;
 mod tail;
@@ -23,6 +24,7 @@ use crate::cli::failure::{Ending, Failure};
 use crate::cli::output::{Column, Output};
 use crate::clock::Clock;
 use crate::model::time::Timestamp;
+use crate::packs::check::Runners;
 
 /// What a command works with.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(super) struct Session {
     pub(super) api: Api,
     pub(super) output: Output,
     pub(super) clock: Arc<dyn Clock>,
+    /// The parameters of the daemon's runners, for checking content as it does.
+    pub(super) runners: fn() -> Runners,
 }
 
 pub(super) type Outcome = Result<Ending, Failure>;

@@ -13,6 +13,7 @@ use crate::cli::args::{Arguments, Command, Format};
 use crate::cli::failure::{FAILED, OUT_OF_REACH, USAGE};
 use crate::clock::SystemClock;
 use crate::config::ClientTarget;
+use crate::model::action::ParameterSpec;
 use crate::secrets::SecretText;
 
 /// Method and path with query, status, body; each answer is given once, the last one of a kind for ever.
@@ -92,7 +93,8 @@ async fn ask(url: &str, key: &str, line: &[&str]) -> Told {
     let output =
         Output::to(globals.format, Arc::<Mutex<Vec<u8>>>::clone(&answers), Arc::<Mutex<Vec<u8>>>::clone(&remarks));
     let target = ClientTarget { url: url.to_owned(), api_key: SecretText::new(key) };
-    let session = Session { api: Api::new(target).unwrap(), output, clock: Arc::new(SystemClock::new()) };
+    let (api, clock) = (Api::new(target).unwrap(), Arc::new(SystemClock::new()));
+    let session = Session { api, output, clock, runners };
     let code = match execute(&session, &command).await {
         Ok(Ending::Done) => 0,
         Ok(Ending::ThingFailed) => FAILED,
@@ -103,6 +105,14 @@ async fn ask(url: &str, key: &str, line: &[&str]) -> Told {
     };
     let text = |bytes: &Mutex<Vec<u8>>| String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
     Told { code, answer: text(&answers), remarks: text(&remarks), heard: Vec::new() }
+}
+
+fn runners() -> Runners {
+    ["noop", "local-shell-cmd", "http-request", "native", "inquirer"].map(|name| (name.to_owned(), any())).into()
+}
+
+fn any() -> std::collections::BTreeMap<String, ParameterSpec> {
+    [("cmd".to_owned(), ParameterSpec::default())].into()
 }
 
 fn execution(status: &str) -> Value {
@@ -327,4 +337,66 @@ fn a_list_that_goes_on_says_how_long_it_is() {
     let told = tell(&["pack", "list", "-o", "yaml"], &[("GET /v1/packs", 200, json!([{"ref": "core"}]))]);
     assert_eq!((told.code, told.answer.as_str()), (0, "- ref: core\n"));
     assert_eq!(Format::default(), Format::Table);
+}
+
+const RULE: &str = "name: knock\nenabled: true\ntrigger: {type: core.st2.webhook, parameters: {url: knock}}\naction: {ref: lab.check}\n";
+
+/// A site whose rule needs the pack beside it.
+fn site_with_pack() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        ("site/rules/knock.yaml", RULE),
+        ("packs/lab/pack.yaml", "ref: lab\nname: lab\ndescription: d\nversion: 1.0.0\nauthor: a\nemail: a@b.c\n"),
+        ("packs/lab/actions/check.yaml", "name: check\nrunner_type: noop\n"),
+    ];
+    for (path, text) in files {
+        let file = folder.path().join(path);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn a_sound_site_is_published_with_its_packs_and_without_the_shipped_ones() {
+    let folder = site_with_pack();
+    let (site, packs) = (folder.path().join("site"), folder.path().join("packs"));
+    let row = json!({"version": 3, "digest": "0123456789abcdef", "changed": true,
+        "counts": {"files": 3, "packs": 1, "rules": 1, "actions": 1}});
+    let line = ["pack", "publish", site.to_str().unwrap(), "--packs", packs.to_str().unwrap()];
+    let told = tell(&line, &[("POST /v1/catalogues", 201, row)]);
+    assert_eq!(told.code, 0, "{}{}", told.answer, told.remarks);
+    assert!(told.answer.starts_with("published v3 (0123456789ab, 3 files, 1 packs"), "{}", told.answer);
+    let sent = told.body_of("POST /v1/catalogues")["files"].as_array().unwrap();
+    let paths: Vec<_> = sent.iter().map(|file| file["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["packs/lab/actions/check.yaml", "packs/lab/pack.yaml", "rules/knock.yaml"]);
+}
+
+#[test]
+fn what_has_errors_is_shown_with_its_place_and_not_sent() {
+    let folder = site_with_pack();
+    let told = tell(&["pack", "publish", folder.path().join("site").to_str().unwrap()], &[]);
+    assert_eq!((told.code, told.requests().len()), (FAILED, 0), "{}", told.remarks);
+    assert!(told.answer.contains("--> rules/knock.yaml:4:15"), "{}", told.answer);
+    assert!(told.remarks.contains("nothing was published"), "{}", told.remarks);
+}
+
+#[test]
+fn an_earlier_version_and_the_end_of_publishing_take_no_files() {
+    let row = json!({"version": 4, "digest": "abc", "changed": true});
+    let told = tell(&["pack", "publish", "--version", "2"], &[("POST /v1/catalogues/2/publish", 201, row)]);
+    assert_eq!(
+        (told.code, told.answer.starts_with("published v4 (abc)")),
+        (0, true),
+        "{}{}",
+        told.answer,
+        told.remarks
+    );
+    let row = json!({"version": 5, "digest": null, "changed": true});
+    let told = tell(&["pack", "unpublish"], &[("POST /v1/catalogues/unpublish", 201, row)]);
+    assert!(told.answer.starts_with("all daemons go back to their own files"), "{}{}", told.answer, told.remarks);
+    let rows = json!([{"version": 5, "digest": null, "current": true, "published_by": "ann", "published_at": "2026-11-21T08:30:00Z"},
+        {"version": 4, "digest": "abc", "current": false, "published_by": "bob", "published_at": "2026-11-21T08:00:00Z"}]);
+    let told = tell(&["pack", "published"], &[("GET /v1/catalogues", 200, rows)]);
+    assert!(told.answer.contains("v5") && told.answer.contains("current  (own files)"), "{}", told.answer);
 }

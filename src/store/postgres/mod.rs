@@ -54,15 +54,15 @@ impl PostgresDriver {
         &self,
         work: impl AsyncFnOnce(&Object) -> Result<T, commit::Failure>,
     ) -> Result<T, commit::Failure> {
-        let client = self.pool.get().await.map_err(|e| explain::no_connection(&e))?;
-        match clock::timeout(&*self.clock, ANSWER_LIMIT, work(&client)).await {
-            Ok(Err(commit::Failure::Broken(problem))) => {
-                drop(Object::take(client));
-                Err(commit::Failure::Store(problem))
+        let lent = Lent(Some(self.pool.get().await.map_err(|e| explain::no_connection(&e))?));
+        let worked = clock::timeout(&*self.clock, ANSWER_LIMIT, work(lent.connection())).await;
+        match worked {
+            Ok(Err(commit::Failure::Broken(problem))) => Err(commit::Failure::Store(problem)),
+            Ok(result) => {
+                lent.give_back();
+                result
             }
-            Ok(result) => result,
             Err(clock::Elapsed) => {
-                drop(Object::take(client));
                 let seconds = ANSWER_LIMIT.as_secs();
                 Err(StoreError::Unavailable(format!("PostgreSQL did not answer within {seconds} s")).into())
             }
@@ -85,6 +85,29 @@ impl PostgresDriver {
             }
         }
         Err(commit::Failure::Met.into_store_error())
+    }
+}
+
+/// A connection of the pool on which something is under way. Whoever waits for it may let go at any moment, as the
+/// sender of a webhook who hangs up: then it may be in the middle of a transaction, in which the next one would go on
+/// without a word and never be committed. It goes back only when it is at rest; otherwise it is closed.
+struct Lent(Option<Object>);
+
+impl Lent {
+    fn connection(&self) -> &Object {
+        self.0.as_ref().expect("it is there until it is given back")
+    }
+
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(Object::take(connection));
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use std::sync::Once;
 use tokio::sync::OnceCell;
 
 use packages::{Need, POSTGRES, RABBITMQ};
+pub(crate) use ports::free_port;
 pub(crate) use postgres::Postgres;
 pub(crate) use proxy::Proxy;
 pub(crate) use rabbitmq::RabbitMq;

@@ -17,7 +17,7 @@ static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
 });
 
 /// A port of the loopback that nobody listens on, and that this process gives out once.
-pub(super) fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let candidates = (0..HOW_MANY).map(|_| FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % HOW_MANY);
     let mut free = candidates.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
     free.next().expect("one of thousands of ports is free")

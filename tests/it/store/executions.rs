@@ -145,8 +145,8 @@ async fn an_inquiry_takes_the_place_of_the_lease(store: Store) {
     store.executions().execution_await_answer(held, &detail, at(60), at(2)).await.unwrap();
     assert_eq!(waits_for(&store, id(1)).await, ["inquiry"]);
     assert_eq!(store.executions().execution_get(id(1)).await.unwrap().status, Status::Pending);
-    assert_eq!(store.obligations().timeouts_due(at(59)).await.unwrap(), []);
-    let due = store.obligations().timeouts_due(at(60)).await.unwrap();
+    assert_eq!(store.obligations().timeouts_due("a", at(59)).await.unwrap(), []);
+    let due = store.obligations().timeouts_due("a", at(60)).await.unwrap();
     assert_eq!(due[0].detail.as_deref(), Some(detail.to_string().as_str()));
     store.executions().execution_finish(&end(held, at(61))).await.unwrap();
     assert_eq!(waits_for(&store, id(1)).await, [""; 0]);

@@ -1,11 +1,13 @@
 //! What every back end of the store promises. A promise is an async fn over a fresh [`Store`]; a back end joins by
 //! handing an opener to [`suite`].
 
+mod catalogues;
 mod contents;
 mod daemons;
 mod dead_letters;
 mod events;
 mod executions;
+mod given_up;
 mod groups;
 mod histories;
 mod identities;
@@ -54,7 +56,7 @@ macro_rules! promises {
 }
 use promises;
 
-const ALL: [&[Promise]; 13] = [
+const ALL: [&[Promise]; 14] = [
     events::PROMISES,
     executions::PROMISES,
     slots::PROMISES,
@@ -63,6 +65,7 @@ const ALL: [&[Promise]; 13] = [
     key_values::PROMISES,
     groups::PROMISES,
     identities::PROMISES,
+    catalogues::PROMISES,
     contents::PROMISES,
     dead_letters::PROMISES,
     daemons::PROMISES,

@@ -63,7 +63,7 @@ async fn a_sleep_rings_once_and_wakes_its_workflow(store: Store) {
         ..Turn::new(held, at(2), Then::Suspend)
     };
     store.journals().turn_record(sleeps).await.unwrap();
-    assert_eq!(store.obligations().due_next().await.unwrap(), Some(at(10)));
+    assert_eq!(store.obligations().due_next(at(9)).await.unwrap(), Some(at(10)));
     assert_eq!(store.obligations().timers_ring(at(9)).await.unwrap(), 0);
     assert_eq!(waits_for(&store, id(1)).await, ["timer 1"]);
     assert_eq!(store.obligations().timers_ring(at(10)).await.unwrap(), 1);
@@ -98,15 +98,21 @@ async fn a_deadline_is_due_until_it_was_acted_on(store: Store) {
     let obligations = store.obligations();
     assert_eq!(waits_for(&store, id(1)).await, ["queue", "timeout"]);
     assert_eq!(
-        (obligations.due_next().await.unwrap(), obligations.timeouts_due(at(29)).await.unwrap()),
+        (obligations.due_next(at(29)).await.unwrap(), obligations.timeouts_due("a", at(29)).await.unwrap()),
         (Some(at(30)), vec![])
     );
     for _ in 0..2 {
-        let due = obligations.timeouts_due(at(30)).await.unwrap();
+        let due = obligations.timeouts_due("a", at(30)).await.unwrap();
         assert_eq!((due.len(), due[0].kind.as_str(), due[0].execution), (1, "timeout", id(1)));
     }
+    assert_eq!(obligations.due_next(at(30)).await.unwrap(), None, "it was due, and is not due anew");
+    let held = claim(&store, "b", 9, at(30)).await[0].claim();
+    assert_eq!(obligations.timeouts_due("v", at(31)).await.unwrap(), [], "only where it runs it can be stopped");
+    assert_eq!(obligations.timeouts_due("w", at(31)).await.unwrap().len(), 1);
+    assert_eq!(obligations.timeouts_due("a", at(90)).await.unwrap().len(), 1, "nobody holds it any more");
+    store.executions().execution_release(held, at(99)).await.unwrap();
     obligations.timeout_done(id(1)).await.unwrap();
-    assert_eq!(obligations.timeouts_due(at(99)).await.unwrap(), []);
+    assert_eq!(obligations.timeouts_due("a", at(99)).await.unwrap(), []);
     assert_eq!(waits_for(&store, id(1)).await, ["queue"]);
 }
 

@@ -1,0 +1,8 @@
+//! What is promised of several daemons, one promise at a time.
+
+mod database;
+mod datastore;
+mod roles;
+mod stopped_worker;
+mod time_limits;
+mod timers;
