@@ -154,7 +154,8 @@ async fn what_lands_twice_is_there_once_and_is_told_as_itself(store: Store) {
     assert!(events.match_record(&record, at(2)).await.unwrap());
     assert_eq!(events.deliveries_accept(&said).await.unwrap(), themselves);
     assert_eq!(pending(&store).await, [id(2)], "what was processed stays processed");
-    let twice_at_once = [delivery(1, &[Arrival::Happened(instance(3))]), delivery(1, &[Arrival::Happened(instance(3))])];
+    let twice_at_once =
+        [delivery(1, &[Arrival::Happened(instance(3))]), delivery(1, &[Arrival::Happened(instance(3))])];
     let accepted = events.deliveries_accept(&twice_at_once).await.unwrap();
     assert_eq!(accepted, [Accepted::New, Accepted::Duplicate(id(3))]);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::{join3, join_all};
+use futures_util::future::{join_all, join3};
 use petrel::clock::{Clock, SystemClock, sleep};
 
 use super::dice::Dice;

@@ -19,9 +19,9 @@ use std::time::Duration;
 use petrel::clock::{Clock, SystemClock, sleep};
 use tokio_util::sync::CancellationToken;
 
+use self::faults::Machines;
 use super::harness::{Cluster, Servers};
 use super::ledger::Ledger;
-use self::faults::Machines;
 use crate::servers::{Postgres, RabbitMq};
 
 const SECONDS: u64 = 60;
@@ -42,12 +42,10 @@ async fn machines() -> (Machines, Servers) {
         0 => None,
         _ => Some(RabbitMq::start().await),
     };
-    let servers =
-        Servers { database: postgres.fresh_database().await, broker: rabbit.as_ref().map(RabbitMq::url) };
+    let servers = Servers { database: postgres.fresh_database().await, broker: rabbit.as_ref().map(RabbitMq::url) };
     (Machines { postgres, rabbit }, servers)
 }
 
-#[expect(clippy::print_stderr, reason = "the figures of a run, and what repeats it")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g01_to_g06_hold_for_three_daemons_in_chaos() {
     let lasting = Duration::from_secs(from_environment("PETREL_CHAOS_SECONDS", SECONDS));
