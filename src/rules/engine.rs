@@ -118,10 +118,12 @@ impl Engine {
         let met = instances.len();
         let mut matching =
             stream::iter(instances.into_iter().map(|instance| self.process(rules, instance))).buffer_unordered(AT_ONCE);
+        // One that cannot go on takes nobody with it: the others may be in the middle of their commit.
+        let mut problem = None;
         while let Some(result) = matching.next().await {
-            result?;
+            problem = problem.or(result.err());
         }
-        Ok(met)
+        problem.map_or(Ok(met), Err)
     }
 
     /// An instance of which nothing can be made is set aside: it must not hold up the others.

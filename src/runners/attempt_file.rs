@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +137,23 @@ impl AttemptFile {
     pub(super) fn remove(self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
+}
+
+/// Removes the files in `dir` of attempts that ended longer than `kept` ago.
+pub(super) fn forget_old(dir: &Path, kept: Duration) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let is_old = |found: fs::Metadata| found.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age > kept));
+        if path.extension().is_none_or(|extension| extension != "lock") || !fs::metadata(&path).is_ok_and(is_old) {
+            continue;
+        }
+        let Some(mut file) = AttemptFile::try_take(&path)? else { continue };
+        let report = file.read()?.and_then(|record| record.report);
+        if report.is_some_and(|report| report.survivors == 0) {
+            file.remove()?;
+        }
+    }
+    Ok(())
 }
 
 /// The private script that belongs to an attempt file.

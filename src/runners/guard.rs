@@ -66,6 +66,9 @@ fn guard() -> io::Result<()> {
     let session = Session::found()?;
     let mut file = AttemptFile::try_take(&order.attempt_file)?
         .ok_or_else(|| io::Error::other("an earlier attempt of this execution is still running"))?;
+    if file.read()?.is_some_and(|later| later.attempt > order.attempt) {
+        return Err(io::Error::other("a later attempt of this execution has been at work"));
+    }
     let mut record = Record { attempt: order.attempt, session, report: None };
     file.write(&record)?;
     let report = run(&order, &record.session, events, &happened)?;

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt_file::{AttemptFile, Cause, ChildEnd, Report};
+use super::attempt_file::{self, AttemptFile, Cause, ChildEnd, Record, Report};
 use super::captured::capture;
 use super::guard::{Order, STOP_LINE};
 use super::{Call, OutputStream, Stop};
@@ -21,6 +21,11 @@ use crate::model::refs::ExecutionId;
 
 /// Between SIGTERM and SIGKILL: time to remove a temporary file, short enough for a shutdown grace of 10 s.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// Nobody can come later than it with a lower number.
+const FIRST_ATTEMPT: u64 = 1;
+/// A daemon that was stopped for longer than this has lost more than a lease.
+const KEPT: Duration = Duration::from_hours(1);
 
 /// The folder where guards of this host keep their attempt files, and how children are started there.
 #[derive(Debug, Clone)]
@@ -242,16 +247,20 @@ impl GuardDir {
         self.dir.join(format!("{execution}.lock"))
     }
 
-    /// Reads what the guard, which has ended, has to say, and removes the file unless somebody survived.
+    /// Reads what the guard, which has ended, has to say, and removes the file unless somebody survived. After a retry it
+    /// stays for a while: a daemon that was stopped before it started the first attempt is told there that it is too late.
     async fn take_report(&self, execution: ExecutionId) -> io::Result<Option<Report>> {
         let path = self.attempt_file(execution);
         blocking(move || {
             let Some(mut file) = AttemptFile::try_take(&path)? else { return Ok(None) };
-            let Some(report) = file.read()?.and_then(|record| record.report) else { return Ok(None) };
-            if report.survivors == 0 {
+            let Some(Record { attempt, report: Some(report), .. }) = file.read()? else { return Ok(None) };
+            if report.survivors > 0 {
+                tracing::warn!(%execution, count = report.survivors, "processes outlived their action and cannot be ended");
+            } else if attempt == FIRST_ATTEMPT {
                 file.remove()?;
             } else {
-                tracing::warn!(%execution, count = report.survivors, "processes outlived their action and cannot be ended");
+                drop(file);
+                attempt_file::forget_old(path.parent().unwrap_or(&path), KEPT)?;
             }
             Ok(Some(report))
         })
@@ -271,7 +280,10 @@ fn settle(path: &Path, attempt: u64, grace: Duration) -> io::Result<Settled> {
         return Ok(Settled::Dead);
     }
     let mut file = match AttemptFile::try_take(path)? {
-        Some(file) => file,
+        Some(mut file) => match file.read()? {
+            Some(later) if later.attempt > attempt => return Ok(Settled::Superseded),
+            Some(_) | None => file,
+        },
         None => match AttemptFile::peek(path)? {
             Some(holder) if holder.attempt > attempt => return Ok(Settled::Superseded),
             holder => {

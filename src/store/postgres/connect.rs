@@ -41,7 +41,17 @@ impl std::fmt::Debug for PostgresSettings {
     }
 }
 
-pub(super) fn pool(settings: &PostgresSettings) -> StoreResult<Pool> {
+/// One in so many connections is for reads that block.
+const ONE_IN: usize = 4;
+
+/// For work that waits for nobody's thread, and for reads that block one. Together they are as large as was asked for.
+pub(super) fn pools(settings: &PostgresSettings) -> StoreResult<(Pool, Pool)> {
+    let of_blocking = (settings.connections / ONE_IN).max(1);
+    let of_others = settings.connections.saturating_sub(of_blocking).max(1);
+    Ok((pool(settings, of_others)?, pool(settings, of_blocking)?))
+}
+
+fn pool(settings: &PostgresSettings, connections: usize) -> StoreResult<Pool> {
     let mut config = Config::from_str(&settings.url).map_err(|e| unusable(&format!("store.url: {e}")))?;
     config.connect_timeout(CONNECT_LIMIT).tcp_user_timeout(SILENCE_LIMIT).keepalives_idle(SILENCE_LIMIT);
     if config.get_application_name().is_none() {
@@ -60,7 +70,7 @@ pub(super) fn pool(settings: &PostgresSettings) -> StoreResult<Pool> {
         Box::pin(async move { client.batch_execute(FIRST_WORDS).await.map_err(HookError::Backend) })
     });
     let pool = Pool::builder(manager)
-        .max_size(settings.connections)
+        .max_size(connections)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(CONNECT_LIMIT))
         .create_timeout(Some(CONNECT_LIMIT))
@@ -131,7 +141,7 @@ mod tests {
         let settings = PostgresSettings { url, connections: 3, ca_file: None };
         assert!(!format!("{settings:?}").contains("geheim"));
         let broken = PostgresSettings { url: "postgres://petrel:geheim@:x/y".to_owned(), ..settings };
-        let said = pool(&broken).unwrap_err().to_string();
+        let said = pools(&broken).unwrap_err().to_string();
         assert!(said.contains("store.url") && !said.contains("geheim"), "{said}");
     }
 }

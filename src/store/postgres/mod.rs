@@ -32,6 +32,9 @@ const ATTEMPTS: usize = 20;
 /// PostgreSQL behind the store's seam.
 pub(super) struct PostgresDriver {
     pool: Pool,
+    /// For reads that hold up the thread that asks. It may be the thread of tasks that have connections of the other pool
+    /// and go on only when it has its answer: it must not wait for one of theirs.
+    pool_of_blocking: Pool,
     /// For time limits only; what is stored takes its time from the caller.
     clock: Arc<dyn Clock>,
     /// Where threads that may block hand their work over.
@@ -42,19 +45,20 @@ pub(super) struct PostgresDriver {
 impl PostgresDriver {
     /// Connects, and brings the schema up to date. Call it on the run-time that is to do the work.
     pub(super) async fn open(settings: &PostgresSettings, clock: Arc<dyn Clock>) -> StoreResult<Self> {
-        let pool = connect::pool(settings)?;
+        let (pool, pool_of_blocking) = connect::pools(settings)?;
         let mut client = pool.get().await.map_err(|e| explain::no_connection(&e))?;
         migrate::bring_up_to_date(&mut client).await?;
         drop(client);
-        Ok(Self { pool, clock, runtime: Handle::current(), texts: Texts::default() })
+        Ok(Self { pool, pool_of_blocking, clock, runtime: Handle::current(), texts: Texts::default() })
     }
 
     /// Does `work` on a connection. One that did not answer in time is not used again: nobody knows what it is at.
     async fn on_connection<T>(
         &self,
+        pool: &Pool,
         work: impl AsyncFnOnce(&Object) -> Result<T, commit::Failure>,
     ) -> Result<T, commit::Failure> {
-        let lent = Lent(Some(self.pool.get().await.map_err(|e| explain::no_connection(&e))?));
+        let lent = Lent(Some(pool.get().await.map_err(|e| explain::no_connection(&e))?));
         let worked = clock::timeout(&*self.clock, ANSWER_LIMIT, work(lent.connection())).await;
         match worked {
             Ok(Err(commit::Failure::Broken(problem))) => Err(commit::Failure::Store(problem)),
@@ -69,9 +73,9 @@ impl PostgresDriver {
         }
     }
 
-    async fn read(&self, sql: &'static str, cells: &[Cell]) -> StoreResult<Vec<Row>> {
+    async fn read(&self, pool: &Pool, sql: &'static str, cells: &[Cell]) -> StoreResult<Vec<Row>> {
         let text = self.texts.of_query(sql);
-        let result = self.on_connection(async |client| commit::query(client, &text, cells).await).await;
+        let result = self.on_connection(pool, async |client| commit::query(client, &text, cells).await).await;
         result.map_err(commit::Failure::into_store_error)
     }
 
@@ -79,7 +83,7 @@ impl PostgresDriver {
         let texts: Vec<Arc<str>> =
             batch.statements.iter().map(|statement| self.texts.of_statement(statement)).collect();
         for _ in 0..ATTEMPTS {
-            match self.on_connection(async |client| commit::commit(client, batch, &texts).await).await {
+            match self.on_connection(&self.pool, async |client| commit::commit(client, batch, &texts).await).await {
                 Err(commit::Failure::Met) => {}
                 result => return result.map_err(commit::Failure::into_store_error),
             }
@@ -114,7 +118,7 @@ impl Drop for Lent {
 #[async_trait]
 impl Driver for PostgresDriver {
     async fn query(&self, sql: &'static str, cells: Vec<Cell>) -> StoreResult<Vec<Row>> {
-        self.read(sql, &cells).await
+        self.read(&self.pool, sql, &cells).await
     }
 
     /// A number is taken under a shared claim of the turf. Holding it alone for a moment means that nobody has a number
@@ -128,7 +132,7 @@ impl Driver for PostgresDriver {
     }
 
     fn query_blocking(&self, sql: &'static str, cells: Vec<Cell>) -> StoreResult<Vec<Row>> {
-        self.runtime.block_on(self.read(sql, &cells))
+        self.runtime.block_on(self.read(&self.pool_of_blocking, sql, &cells))
     }
 
     async fn commit(&self, batch: Batch) -> StoreResult<Vec<Effect>> {
@@ -141,12 +145,12 @@ impl Driver for PostgresDriver {
 
     async fn time(&self) -> StoreResult<Option<Timestamp>> {
         let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-        let rows = self.read(sql, &[]).await?;
+        let rows = self.read(&self.pool, sql, &[]).await?;
         Ok(Some(Timestamp::from_micros(super::events::first_int(&rows)?)))
     }
 
     async fn used_bytes(&self) -> StoreResult<u64> {
-        let rows = self.read("SELECT pg_database_size(current_database())", &[]).await?;
+        let rows = self.read(&self.pool, "SELECT pg_database_size(current_database())", &[]).await?;
         Ok(u64::try_from(super::events::first_int(&rows)?).unwrap_or(0))
     }
 

@@ -22,8 +22,9 @@ pub(super) struct Servers {
 
 /// Daemons that share a site, a database and, if there is one, a broker.
 pub(super) struct Cluster {
-    pub(super) site: Site,
+    /// Before the site: their last words are in its folder.
     pub(super) members: Vec<Member>,
+    pub(super) site: Site,
     database: String,
 }
 
@@ -54,7 +55,7 @@ impl Cluster {
         join_all(members.iter_mut().map(Member::until_ready)).await;
         let found = members.iter().find_map(|member| fs::read_to_string(member.data_dir().join("admin.key")).ok());
         key.set(found.expect("one of them made the first admin").trim().to_owned()).expect("once");
-        Self { site, members, database: servers.database.clone() }
+        Self { members, site, database: servers.database.clone() }
     }
 
     /// Requests to one of them.

@@ -1,21 +1,21 @@
-//! What fails: each daemon, each daemon's network, and the database have dice of their own, so that faults meet.
+//! What fails: each daemon with its networks, the database and the broker have dice of their own, so that faults meet.
 
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::{join3, join_all};
 use petrel::clock::{Clock, SystemClock, sleep};
 
 use super::dice::Dice;
 use crate::cluster::harness::Cluster;
 use crate::cluster::member::Member;
-use crate::servers::Postgres;
+use crate::servers::{Postgres, Proxy, RabbitMq};
 
 /// Between two faults of one daemon.
 const CALM: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(9));
-/// Between two deaths of the database.
-const DATABASE_CALM: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(28));
-/// The longest that the database is away.
-const DATABASE_DOWN: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(5));
+/// Between two deaths of a server.
+const SERVER_CALM: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(28));
+/// How long a server is away before it is started again.
+const SERVER_DOWN: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(5));
 
 /// A kind of fault, and how long it lasts at least and at most.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,12 @@ struct Kind {
 enum What {
     Kill,
     Stop,
+    Network(Way),
+}
+
+/// How a network fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
     Cut,
     BlackHole,
     Delay,
@@ -41,10 +47,10 @@ const KINDS: [Kind; 8] = [
     kind(What::Stop, 500, 10_000),
     // Past its lease: whatever it had is another's now.
     kind(What::Stop, 17_000, 22_000),
-    kind(What::Cut, 500, 8000),
-    kind(What::BlackHole, 500, 20_000),
-    kind(What::Delay, 3000, 8000),
-    kind(What::Reset, 0, 0),
+    kind(What::Network(Way::Cut), 500, 8000),
+    kind(What::Network(Way::BlackHole), 500, 20_000),
+    kind(What::Network(Way::Delay), 3000, 8000),
+    kind(What::Network(Way::Reset), 0, 0),
 ];
 
 const fn kind(what: What, least: u64, most: u64) -> Kind {
@@ -59,32 +65,42 @@ pub(super) struct Fault {
     pub(super) lasted: Duration,
 }
 
-/// All faults that were, and the database, which lives on.
-pub(super) struct Faults {
-    faults: Vec<Fault>,
-    _database: Postgres,
+/// The servers of a run. They live as long as it does.
+pub(super) struct Machines {
+    pub(super) postgres: Postgres,
+    /// There may be none.
+    pub(super) rabbit: Option<RabbitMq>,
 }
 
-impl Faults {
-    /// In the order in which they began.
-    pub(super) fn list(&self) -> Vec<Fault> {
-        let mut faults = self.faults.clone();
-        faults.sort_by_key(|fault| fault.began);
-        faults
-    }
-}
-
-/// Lets things fail for so long, then heals all and waits until every daemon is ready.
-pub(super) async fn run(cluster: &mut Cluster, mut database: Postgres, seed: u64, lasting: Duration) -> Faults {
+/// Lets things fail for so long, then heals all and waits until every daemon is ready. Gives back what failed, in the
+/// order in which it began.
+pub(super) async fn run(cluster: &mut Cluster, machines: &mut Machines, seed: u64, lasting: Duration) -> Vec<Fault> {
     let clock = SystemClock::new();
+    let Machines { postgres, rabbit } = machines;
     let lanes = cluster.members.iter_mut().map(|member| daemon_lane(member, seed, lasting, &clock));
-    let (mut of_daemons, of_database) =
-        join(join_all(lanes), database_lane(&mut database, seed, lasting, &clock)).await;
-    of_daemons.push(of_database);
+    let of_database = server_lane(50, seed, lasting, &clock, async |down| {
+        postgres.kill_9().await;
+        sleep(&clock, down).await;
+        postgres.start_again().await;
+        "PostgreSQL killed -9"
+    });
+    let of_broker = async {
+        let Some(rabbit) = rabbit else { return Vec::new() };
+        let lane = server_lane(51, seed, lasting, &clock, async |down| {
+            rabbit.kill_9().await;
+            sleep(&clock, down).await;
+            rabbit.start_again().await;
+            "RabbitMQ killed -9"
+        });
+        lane.await
+    };
+    let (of_daemons, of_database, of_broker) = join3(join_all(lanes), of_database, of_broker).await;
     for member in &mut cluster.members {
         member.until_ready().await;
     }
-    Faults { faults: of_daemons.concat(), _database: database }
+    let mut faults = [of_daemons.concat(), of_database, of_broker].concat();
+    faults.sort_by_key(|fault| fault.began);
+    faults
 }
 
 async fn daemon_lane(member: &mut Member, seed: u64, lasting: Duration, clock: &SystemClock) -> Vec<Fault> {
@@ -123,52 +139,66 @@ async fn fail(member: &mut Member, what: What, wanted: Duration, dice: &mut Dice
             let past = wanted > petrel::dispatch::LEASE;
             format!("daemon stopped {} its lease", if past { "past" } else { "within" })
         }
-        What::Cut | What::BlackHole | What::Delay | What::Reset => {
-            disturb(member, what, wanted, dice, clock).await;
-            format!("database network: {}", name_of(what))
+        What::Network(way) => {
+            let (name, network) = match &mut member.broker {
+                Some(network) if dice.below(2) == 0 => ("broker", network),
+                Some(_) | None => ("database", &mut member.database),
+            };
+            format!("network to the {name}: {}", disturb(network, way, wanted, dice, clock).await)
         }
     }
 }
 
-async fn disturb(member: &mut Member, what: What, wanted: Duration, dice: &mut Dice, clock: &SystemClock) {
-    let network = &mut member.database;
-    match what {
-        What::Cut => network.cut().await,
-        What::BlackHole => network.black_hole().await,
-        What::Delay => network.delay(dice.between(Duration::from_millis(10), Duration::from_millis(150))).await,
-        What::Reset => network.reset().await,
-        What::Kill | What::Stop => unreachable!("not a matter of networks"),
-    }
+async fn disturb(
+    network: &mut Proxy,
+    way: Way,
+    wanted: Duration,
+    dice: &mut Dice,
+    clock: &SystemClock,
+) -> &'static str {
+    let name = match way {
+        Way::Cut => {
+            network.cut().await;
+            "cut"
+        }
+        Way::BlackHole => {
+            network.black_hole().await;
+            "black hole"
+        }
+        Way::Delay => {
+            network.delay(dice.between(Duration::from_millis(10), Duration::from_millis(150))).await;
+            "delay"
+        }
+        Way::Reset => {
+            network.reset().await;
+            "reset"
+        }
+    };
     sleep(clock, wanted).await;
     network.pass().await;
+    name
 }
 
-const fn name_of(what: What) -> &'static str {
-    match what {
-        What::Cut => "cut",
-        What::BlackHole => "black hole",
-        What::Delay => "delay",
-        What::Reset => "reset",
-        What::Kill => "killed",
-        What::Stop => "stopped",
-    }
-}
-
-async fn database_lane(database: &mut Postgres, seed: u64, lasting: Duration, clock: &SystemClock) -> Vec<Fault> {
-    let mut dice = Dice::new(seed, 50);
+/// `kill` ends a server, waits for so long, and starts it again.
+async fn server_lane(
+    which: u64,
+    seed: u64,
+    lasting: Duration,
+    clock: &SystemClock,
+    mut kill: impl AsyncFnMut(Duration) -> &'static str,
+) -> Vec<Fault> {
+    let mut dice = Dice::new(seed, which);
     let mut faults = Vec::new();
     loop {
-        let calm = dice.between(DATABASE_CALM.0, DATABASE_CALM.1);
-        let down = dice.between(DATABASE_DOWN.0, DATABASE_DOWN.1);
+        let calm = dice.between(SERVER_CALM.0, SERVER_CALM.1);
+        let down = dice.between(SERVER_DOWN.0, SERVER_DOWN.1);
         if clock.monotonic() + calm + down >= lasting {
             return faults;
         }
         sleep(clock, calm).await;
         let began = clock.monotonic();
-        database.kill_9().await;
-        sleep(clock, down).await;
-        database.start_again().await;
+        let what = kill(down).await.to_owned();
         let lasted = clock.monotonic().saturating_sub(began);
-        faults.push(Fault { what: "PostgreSQL killed -9".to_owned(), began, lasted });
+        faults.push(Fault { what, began, lasted });
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn findings(attempts: &[Attempt], executions: &[ExecutionRow]) -> Vec
             findings.push(format!("G3: two attempts of {} lived at the same time: {own:?}", row.id));
         }
         if own.iter().any(|attempt| row.ended_at.is_some_and(|ended| attempt.last > ended)) {
-            findings.push(format!("G3: {} ended at {:?} and was run again: {own:?}", row.id, row.ended_at));
+            findings.push(format!("G3: at work after its end: {own:?} of {row:?}"));
         }
         if !own.iter().any(|attempt| attempt.has_ended) {
             findings.push(format!("G3: {} was never run to its end: {own:?}", row.id));

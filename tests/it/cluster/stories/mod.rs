@@ -2,6 +2,7 @@
 
 mod database;
 mod datastore;
+mod outage;
 mod roles;
 mod stopped_worker;
 mod time_limits;
