@@ -52,7 +52,7 @@ impl Connector {
             .and_then(|opened| opened.map_err(Into::into))
             .with_context(|| format!("connecting to the broker at {}", self.address))?;
         let events = connection.events_listener().boxed();
-        Ok(Life { connection, events, channels: Vec::new(), clock: Arc::clone(&self.clock) })
+        Ok(Life { connection: Arc::new(connection), events, channels: Vec::new(), clock: Arc::clone(&self.clock) })
     }
 }
 
@@ -94,9 +94,17 @@ fn cut(socket: &Socket) {
     }
 }
 
+/// A problem with its causes, without those that are said already: the library's problems repeat their causes.
+pub(super) fn told(problem: &anyhow::Error) -> String {
+    problem.chain().skip(1).fold(problem.to_string(), |told, cause| {
+        let cause = cause.to_string();
+        if told.contains(&cause) { told } else { format!("{told}: {cause}") }
+    })
+}
+
 /// A connection that stands, or stood a moment ago.
 pub(super) struct Life {
-    connection: Connection,
+    connection: Arc<Connection>,
     events: BoxStream<'static, Event>,
     /// Those whose end is the end of everything here.
     channels: Vec<Channel>,
@@ -121,9 +129,9 @@ impl std::fmt::Debug for Life {
 }
 
 impl Life {
-    /// For questions that have a channel of their own, because the answer may be its end.
-    pub(super) const fn connection(&self) -> &Connection {
-        &self.connection
+    /// For channels whose end is not the end of this life, as those of questions: the answer may be their end.
+    pub(super) fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
     }
 
     /// A channel for work: its end is the end of this life.
@@ -164,7 +172,8 @@ impl Life {
         }
     }
 
-    fn is_alive(&self) -> bool {
+    /// Does the connection stand, with all of its channels for work?
+    pub(super) fn is_alive(&self) -> bool {
         self.connection.status().connected() && self.channels.iter().all(|channel| channel.status().connected())
     }
 
@@ -176,5 +185,17 @@ impl Life {
             Ok(Err(problem)) => tracing::debug!(%problem, "the broker went before we could say farewell"),
             Err(_) => tracing::debug!("the broker did not answer our farewell"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_told_with_its_causes_and_each_of_them_once() {
+        let io = std::io::Error::other("reset by peer");
+        let problem = anyhow!(lapin::Error::from(io)).context("connecting");
+        assert_eq!(told(&problem), "connecting: IO error: reset by peer");
     }
 }

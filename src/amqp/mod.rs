@@ -15,6 +15,7 @@ mod consumer;
 mod front;
 mod hints;
 mod message;
+mod pack;
 mod publisher;
 mod publishing;
 mod receiving;
@@ -29,6 +30,7 @@ use tokio::sync::{Notify, watch};
 
 pub use address::AddressError;
 pub use message::{Undecodable, decode};
+pub use pack::{Publish, Queues};
 pub use standing::Refusal;
 
 use crate::bus::Bus;

@@ -12,7 +12,7 @@ use lapin::options::ConfirmSelectOptions;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Change, Connector, Life};
+use super::connection::{Change, Connector, Life, told};
 use super::publisher::Publisher;
 use super::standing::{Lanes, Refusal, Standing};
 use super::topology::{self, Age, Names};
@@ -43,13 +43,10 @@ pub(super) struct Publishing {
 impl Publishing {
     /// Lives one life. Whoever calls begins the next one.
     pub(super) async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
-        let end = self.live(&stop).await;
-        let why = match &end {
-            Ok(()) => "the daemon stops".to_owned(),
-            Err(problem) => format!("{problem:#}"),
-        };
+        let end = self.live(&stop).await.map_err(|problem| told(&problem));
+        let why = end.as_ref().err().cloned().unwrap_or_else(|| "the daemon stops".to_owned());
         self.standing.send_replace(Standing::away(why));
-        end
+        end.map_err(anyhow::Error::msg)
     }
 
     async fn live(&self, stop: &CancellationToken) -> anyhow::Result<()> {
@@ -75,7 +72,7 @@ impl Publishing {
                     Change::Ended(why) => return Err(anyhow!("the connection to the broker ended: {why}")),
                 },
                 () = self.settling(settles_at) => {
-                    self.settle(life.connection(), &lanes).await?;
+                    self.settle(&life.connection(), &lanes).await?;
                     settles_at = None;
                 }
                 () = self.queue_gone.notified() => return Err(anyhow!("the queue {} is gone", self.names.arrivals)),
@@ -114,7 +111,7 @@ impl Publishing {
     }
 
     async fn set_up(&self, life: &mut Life) -> anyhow::Result<(Lanes, Age)> {
-        let age = topology::declare(life.connection(), &self.names).await?;
+        let age = topology::declare(&life.connection(), &self.names).await?;
         let lanes = Lanes { arrivals: life.channel().await?, hints: life.channel().await? };
         lanes.arrivals.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok((lanes, age))

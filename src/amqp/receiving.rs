@@ -7,7 +7,7 @@ use lapin::Channel;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Connector, Life};
+use super::connection::{Connector, Life, told};
 use super::consumer::Arrivals;
 use super::hints::SharedBus;
 use super::publishing::SETUP_LIMIT;
@@ -31,6 +31,10 @@ pub(super) struct Receiving {
 impl Receiving {
     /// Lives one life. Whoever calls begins the next one. Stopped in the middle of a commit, what it was about comes again.
     pub(super) async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
+        self.live(&stop).await.map_err(|problem| anyhow::Error::msg(told(&problem)))
+    }
+
+    async fn live(&self, stop: &CancellationToken) -> anyhow::Result<()> {
         let mut life = tokio::select! {
             life = self.connector.connect("receiving") => life?,
             () = stop.cancelled() => return Ok(()),

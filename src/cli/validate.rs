@@ -150,7 +150,8 @@ fn summary(loaded: &Loaded, findings: &[&Diagnostic]) -> String {
     format!("{mark} {}; {loaded}", found.map(|(count, noun)| counted(count, noun)).join(", "))
 }
 
-fn counted(count: usize, noun: &str) -> String {
+/// `1 rule`, `2 rules`.
+pub(super) fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 

@@ -384,3 +384,6 @@ fn apply_layer(catalogue: &mut Catalogue, layer: &[RuleLayer]) -> Vec<Diagnostic
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

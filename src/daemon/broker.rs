@@ -1,14 +1,16 @@
-//! Puts the broker in front of the store, if one is configured, and answers for it at the doors.
+//! Puts the broker in front of the store, if one is configured, and answers for it at the doors; and the pack `amqp`.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::engine::{Engine, World};
+use super::runners::WorldWith;
 use crate::amqp::{self, Broker, Shore};
 use crate::api::dead_letters::{BusService, RequeueError, Requeued};
 use crate::config::{Config, Role};
 use crate::intake::{Intake, Landing};
+use crate::runners::native::NativeAction;
 use crate::store::dead_letters::DeadLetterRow;
 use crate::store::{DeadLetters, StoreError};
 
@@ -34,6 +36,18 @@ pub(super) fn start(engine: &Engine, config: &Config) {
     let Some(broker) = &engine.broker else { return };
     let shore = || Shore { landing: landing(engine), dead_letters: engine.store.dead_letters() };
     broker.start(&engine.world.supervisor, config.roles.contains(&Role::Rules).then(shore));
+}
+
+/// The action that publishes, to the broker of its pack's configuration.
+pub(super) fn publish_action(config: &Config, world: &WorldWith<'_>) -> Arc<dyn NativeAction> {
+    let clock = Arc::clone(&world.world.clock);
+    Arc::new(amqp::Publish::new(world.catalogue.clone(), config.bus.clone(), clock))
+}
+
+/// The queues whose messages become triggers.
+pub(super) fn queues(engine: &Engine, config: &Config) -> amqp::Queues {
+    let (intake, clock) = (engine.intake.clone(), Arc::clone(&engine.world.clock));
+    amqp::Queues::new(intake, engine.catalogue.clone(), config.bus.clone(), config.limits.body_bytes, clock)
 }
 
 fn landing(engine: &Engine) -> Landing {

@@ -137,7 +137,7 @@ impl Engine {
         let stores = dispatch_stores(&store, &datastore);
         let dispatcher = Dispatcher::new(stores, dispatch_world, catalogue.clone(), limits, owner);
         let governor = Arc::new(Governor::new(governor_parts(&store, &dispatcher, &catalogue, &world)));
-        let around = WorldWith { world: &world, dispatcher: &dispatcher, intake: &intake };
+        let around = WorldWith { world: &world, dispatcher: &dispatcher, intake: &intake, catalogue: &catalogue };
         let built = build_runners(config, home, &installation, &datastore, &governor, &around)?;
         let content = content::Parts {
             origins: origins(config, home, &store)?,
@@ -168,6 +168,8 @@ impl Engine {
         }
         if plays(Role::Sensors) {
             self.spawn("timers", loop_of(Arc::new(self.timers(config)), |it, stop| async move { it.run(stop).await }));
+            let queues = Arc::new(broker::queues(self, config));
+            self.spawn("queues", loop_of(queues, |it, stop| async move { it.run(stop).await }));
             self.spawn("polls", loop_of(Arc::new(self.polls()?), |it, stop| async move { it.run(stop).await }));
         }
         Ok(())

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+use super::broker;
 use super::engine::{Home, World};
 use super::installation::Installation;
 use crate::config::Config;
@@ -16,6 +19,7 @@ use crate::intake::Intake;
 use crate::local;
 use crate::local::nodes::LocalNodes;
 use crate::model::action::WORKFLOW_RUNNER;
+use crate::model::pack::Catalogue;
 use crate::packs::check::Runners;
 use crate::requests::{Cancels, EndHook, Requests};
 use crate::runners::native::Native;
@@ -45,6 +49,7 @@ pub(super) struct WorldWith<'a> {
     pub(super) world: &'a World,
     pub(super) dispatcher: &'a Arc<Dispatcher>,
     pub(super) intake: &'a Intake,
+    pub(super) catalogue: &'a watch::Receiver<Arc<Catalogue>>,
 }
 
 /// The runners, and the neighbours that dispatch asks when something ends.
@@ -72,6 +77,7 @@ pub(super) fn build_runners(
     }
     let nodes = Arc::new(LocalNodes::new(&installation.nodes_dir, &home.program, Arc::clone(&world.world.clock))?);
     local::actions::add_actions(&mut native, &nodes, &world.world.clock);
+    native.add("amqp.publish", broker::publish_action(config, world));
     let parked = Arc::new(Parked::new(config.workers.max_parked));
     let workflows = workflow_runner(config, store, datastore, &parked, world);
     let mut registry = plain_runners();

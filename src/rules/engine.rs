@@ -121,7 +121,7 @@ impl Engine {
         // One that cannot go on takes nobody with it: the others may be in the middle of their commit.
         let mut problem = None;
         while let Some(result) = matching.next().await {
-            problem = problem.or(result.err());
+            problem = problem.or_else(|| result.err());
         }
         problem.map_or(Ok(met), Err)
     }

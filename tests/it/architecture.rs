@@ -23,7 +23,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("requests", "model store"),
     ("intake", "model store bus clock secrets"),
     ("metrics", "model intake"),
-    ("amqp", "model store bus clock supervise secrets config intake metrics"),
+    ("amqp", "model store bus clock supervise secrets config runners intake metrics"),
     ("datastore", "model store clock secrets templates"),
     ("cluster", "model store clock"),
     ("housekeeping", "model store clock config"),

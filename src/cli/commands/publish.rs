@@ -8,7 +8,7 @@ use crate::cli::args::content::PublishArguments;
 use crate::cli::commands::{Outcome, Session, text};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::output::{Column, Output};
-use crate::cli::validate::{ShippedPacks, show};
+use crate::cli::validate::{ShippedPacks, counted, show};
 use crate::content::check;
 use crate::model::pack::Catalogue;
 use crate::model::time::Timestamp;
@@ -61,7 +61,10 @@ fn sentence(answer: &Value) -> String {
     if answer["changed"] != true {
         return format!("v{version} holds already, with the same content ({digest}); nothing was changed");
     }
-    let by_noun = ["files", "packs", "rules", "actions"].map(|noun| format!("{} {noun}", answer["counts"][noun]));
+    let by_noun = ["file", "pack", "rule", "action"].map(|noun| {
+        let count = answer["counts"][format!("{noun}s")].as_u64().unwrap_or_default();
+        counted(usize::try_from(count).unwrap_or(usize::MAX), noun)
+    });
     let counted = if answer["counts"].is_object() { format!(", {}", by_noun.join(", ")) } else { String::new() };
     format!("published v{version} ({digest}{counted}); `petrel cluster status` shows who has it")
 }
@@ -71,6 +74,9 @@ fn checked(arguments: &PublishArguments, runners: &Runners, output: &Output) -> 
     let site = canonical(&arguments.site)?;
     let shipped = ShippedPacks::unpack()?;
     let mut packs = arguments.packs.iter().map(|root| canonical(root)).collect::<Result<Vec<PathBuf>, Failure>>()?;
+    if site.join("packs").is_dir() && !packs.contains(&site.join("packs")) {
+        output.remark("the packs below packs/ are not among what is published; name their folder with --packs")?;
+    }
     packs.push(shipped.root.clone());
     let loaded = check(&ContentRoots { site: site.clone(), packs }, runners);
     let findings: Vec<&Diagnostic> = loaded.diagnostics.iter().collect();

@@ -366,7 +366,11 @@ fn a_sound_site_is_published_with_its_packs_and_without_the_shipped_ones() {
     let line = ["pack", "publish", site.to_str().unwrap(), "--packs", packs.to_str().unwrap()];
     let told = tell(&line, &[("POST /v1/catalogues", 201, row)]);
     assert_eq!(told.code, 0, "{}{}", told.answer, told.remarks);
-    assert!(told.answer.starts_with("published v3 (0123456789ab, 3 files, 1 packs"), "{}", told.answer);
+    assert!(
+        told.answer.starts_with("published v3 (0123456789ab, 3 files, 1 pack, 1 rule, 1 action)"),
+        "{}",
+        told.answer
+    );
     let sent = told.body_of("POST /v1/catalogues")["files"].as_array().unwrap();
     let paths: Vec<_> = sent.iter().map(|file| file["path"].as_str().unwrap()).collect();
     assert_eq!(paths, ["packs/lab/actions/check.yaml", "packs/lab/pack.yaml", "rules/knock.yaml"]);

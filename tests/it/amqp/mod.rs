@@ -3,4 +3,5 @@
 mod broker;
 mod daemons;
 mod letters;
+mod pack;
 mod shared_store;

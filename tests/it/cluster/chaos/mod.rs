@@ -46,7 +46,6 @@ async fn machines() -> (Machines, Servers) {
     (Machines { postgres, rabbit }, servers)
 }
 
-#[expect(clippy::print_stderr, reason = "the figures of a run, and what repeats it")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g01_to_g06_hold_for_three_daemons_in_chaos() {
     let lasting = Duration::from_secs(from_environment("PETREL_CHAOS_SECONDS", SECONDS));
