@@ -116,8 +116,9 @@ impl Engine {
             instances = self.events.instances_pending(None, i64::try_from(AT_ONCE).unwrap_or(i64::MAX)).await?;
         }
         let met = instances.len();
-        let mut matching =
-            stream::iter(instances.into_iter().map(|instance| self.process(rules, instance))).buffer_unordered(AT_ONCE);
+        let side_by_side = self.events.at_once().min(AT_ONCE);
+        let mut matching = stream::iter(instances.into_iter().map(|instance| self.process(rules, instance)))
+            .buffer_unordered(side_by_side);
         // One that cannot go on takes nobody with it: the others may be in the middle of their commit.
         let mut problem = None;
         while let Some(result) = matching.next().await {

@@ -310,6 +310,9 @@ pub(super) trait Driver: Send + Sync {
     /// What the database's own clock shows; `None` if it has none but the machine's.
     async fn time(&self) -> Result<Option<crate::model::time::Timestamp>, StoreError>;
 
+    /// So many batches of one caller are worth having on their way at once: more would only stand in the way of others.
+    fn at_once(&self) -> usize;
+
     /// Bytes of the database that are in use; space set free by deletions does not count.
     async fn used_bytes(&self) -> Result<u64, StoreError>;
 

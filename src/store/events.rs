@@ -154,6 +154,11 @@ impl<'a> Writing<'a> {
 }
 
 impl Events {
+    /// So many instances are worth being matched side by side.
+    pub fn at_once(&self) -> usize {
+        self.driver.at_once()
+    }
+
     /// Makes all that a source said durable, at once. Gives back what became of each instance, held ones included.
     pub async fn arrivals_accept(&self, arrivals: &[Arrival], now: Timestamp) -> StoreResult<Vec<Accepted>> {
         let mut writing = Writing::default();

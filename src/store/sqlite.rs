@@ -104,6 +104,11 @@ impl Driver for SqliteDriver {
         Ok(None)
     }
 
+    /// They share a commit.
+    fn at_once(&self) -> usize {
+        GROUP_SIZE
+    }
+
     async fn used_bytes(&self) -> StoreResult<u64> {
         let sql = "SELECT (page_count - freelist_count) * page_size
             FROM pragma_page_count, pragma_freelist_count, pragma_page_size";

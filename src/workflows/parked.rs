@@ -15,7 +15,7 @@ pub struct Parked {
     state: Mutex<Boxes>,
     /// Steps whose ends were put into a mailbox and are not in the store yet.
     unwritten: Mutex<BTreeSet<ExecutionId>>,
-    max_parked: usize,
+    most_threads: usize,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ pub enum Waiting {
 impl Parked {
     /// At most `max_parked` workflows hold a thread while they wait; the one that has waited longest makes room.
     pub fn new(max_parked: usize) -> Self {
-        Self { state: Mutex::default(), unwritten: Mutex::default(), max_parked }
+        Self { state: Mutex::default(), unwritten: Mutex::default(), most_threads: max_parked }
     }
 
     /// Opens the mailbox of a workflow that begins a turn here. To be done before its journal is read: what ends after
@@ -103,7 +103,7 @@ impl Parked {
     fn enter(&self, workflow: ExecutionId) {
         let mut state = lock(&self.state);
         state.waiting.push(workflow);
-        if state.waiting.len() <= self.max_parked {
+        if state.waiting.len() <= self.most_threads {
             return;
         }
         let oldest = state.waiting.remove(0);
