@@ -1,6 +1,6 @@
-//! Several daemons over one PostgreSQL: stories by name, and the seeded chaos run.
+//! Several daemons over one PostgreSQL: stories by name. The seeded chaos run beside them is a binary of its own,
+//! `tests/chaos.rs`.
 
-mod chaos;
 mod door;
 mod harness;
 mod ledger;
