@@ -38,6 +38,9 @@ use parameters::CompiledAction;
 /// A worker must extend its leases within this time; it does so every third of it.
 pub const LEASE: Duration = Duration::from_secs(15);
 
+/// A claim whose answer has not come by then is begun by whoever keeps the leases, and not when the answer comes.
+const UNHEARD_AFTER: Duration = Duration::from_secs(5);
+
 /// The parts of the store that dispatch writes to.
 #[derive(Debug, Clone)]
 pub struct Stores {
@@ -228,7 +231,7 @@ impl Dispatcher {
         let claimed = self.stores.executions.execution_claim(&lease, &token, permits.len(), share, now).await?;
         let count = claimed.len();
         for (row, permit) in claimed.into_iter().zip(permits) {
-            self.start(row, Some(permit));
+            self.begin(row, Some(permit), now);
         }
         if count > 0 {
             self.world.bus.hint(Topic::Announcements);
@@ -260,13 +263,20 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// Runs an execution that was claimed at `claimed_at`, unless that took the store so long that it was begun, and
+    /// perhaps ended, without its answer.
+    pub(crate) fn begin(&self, row: ExecutionRow, permit: Option<OwnedSemaphorePermit>, claimed_at: Timestamp) {
+        if self.world.clock.now().since(claimed_at) < UNHEARD_AFTER {
+            self.start(row, permit);
+        }
+    }
+
     /// Runs a claimed execution in a task of its own. Workflows hold no slot: what they wait for would need it.
-    pub(crate) fn start(&self, row: ExecutionRow, permit: Option<OwnedSemaphorePermit>) {
+    fn start(&self, row: ExecutionRow, permit: Option<OwnedSemaphorePermit>) {
         let Some(me) = self.me.upgrade() else { return };
         let permit = permit.filter(|_| row.runner != WORKFLOW_RUNNER);
         let name = format!("{} {}", row.action, row.id);
         let held = (row.id, row.fence);
-        // An answer of the store that came very late: it was begun without.
         if !self.held().insert(held) {
             return;
         }
@@ -343,7 +353,7 @@ impl Dispatcher {
     /// A claim whose commit was answered by silence, because the store went away at that moment, may have been written:
     /// it is ours, and nobody has begun it. What has been ours for some time and is not under way is such a one.
     async fn begin_what_was_not_heard_of(&self, now: Timestamp) -> StoreResult<()> {
-        let young = now.plus(LEASE * 2 / 3);
+        let young = now.plus(LEASE.saturating_sub(UNHEARD_AFTER));
         for row in self.stores.obligations.leases_ending(&self.owner, young).await? {
             if !self.is_held(row.claim()) {
                 tracing::info!(execution = %row.id, action = %row.action, "it was claimed without an answer: it begins now");

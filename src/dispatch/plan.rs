@@ -153,7 +153,10 @@ impl Plan for Planned {
     fn committed(self: Box<Self>) {
         let Self { dispatcher, execution, permit } = *self;
         match execution.start {
-            Start::Leased(_) => dispatcher.start(as_claimed(execution), permit),
+            Start::Leased(_) => {
+                let claimed_at = execution.requested_at;
+                dispatcher.begin(as_claimed(execution), permit, claimed_at);
+            }
             Start::Queued { .. } => dispatcher.world.bus.hint(Topic::Queue),
             Start::Failed { .. } => {}
         }

@@ -56,13 +56,13 @@ impl Dispatcher {
         Ok(done)
     }
 
-    /// Whether leases that ran out mean anything. When nobody could look for a while, the store was away or this process
-    /// did not move; whoever lives has a lease's time to say so before anything is taken from him.
+    /// Whether leases that ran out mean anything. When nobody could look for a while, the store was away, or this process
+    /// did not move or was only just started; whoever lives has a lease's time to say so before anything is taken from him.
     fn may_take_over(&self, now: Timestamp) -> bool {
         const GAP: Duration = Duration::from_secs(5);
         let last = self.swept_at.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
         let mut until = self.patience_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|last| now.since(last) > GAP) {
+        if last.is_none_or(|last| now.since(last) > GAP) {
             *until = now.plus(LEASE);
         }
         now >= *until
