@@ -119,7 +119,8 @@ async fn raw_messages(url: &str) -> Result<f64> {
                 break;
             }
         }
-        seen
+        // A consumer that is let go of says farewell to a queue that is about to be deleted.
+        (seen, deliveries)
     });
     let body = event().into_bytes();
     let writers = (0..CONNECTIONS).map(|_| {
@@ -133,10 +134,13 @@ async fn raw_messages(url: &str) -> Result<f64> {
     });
     try_join_all(writers).await?;
     confirm(&publish, &name, &[]).await?;
-    let seen = consumer.await?;
+    let (seen, _deliveries) = consumer.await?;
     let rate = number(seen) / began.elapsed().as_secs_f64();
-    publish.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
     connection.close(200, "done".into()).await?;
+    let cleaner = Connection::connect(url, ConnectionProperties::default()).await?;
+    let channel = cleaner.create_channel().await?;
+    channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
+    cleaner.close(200, "done".into()).await?;
     Ok(rate)
 }
 
