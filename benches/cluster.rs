@@ -204,6 +204,7 @@ impl Drop for Member {
 impl Cluster {
     async fn start(servers: &Servers, name: &str, daemons: usize, files: &[(&str, String)]) -> Result<Self> {
         let site = TempDir::new()?;
+        std::fs::create_dir(site.path().join("packs"))?;
         for (file, text) in files {
             let path = site.path().join(file);
             std::fs::create_dir_all(path.parent().context("a file stands in a folder")?)?;
@@ -226,6 +227,7 @@ impl Cluster {
             .arg(&data)
             .current_dir(self.site.path())
             .env("PETREL__LOG__LEVEL", "error")
+            .env("PETREL__PACKS", "packs")
             .env("PETREL__STORE__URL", &self.database)
             .env("PETREL__SECRETS__KEY_FILE", self.site.path().join("datastore.key"))
             .env("PETREL__BUS__URL", &servers.amqp)
