@@ -217,12 +217,14 @@ impl ContentKeeper {
         let mut rounds = Rounds::new(self.writers, &*self.clock);
         let mut watched = Watched::default();
         let mut because = Because::Start;
+        // Registered before the first look: what is saved in between is not missed.
+        watched.follow(&self.loaded().origin);
         while !stop.is_cancelled() {
             let is_outdated = self.is_outdated(because).await?;
             if is_outdated {
                 self.reload().await?;
             }
-            if is_outdated || because == Because::Start {
+            if is_outdated {
                 watched.follow(&self.loaded().origin);
             }
             because = tokio::select! {
