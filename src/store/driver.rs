@@ -1,6 +1,8 @@
 //! What a database has to offer: run a read, commit a batch. A batch is data, a list of guarded statements, so that
 //! one writer can commit many callers at once and two back ends can share every statement.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 
 use super::error::StoreError;
@@ -136,7 +138,7 @@ pub(super) struct Statement {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turf {
     /// What is claimed, as `signal/deployed/web-1`.
-    pub(super) name: String,
+    pub(super) name: Cow<'static, str>,
     /// With whom it is shared.
     pub(super) hold: Hold,
 }
@@ -161,12 +163,12 @@ pub(super) struct Batch {
 
 impl Batch {
     /// No other batch that claims `name` runs meanwhile.
-    pub(super) fn alone(&mut self, name: impl Into<String>) {
+    pub(super) fn alone(&mut self, name: impl Into<Cow<'static, str>>) {
         self.claim(Turf { name: name.into(), hold: Hold::Alone });
     }
 
     /// No batch that claims `name` alone runs meanwhile.
-    pub(super) fn share(&mut self, name: impl Into<String>) {
+    pub(super) fn share(&mut self, name: impl Into<Cow<'static, str>>) {
         self.claim(Turf { name: name.into(), hold: Hold::Shared });
     }
 

@@ -143,7 +143,7 @@ fn turf_statements(turfs: &[Turf]) -> Vec<Statement> {
             Hold::Alone => "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text",
             Hold::Shared => "SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))::text",
         };
-        Statement { sql, cells: vec![Cell::Text(turf.name.clone())], guard: Guard::Any }
+        Statement { sql, cells: vec![Cell::Text(turf.name.clone().into_owned())], guard: Guard::Any }
     };
     turfs.into_iter().map(claim).collect()
 }
