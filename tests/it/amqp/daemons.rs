@@ -110,6 +110,27 @@ async fn g01_a_queue_that_was_just_made_takes_nothing_so_a_broker_killed_at_once
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broker_without_memory_is_a_refusal_with_its_reason_and_what_it_swallowed_lands_once() {
+    let broker = RabbitMq::start().await;
+    let site = site(&broker.url(), "0");
+    let daemon = Daemon::start(&site).await;
+    deliver_all(&daemon, 0..3).await;
+    broker.run_out_of_memory().await;
+    eventually("deliveries are refused", async || {
+        let refused = deliver(&daemon, 3).await.status == StatusCode::SERVICE_UNAVAILABLE;
+        (refused && reasons(&daemon).await.contains("it takes nothing for now (low on memory)")).then_some(())
+    })
+    .await;
+    assert_eq!(deliver(&daemon, 4).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    broker.find_memory().await;
+    daemon.until_ready().await;
+    deliver_all(&daemon, 3..6).await;
+    eventually("everything has landed", async || (landed(&daemon).await.len() >= 6).then_some(())).await;
+    daemon.until_idle().await;
+    assert_eq!((landed(&daemon).await.len(), daemon.count("/v1/executions").await), (6, 6), "each once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deliveries_while_the_store_is_away_are_accepted_and_land_after_it_comes_back() {
     let site = site(&servers::fresh_vhost().await, "1s");
     let daemon = Daemon::start(&site).await;

@@ -7,6 +7,7 @@
 //! it. Missing programs are installed where we are root on Debian; else the story fails and says what to do. None is
 //! skipped. A story that kills or stops a server starts one of its own: [`Postgres::start`], [`RabbitMq::start`].
 
+mod certificates;
 pub(crate) mod guarded;
 mod packages;
 mod ports;

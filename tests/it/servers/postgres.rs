@@ -1,13 +1,15 @@
 //! A PostgreSQL of our own: it can be killed, started again on the same data, and stopped in the middle of a query.
 
+use std::fs;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::geteuid;
 use tokio_postgres::{Client, NoTls};
 
+use super::certificates::Certificates;
 use super::guarded::Guarded;
 use super::packages::{POSTGRES, user};
 use super::ports::{free_port, random};
@@ -25,11 +27,15 @@ const SETTINGS: [&str; 7] = [
     "dynamic_shared_memory_type=mmap",
 ];
 
+/// Everybody else is trusted.
+pub(crate) const CAREFUL_USER: &str = "careful";
+
 /// A server that runs, or the place where one ran.
 pub(crate) struct Postgres {
     guarded: Guarded,
     programs: PathBuf,
     port: u16,
+    certificates: Certificates,
 }
 
 impl Postgres {
@@ -38,13 +44,17 @@ impl Postgres {
         super::announce();
         let programs = POSTGRES.programs().await;
         let guarded = Guarded::new(POSTGRES.name, "QUIT");
+        let certificates = Certificates::write(guarded.folder());
         if let Some((user, group)) = owner() {
-            chown(guarded.folder(), Some(user), Some(group)).expect("root may give it away");
+            for path in [guarded.folder(), &certificates.key] {
+                chown(path, Some(user), Some(group)).expect("root may give it away");
+            }
         }
-        let mut postgres = Self { guarded, programs, port: free_port() };
+        let mut postgres = Self { guarded, programs, port: free_port(), certificates };
         let mut init = postgres.command("initdb");
         init.args(["--username=petrel", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]);
         postgres.guarded.run(init).await;
+        postgres.keep_out_the_careless();
         postgres.start_again().await;
         postgres
     }
@@ -52,6 +62,16 @@ impl Postgres {
     /// Where a database of it is.
     pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://petrel@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Where a database of it is for [`CAREFUL_USER`], who is let in with a password and over TLS only.
+    pub(crate) fn careful_url(&self, host: &str, password: &str, database: &str) -> String {
+        format!("postgres://{CAREFUL_USER}:{password}@{host}:{}/{database}?sslmode=require", self.port)
+    }
+
+    /// The certificate of who signed its own, as a PEM file.
+    pub(crate) fn authority(&self) -> &Path {
+        &self.certificates.authority
     }
 
     /// Makes a new database; its URL.
@@ -69,6 +89,9 @@ impl Postgres {
         let mut server = self.command("postgres");
         server.arg("-p").arg(self.port.to_string()).arg("-k").arg(self.guarded.folder());
         server.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
+        let Certificates { certificate, key, .. } = &self.certificates;
+        server.args(["-c", "ssl=on", "-c", &format!("ssl_cert_file={}", certificate.display())]);
+        server.args(["-c", &format!("ssl_key_file={}", key.display())]);
         self.guarded.start(server);
         let url = self.url("postgres");
         eventually("PostgreSQL answers a query", async || {
@@ -86,6 +109,16 @@ impl Postgres {
     /// Lets it go on.
     pub(crate) async fn resume(&self) {
         self.guarded.resume().await;
+    }
+
+    /// The first line that fits decides.
+    fn keep_out_the_careless(&self) {
+        let file = self.guarded.folder().join("data/pg_hba.conf");
+        let rest = fs::read_to_string(&file).expect("what initdb has written");
+        let first = format!(
+            "hostssl all {CAREFUL_USER} 127.0.0.1/32 scram-sha-256\nhostnossl all {CAREFUL_USER} 127.0.0.1/32 reject\n"
+        );
+        fs::write(&file, format!("{first}{rest}")).expect("our own folder");
     }
 
     fn command(&self, program: &str) -> Command {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use lapin::{Connection, ConnectionProperties};
 use petrel::clock::{SystemClock, timeout};
 use tokio::sync::Mutex;
 
+use super::certificates::Certificates;
 use super::guarded::Guarded;
 use super::packages::RABBITMQ;
 use super::ports::{free_port, random};
@@ -24,6 +25,9 @@ const VHOSTS_AT_ONCE: usize = 8;
 /// Erlang for everybody: on the loopback, on two cores that others need, without busy waiting.
 const ERLANG: &str = "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none";
 
+/// More than any story needs.
+const MEMORY_LIMIT: &str = "512MiB";
+
 /// One attempt to connect. The client may wait for ever for a broker that closes the connection while it boots.
 const ATTEMPT: Duration = Duration::from_secs(3);
 
@@ -32,11 +36,13 @@ pub(crate) struct RabbitMq {
     guarded: Guarded,
     programs: PathBuf,
     ports: Ports,
+    certificates: Certificates,
     vhosts: Mutex<VecDeque<String>>,
 }
 
 struct Ports {
     amqp: u16,
+    amqps: u16,
     distribution: u16,
     mapper: u16,
 }
@@ -47,15 +53,20 @@ impl RabbitMq {
         super::announce();
         let programs = RABBITMQ.programs().await;
         let guarded = Guarded::new(RABBITMQ.name, "KILL");
-        let ports = Ports { amqp: free_port(), distribution: free_port(), mapper: free_port() };
+        let ports = Ports { amqp: free_port(), amqps: free_port(), distribution: free_port(), mapper: free_port() };
+        let certificates = Certificates::write(guarded.folder());
         let configuration = format!(
-            "listeners.tcp.default = 127.0.0.1:{}\nloopback_users.guest = true\n\
-             vm_memory_high_watermark.absolute = 512MiB\ndisk_free_limit.absolute = 100MB\n\
+            "listeners.tcp.default = 127.0.0.1:{}\nlisteners.ssl.default = 127.0.0.1:{}\n\
+             ssl_options.certfile = {}\nssl_options.keyfile = {}\nloopback_users.guest = true\n\
+             vm_memory_high_watermark.absolute = {MEMORY_LIMIT}\ndisk_free_limit.absolute = 100MB\n\
              log.console = true\nlog.console.level = warning\nlog.file = false\n",
-            ports.amqp
+            ports.amqp,
+            ports.amqps,
+            certificates.certificate.display(),
+            certificates.key.display(),
         );
         fs::write(guarded.folder().join("rabbit.conf"), configuration).expect("our own folder");
-        let mut broker = Self { guarded, programs, ports, vhosts: Mutex::default() };
+        let mut broker = Self { guarded, programs, ports, certificates, vhosts: Mutex::default() };
         broker.start_again().await;
         broker
     }
@@ -63,6 +74,32 @@ impl RabbitMq {
     /// Where its first virtual host is.
     pub(crate) fn url(&self) -> String {
         self.url_of("%2f")
+    }
+
+    /// Where its first virtual host is for those who speak TLS.
+    pub(crate) fn tls_url(&self, host: &str, password: &str) -> String {
+        format!("amqps://guest:{password}@{host}:{}/%2f", self.ports.amqps)
+    }
+
+    /// The certificate of who signed its own, as a PEM file.
+    pub(crate) fn authority(&self) -> &Path {
+        &self.certificates.authority
+    }
+
+    /// Makes it believe that its memory is used up: it stops reading from whoever publishes.
+    pub(crate) async fn run_out_of_memory(&self) {
+        self.limit_memory("1MiB").await;
+    }
+
+    /// Takes the belief away.
+    pub(crate) async fn find_memory(&self) {
+        self.limit_memory(MEMORY_LIMIT).await;
+    }
+
+    async fn limit_memory(&self, limit: &str) {
+        let mut command = self.command("rabbitmqctl");
+        command.args(["set_vm_memory_high_watermark", "absolute", limit]);
+        self.guarded.run(command).await;
     }
 
     /// A virtual host that nobody else has; its URL.

@@ -6,5 +6,6 @@ mod outage;
 mod roles;
 mod stopped_worker;
 mod time_limits;
+mod tls;
 mod timers;
 mod unwritten_ends;
