@@ -1,13 +1,14 @@
 //! The governor's own actions, which rules, workflows and people call like any other: the pack `autoscale`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::governor::admission::Admission;
+use crate::governor::admission::Answer;
 use crate::governor::error::GovernorError;
 use crate::governor::incidents::Report;
 use crate::governor::phases::NodeReport;
@@ -21,6 +22,10 @@ use crate::model::scaling::Origin;
 use crate::model::time::Timestamp;
 use crate::runners::native::NativeAction;
 use crate::runners::{Call, Outcome, Stop};
+use crate::store::StoreError;
+
+/// While the store is away.
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// The native actions with their references, to be registered with the runner.
 pub fn actions(governor: &Arc<Governor>) -> Vec<(&'static str, Arc<dyn NativeAction>)> {
@@ -54,16 +59,35 @@ struct GovernorAction {
 
 #[async_trait]
 impl NativeAction for GovernorAction {
-    async fn run(&self, call: &Call, _stop: &Stop) -> Outcome {
-        let outcome = match self.verb {
+    async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
+        loop {
+            let problem = match self.once(call).await {
+                Ok(outcome) => return outcome,
+                Err(problem) => problem,
+            };
+            if !problem.passes() || stop.is_raised() {
+                return Outcome::error(problem.to_string());
+            }
+            tracing::warn!(execution = %call.execution, %problem, "the governor's action waits for the store");
+            tokio::select! {
+                () = stop.raised() => {}
+                () = self.governor.pause(BETWEEN_TRIES) => {}
+            }
+        }
+    }
+}
+
+impl GovernorAction {
+    /// Each may be repeated although it was not heard that it was done.
+    async fn once(&self, call: &Call) -> Done {
+        match self.verb {
             Verb::Tick => tick(&self.governor).await,
             Verb::Alert => alert(&self.governor, call).await,
             Verb::Expand => expand(&self.governor, call).await,
             Verb::Deflate => deflate(&self.governor, call).await,
             Verb::NodePhase => node_phase(&self.governor, call).await,
             Verb::GroupInfo => group_info(&self.governor, call).await,
-        };
-        outcome.unwrap_or_else(|problem| Outcome::error(problem.to_string()))
+        }
     }
 }
 
@@ -76,6 +100,13 @@ enum Problem {
     AboutNothing,
     #[error(transparent)]
     Governor(#[from] GovernorError),
+}
+
+impl Problem {
+    /// The store comes back; until then nothing is known.
+    const fn passes(&self) -> bool {
+        matches!(self, Self::Governor(GovernorError::Store(StoreError::Unavailable(_))))
+    }
 }
 
 type Done = Result<Outcome, Problem>;
@@ -145,15 +176,15 @@ impl Scale {
 async fn expand(governor: &Governor, call: &Call) -> Done {
     let scale: Scale = parameters(call)?;
     let request = Request::Expand { by: scale.by, delays: scale.delays(), origin: origin(call) };
-    let admission = governor.admit(&scale.asg, &request).await?;
-    Ok(answered(&admission, &request))
+    let answer = governor.admit_for(call.execution, &scale.asg, &request).await?;
+    Ok(answered(&answer, &request))
 }
 
 async fn deflate(governor: &Governor, call: &Call) -> Done {
     let scale: Scale = parameters(call)?;
     let request = Request::Deflate { by: scale.by, delays: scale.delays(), origin: origin(call) };
-    let admission = governor.admit(&scale.asg, &request).await?;
-    Ok(answered(&admission, &request))
+    let answer = governor.admit_for(call.execution, &scale.asg, &request).await?;
+    Ok(answered(&answer, &request))
 }
 
 fn origin(call: &Call) -> Origin {
@@ -161,13 +192,13 @@ fn origin(call: &Call) -> Origin {
 }
 
 /// A person is told that it did not work; to a rule "not now" is an answer like any other.
-fn answered(admission: &Admission, request: &Request) -> Outcome {
-    if admission.is_refused() && !request.origin().is_automatic() {
-        let mut result = json!(admission.view());
-        result["error"] = Value::String(admission.reason());
+fn answered(answer: &Answer, request: &Request) -> Outcome {
+    let mut result = json!(answer.view());
+    if let Some(reason) = answer.refusal().filter(|_| !request.origin().is_automatic()) {
+        result["error"] = Value::String(reason);
         return Outcome::failed(result);
     }
-    Outcome::succeeded(json!(admission.view()))
+    Outcome::succeeded(result)
 }
 
 #[derive(Deserialize)]

@@ -19,6 +19,7 @@ use crate::model::refs::{ActivityId, ExecutionId};
 use crate::model::scaling::{ActivityStatus, ScalingActivity};
 use crate::model::time::Timestamp;
 use crate::requests::{Cancellation, Plan, RequestError};
+use crate::store::StoreError;
 use crate::store::groups::{DecisionWrite, GroupChange, GroupWrite};
 
 /// What became of a request.
@@ -30,6 +31,15 @@ pub struct Admission {
     pub activity: Option<ActivityId>,
     /// The workflow that carries it out.
     pub execution: Option<ExecutionId>,
+}
+
+/// The answer to somebody who may have asked before.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// It was decided now.
+    Now(Admission),
+    /// It was granted before, and this was opened.
+    Earlier(ScalingActivity),
 }
 
 /// An admission as people and programs see it.
@@ -72,6 +82,30 @@ impl Admission {
     }
 }
 
+impl Answer {
+    /// Why what was asked is not going to happen, if it is not.
+    pub fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Now(admission) => admission.is_refused().then(|| admission.reason()),
+            Self::Earlier(_) => None,
+        }
+    }
+
+    /// For people and programs.
+    pub fn view(&self) -> AdmissionView {
+        match self {
+            Self::Now(admission) => admission.view(),
+            Self::Earlier(activity) => AdmissionView {
+                verdict: activity.kind.to_string(),
+                reason: activity.reason.clone(),
+                activity: Some(activity.id),
+                execution: activity.execution,
+                nodes: activity.nodes.clone(),
+            },
+        }
+    }
+}
+
 /// A decision with the state it leads to, ready to be written.
 pub(super) struct Prepared {
     pub(super) decision: Decision,
@@ -83,17 +117,61 @@ impl Governor {
     /// Decides about a request and, if it is granted, reserves what it needs and starts its workflow.
     pub async fn admit(&self, name: &GroupName, request: &Request) -> Result<Admission, GovernorError> {
         for _ in 0..TRIES {
-            let Versioned { version, state: before } = self.read(name).await?;
-            let now = self.now();
-            // after the group: a freeze that comes in between moves the version
-            let freeze = self.freezer.active(now).await?;
-            let prepared = self.prepare(&before, request, now, freeze.as_ref());
-            let change = prepared.change(name, version, rows::changes(&before, &prepared.after));
-            if self.parts.groups.group_change(&change).await? {
-                return self.committed(name, prepared).await;
+            let seen = self.read(name).await?;
+            if let Some(admission) = self.admit_as_seen(name, seen, request, None).await? {
+                return Ok(admission);
             }
         }
         Err(GovernorError::Busy(name.clone()))
+    }
+
+    /// [`Governor::admit`] for an execution that may ask again because it was killed, or the store fell silent, before
+    /// it had its answer: what was opened for it then is its answer now.
+    pub async fn admit_for(
+        &self,
+        asker: ExecutionId,
+        name: &GroupName,
+        request: &Request,
+    ) -> Result<Answer, GovernorError> {
+        for _ in 0..TRIES {
+            let seen = self.read(name).await?;
+            // after the group: what is opened from now on moves the version
+            if let Some(activity) = self.opened_for(asker).await? {
+                return Ok(Answer::Earlier(activity));
+            }
+            if let Some(admission) = self.admit_as_seen(name, seen, request, Some(asker)).await? {
+                return Ok(Answer::Now(admission));
+            }
+        }
+        Err(GovernorError::Busy(name.clone()))
+    }
+
+    async fn opened_for(&self, asker: ExecutionId) -> Result<Option<ScalingActivity>, GovernorError> {
+        let Some(state) = self.parts.groups.activity_asked_by(asker).await? else { return Ok(None) };
+        let activity = serde_json::from_value(state);
+        activity.map(Some).map_err(|problem| StoreError::Corrupt(format!("an activity for {asker}: {problem}")).into())
+    }
+
+    /// `None`: the group has changed since it was seen.
+    async fn admit_as_seen(
+        &self,
+        name: &GroupName,
+        Versioned { version, state: before }: Versioned,
+        request: &Request,
+        asker: Option<ExecutionId>,
+    ) -> Result<Option<Admission>, GovernorError> {
+        let now = self.now();
+        // after the group: a freeze that comes in between moves the version
+        let freeze = self.freezer.active(now).await?;
+        let mut prepared = self.prepare(&before, request, now, freeze.as_ref());
+        if prepared.plan.is_some() {
+            prepared.after.activity.iter_mut().for_each(|activity| activity.asked_by = asker);
+        }
+        let change = prepared.change(name, version, rows::changes(&before, &prepared.after));
+        if !self.parts.groups.group_change(&change).await? {
+            return Ok(None);
+        }
+        self.committed(name, prepared).await.map(Some)
     }
 
     /// Nothing is written and nothing outside is touched yet.

@@ -91,6 +91,7 @@ fn open(state: &mut GroupState, decision: &Decision, id: ActivityId, (kind, want
         status: ActivityStatus::InProgress,
         nodes: [reserved, removed].concat(),
         reason: decision.reason.to_string(),
+        asked_by: None,
         execution: None,
         stuck_since: None,
         ended_at: None,

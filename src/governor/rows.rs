@@ -65,6 +65,7 @@ pub fn activity_row(activity: &ScalingActivity) -> GroupWrite {
         id: activity.id,
         status: activity.status.as_str().to_owned(),
         execution: activity.execution,
+        asked_by: activity.asked_by,
         state: json!(activity),
     }
 }

@@ -144,6 +144,11 @@ impl Governor {
         Ok(written)
     }
 
+    /// Waits by the governor's clock.
+    pub(super) async fn pause(&self, span: Duration) {
+        self.parts.clock.sleep_for(span).await;
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         self.parts.clock.now()
     }

@@ -145,6 +145,9 @@ pub struct ScalingActivity {
     pub nodes: Vec<NodeName>,
     /// Why it was admitted, in words.
     pub reason: String,
+    /// The execution that asked for it, if one did.
+    #[serde(default)]
+    pub asked_by: Option<ExecutionId>,
     /// The workflow that does it, once requested.
     #[serde(default)]
     pub execution: Option<ExecutionId>,

@@ -66,6 +66,8 @@ pub enum GroupWrite {
         status: String,
         /// The workflow that carries it out.
         execution: Option<ExecutionId>,
+        /// The execution that asked for it.
+        asked_by: Option<ExecutionId>,
         /// The whole activity.
         state: Value,
     },
@@ -188,6 +190,12 @@ impl Groups {
         rows.first().map(|row| Ok((row.text(0)?.to_owned(), row.json(1)?))).transpose()
     }
 
+    /// The activity that was opened because an execution asked for it.
+    pub async fn activity_asked_by(&self, execution: ExecutionId) -> StoreResult<Option<Value>> {
+        let sql = "SELECT state FROM asg_activities WHERE asked_by = ?1";
+        self.driver.query(sql, cells![execution]).await?.first().map(|row| row.json(0)).transpose()
+    }
+
     /// A group's activities, newest first.
     pub async fn activity_list(&self, group: &str, page: Page) -> StoreResult<Vec<Value>> {
         let sql = "SELECT state FROM asg_activities WHERE group_name = ?1 ORDER BY id DESC LIMIT ?2 OFFSET ?3";
@@ -247,11 +255,11 @@ fn push_writes(batch: &mut Batch, group: &str, writes: &[GroupWrite], at: Timest
                 let sql = "DELETE FROM asg_incidents WHERE group_name = ?1 AND incident_key = ?2";
                 batch.push(sql, cells![group, key.as_str()]);
             }
-            GroupWrite::Activity { id, status, execution, state } => {
-                let sql = "INSERT INTO asg_activities (id, group_name, status, execution_id, state)
-                    VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) DO UPDATE SET status = excluded.status,
+            GroupWrite::Activity { id, status, execution, asked_by, state } => {
+                let sql = "INSERT INTO asg_activities (id, group_name, status, execution_id, asked_by, state)
+                    VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE SET status = excluded.status,
                     execution_id = excluded.execution_id, state = excluded.state";
-                batch.push(sql, cells![*id, group, status.as_str(), *execution, state]);
+                batch.push(sql, cells![*id, group, status.as_str(), *execution, *asked_by, state]);
             }
             GroupWrite::Notice { route, payload } => {
                 push_announcement(batch, &format!("st2.announcement__{route}"), group, Some(payload), at);

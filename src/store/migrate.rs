@@ -17,6 +17,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "initial", sql: include_str!("migrations/0001_initial.sql") },
     Step { name: "cluster", sql: include_str!("migrations/0002_cluster.sql") },
     Step { name: "withdrawals", sql: include_str!("migrations/0003_withdrawals.sql") },
+    Step { name: "asked_by", sql: include_str!("migrations/0004_asked_by.sql") },
 ];
 
 /// The steps that a database of this version lacks, each with the version it makes.

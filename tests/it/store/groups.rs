@@ -25,7 +25,7 @@ fn node(name: &str) -> GroupWrite {
 
 fn activity(status: &str) -> GroupWrite {
     let state = json!({ "status": status });
-    GroupWrite::Activity { id: id(1), status: status.to_owned(), execution: Some(id(1)), state }
+    GroupWrite::Activity { id: id(1), status: status.to_owned(), execution: Some(id(1)), asked_by: Some(id(2)), state }
 }
 
 async fn a_change_against_an_old_version_writes_nothing(store: Store) {

@@ -1,20 +1,30 @@
 //! The pack's native actions, called as the runner calls them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::desk::{Desk, web};
+use crate::clock::{Clock, SimClock};
 use crate::governor::actions::actions;
+use crate::governor::service::Governor;
 use crate::model::SYSTEM_USER;
 use crate::model::action::{Action, OnLost};
 use crate::model::execution::ExecutionStatus;
 use crate::model::node::NodePhase;
 use crate::model::refs::ExecutionId;
+use crate::model::time::Timestamp;
 use crate::runners::{Call, Outcome, OutputSink, Stop};
 
 async fn call(desk: &Desk, name: &str, user: &str, parameters: Value) -> Outcome {
+    call_of(&desk.governor, 7, name, user, parameters).await
+}
+
+/// An attempt of the execution of that number.
+async fn call_of(governor: &Arc<Governor>, number: u8, name: &str, user: &str, parameters: Value) -> Outcome {
     let action = Action {
         reference: name.parse().unwrap(),
         description: String::new(),
@@ -29,7 +39,7 @@ async fn call(desk: &Desk, name: &str, user: &str, parameters: Value) -> Outcome
         metadata_file: String::new(),
     };
     let call = Call {
-        execution: ExecutionId::from_bytes([7; 12]),
+        execution: ExecutionId::from_bytes([number; 12]),
         attempt: 1,
         action: Arc::new(action),
         parameters: parameters.as_object().unwrap().clone(),
@@ -37,7 +47,7 @@ async fn call(desk: &Desk, name: &str, user: &str, parameters: Value) -> Outcome
         output: OutputSink::ignored(),
         timeout: None,
     };
-    let all = actions(&desk.governor);
+    let all = actions(governor);
     let (_, action) = all.iter().find(|(known, _)| *known == name).unwrap();
     action.run(&call, &Stop::default()).await
 }
@@ -105,4 +115,61 @@ async fn the_tick_looks_at_every_group_and_says_what_it_started() {
     assert_eq!(outcome.result["acted"][0][1]["verdict"], "expand");
     let info = call(&desk, "autoscale.group_info", SYSTEM_USER, json!({ "group": "web" })).await;
     assert_eq!((&info.result["total"], &info.result["roles"]["dns"]), (&json!(2), &json!("none")));
+}
+
+#[tokio::test]
+async fn an_execution_that_asks_again_is_told_what_was_opened_for_it_before() {
+    let desk = Desk::serving(&json!({})).await;
+    let expand = json!({ "asg": "web", "force": true });
+    let first = call_of(&desk.governor, 7, "autoscale.expand", "ann", expand.clone()).await;
+    let while_under_way = call_of(&desk.governor, 7, "autoscale.expand", "ann", expand.clone()).await;
+    desk.succeed().await;
+    let after_its_end = call_of(&desk.governor, 7, "autoscale.expand", "ann", expand.clone()).await;
+    for again in [while_under_way, after_its_end] {
+        assert_eq!(again, first);
+    }
+    assert_eq!((first.result["verdict"].as_str(), desk.group().await.total.get()), (Some("expand"), 2));
+    let another = call_of(&desk.governor, 8, "autoscale.expand", "ann", expand).await;
+    assert_ne!(another.result["activity"], first.result["activity"]);
+}
+
+/// Nobody can write to the store until somebody waits.
+#[derive(Debug)]
+struct LockedUntilAwaited {
+    clock: Arc<SimClock>,
+    lock: Mutex<Option<rusqlite::Connection>>,
+}
+
+#[async_trait]
+impl Clock for LockedUntilAwaited {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn follow(&self, shown: Timestamp) {
+        self.clock.follow(shown);
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    async fn sleep_until(&self, _at: Timestamp) {
+        drop(self.lock.lock().unwrap().take());
+    }
+
+    async fn sleep_for(&self, _duration: Duration) {
+        drop(self.lock.lock().unwrap().take());
+    }
+}
+
+#[tokio::test]
+async fn an_action_waits_for_a_store_that_is_away_and_then_does_what_was_asked() {
+    let desk = Desk::serving(&json!({})).await;
+    let lock = rusqlite::Connection::open(desk.database()).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let clock = LockedUntilAwaited { clock: Arc::clone(&desk.clock), lock: Mutex::new(Some(lock)) };
+    let governor = Arc::new(desk.another_governor_with(Arc::new(clock)));
+    let outcome = call_of(&governor, 7, "autoscale.expand", "ann", json!({ "asg": "web", "force": true })).await;
+    assert_eq!((outcome.status, &outcome.result["verdict"]), (ExecutionStatus::Succeeded, &json!("expand")));
 }

@@ -1,6 +1,7 @@
 //! What a story needs: a store in a folder of its own, a governor, and workflows that are only written down.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub(super) struct Desk {
     pub(super) workflows: Arc<Workflows>,
     pub(super) governor: Arc<Governor>,
     parts: Parts,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// Plans executions, remembers which were let go and which were cancelled, and runs none.
@@ -162,7 +163,7 @@ impl Desk {
             bus: Arc::new(MemoryBus::default()),
         };
         let governor = Arc::new(Governor::new(parts.clone()));
-        Self { store, clock, workflows, governor, parts, _folder: folder }
+        Self { store, clock, workflows, governor, parts, folder }
     }
 
     /// A group whose first nodes serve, and have for long enough to count.
@@ -177,6 +178,16 @@ impl Desk {
     /// Another daemon on the same store.
     pub(super) fn another_governor(&self) -> Governor {
         Governor::new(self.parts.clone())
+    }
+
+    /// A daemon that goes by another clock.
+    pub(super) fn another_governor_with(&self, clock: Arc<dyn Clock>) -> Governor {
+        Governor::new(Parts { clock, ..self.parts.clone() })
+    }
+
+    /// The store's file.
+    pub(super) fn database(&self) -> PathBuf {
+        self.folder.path().join("petrel.db")
     }
 
     pub(super) async fn group(&self) -> GroupView {
