@@ -37,7 +37,7 @@ pub struct Admission {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// It was decided now.
-    Now(Admission),
+    Now(Box<Admission>),
     /// It was granted before, and this was opened.
     Earlier(ScalingActivity),
 }
@@ -140,7 +140,7 @@ impl Governor {
                 return Ok(Answer::Earlier(activity));
             }
             if let Some(admission) = self.admit_as_seen(name, seen, request, Some(asker)).await? {
-                return Ok(Answer::Now(admission));
+                return Ok(Answer::Now(Box::new(admission)));
             }
         }
         Err(GovernorError::Busy(name.clone()))
