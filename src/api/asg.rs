@@ -71,15 +71,21 @@ pub struct NewGroup {
     /// Handed to the provider with every node.
     #[serde(default)]
     pub node_parameters: Map<String, Value>,
+    /// Handed to the pack that keeps names, beside its configuration.
+    #[serde(default)]
+    pub dns_parameters: Map<String, Value>,
+    /// Handed to the pack that sends work, beside its configuration.
+    #[serde(default)]
+    pub load_balancer_parameters: Map<String, Value>,
+    /// Handed to the pack that sets nodes up, beside its configuration.
+    #[serde(default)]
+    pub configure_parameters: Map<String, Value>,
 }
 
-/// Other limits for a group.
+/// What is to be different about a group, in the fields of a new one; the rest stays.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reconfigure {
-    /// What is to change; the rest stays.
-    pub config: Map<String, Value>,
-}
+#[serde(transparent)]
+pub struct Reconfigure(pub Map<String, Value>);
 
 /// More nodes, or fewer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +103,14 @@ pub struct Scale {
 pub struct Force {
     /// They are not.
     pub force: bool,
+}
+
+/// Whether the governor may choose a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Protect {
+    /// It may not.
+    pub protected: bool,
 }
 
 /// Part of a group's automation is to rest.
@@ -143,7 +157,7 @@ pub trait AsgService: Send + Sync {
     async fn get(&self, group: &str) -> AsgResult;
     /// Makes a group: `{group, activity, execution}`.
     async fn create(&self, new: NewGroup, by: &str) -> AsgResult;
-    /// Changes a group's limits.
+    /// Changes what a group's owner wrote.
     async fn configure(&self, group: &str, change: Reconfigure, by: &str) -> AsgResult;
     /// Takes a group down.
     async fn delete(&self, group: &str, by: &str) -> AsgResult;
@@ -155,6 +169,12 @@ pub trait AsgService: Send + Sync {
     async fn add_node(&self, group: &str, force: Force, by: &str) -> AsgResult;
     /// Asks for this node to go.
     async fn delete_node(&self, group: &str, node: &str, force: Force, by: &str) -> AsgResult;
+    /// Keeps a node from being chosen for removal, or not any more.
+    async fn protect(&self, group: &str, node: &str, protect: Protect, by: &str) -> AsgResult;
+    /// Says yes to what waits for approval.
+    async fn approve(&self, group: &str, by: &str) -> AsgResult;
+    /// Says no to it.
+    async fn deny(&self, group: &str, by: &str) -> AsgResult;
     /// The latest decisions: `[{first_at, last_at, times, decision}]`.
     async fn explain(&self, group: &str, limit: i64) -> AsgResult;
     /// The latest activities.
@@ -180,7 +200,9 @@ pub(super) fn router(governor: Door) -> Router {
         .route("/asg/{group}/expand", post(expand))
         .route("/asg/{group}/deflate", post(deflate))
         .route("/asg/{group}/nodes", post(add_node))
-        .route("/asg/{group}/nodes/{node}", delete(delete_node))
+        .route("/asg/{group}/nodes/{node}", delete(delete_node).put(protect))
+        .route("/asg/{group}/approve", post(approve))
+        .route("/asg/{group}/deny", post(deny))
         .route("/asg/{group}/explain", get(explain))
         .route("/asg/{group}/activities", get(activities))
         .route("/asg/{group}/suspend", post(suspend))
@@ -282,6 +304,31 @@ async fn delete_node(
     let detail = json!({ "node": node, "force": force.force });
     caller.change(Permission::GroupOperate, "asg.delete_node", &group, detail).await?;
     accepted(governor.delete_node(&group, &node, force, &caller.principal.name).await)
+}
+
+async fn protect(
+    State(governor): State<Door>,
+    caller: Authenticated,
+    Path((group, node)): Path<(String, String)>,
+    JsonBody(protect): JsonBody<Protect>,
+) -> ApiResult<Json<Value>> {
+    let detail = json!({ "node": node, "protected": protect.protected });
+    caller.change(Permission::GroupOperate, "asg.protect", &group, detail).await?;
+    Ok(Json(governor.protect(&group, &node, protect, &caller.principal.name).await?))
+}
+
+async fn approve(State(governor): State<Door>, caller: Authenticated, Path(group): Path<String>) -> Accepted {
+    caller.change(Permission::GroupOperate, "asg.approve", &group, Value::Null).await?;
+    accepted(governor.approve(&group, &caller.principal.name).await)
+}
+
+async fn deny(
+    State(governor): State<Door>,
+    caller: Authenticated,
+    Path(group): Path<String>,
+) -> ApiResult<Json<Value>> {
+    caller.change(Permission::GroupOperate, "asg.deny", &group, Value::Null).await?;
+    Ok(Json(governor.deny(&group, &caller.principal.name).await?))
 }
 
 #[derive(Debug, Deserialize)]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use crate::api::asg::{AsgError, AsgResult, AsgService, Force, Freeze, NewGroup, Reconfigure, Resume, Scale, Suspend};
+use crate::api::asg::{
+    AsgError, AsgResult, AsgService, Force, Freeze, NewGroup, Protect, Reconfigure, Resume, Scale, Suspend,
+};
 use crate::governor::admission::Admission;
 use crate::governor::definition;
 use crate::governor::error::GovernorError;
@@ -50,6 +52,14 @@ impl From<GovernorError> for AsgError {
 
 fn group_name(text: &str) -> Result<GroupName, AsgError> {
     text.parse().map_err(|problem| AsgError::Invalid(vec![format!("{problem}")]))
+}
+
+fn node_name(text: &str) -> Result<NodeName, AsgError> {
+    text.parse().map_err(|problem| AsgError::Invalid(vec![format!("{problem}")]))
+}
+
+fn no_such_node(group: &GroupName, node: &NodeName) -> AsgError {
+    AsgError::NotFound(format!("node `{node}` of group `{group}`"))
 }
 
 /// What a person asks for and does not get is an error at the door; the reason is the governor's.
@@ -99,7 +109,9 @@ impl AsgService for GovernorDoor {
 
     async fn configure(&self, group: &str, change: Reconfigure, _by: &str) -> AsgResult {
         let name = group_name(group)?;
-        self.governor.configure(&name, &change.config).await?;
+        let change = serde_json::from_value(Value::Object(change.0))
+            .map_err(|problem| AsgError::Invalid(vec![problem.to_string()]))?;
+        self.governor.redefine(&name, &change).await?;
         Ok(json!(self.governor.get(&name).await?))
     }
 
@@ -124,12 +136,32 @@ impl AsgService for GovernorDoor {
     }
 
     async fn delete_node(&self, group: &str, node: &str, force: Force, by: &str) -> AsgResult {
-        let name: NodeName = node.parse().map_err(|problem| AsgError::Invalid(vec![format!("{problem}")]))?;
-        let known = self.governor.get(&group_name(group)?).await?;
+        let (group_name, name) = (group_name(group)?, node_name(node)?);
+        let known = self.governor.get(&group_name).await?;
         if !known.nodes.iter().any(|node| node.name == name) {
-            return Err(AsgError::NotFound(format!("node `{name}` of group `{group}`")));
+            return Err(no_such_node(&group_name, &name));
         }
         self.admit(group, Request::DeleteNode { name, delays: delays(force.force), origin: human(by) }).await
+    }
+
+    async fn protect(&self, group: &str, node: &str, protect: Protect, _by: &str) -> AsgResult {
+        let (name, node) = (group_name(group)?, node_name(node)?);
+        if !self.governor.protect(&name, &node, protect.protected).await? {
+            return Err(no_such_node(&name, &node));
+        }
+        Ok(json!(self.governor.get(&name).await?))
+    }
+
+    async fn approve(&self, group: &str, by: &str) -> AsgResult {
+        self.admit(group, Request::Approve { origin: human(by) }).await
+    }
+
+    async fn deny(&self, group: &str, by: &str) -> AsgResult {
+        let name = group_name(group)?;
+        if !self.governor.deny(&name, by).await? {
+            return Err(AsgError::Refused(format!("nothing waits for approval in group `{name}`")));
+        }
+        Ok(json!(self.governor.get(&name).await?))
     }
 
     async fn explain(&self, group: &str, limit: i64) -> AsgResult {

@@ -17,6 +17,7 @@ use crate::model::SYSTEM_USER;
 use crate::model::decision::{Delays, Request};
 use crate::model::group::{GroupName, NodeCount};
 use crate::model::incident::{IncidentState, Severity};
+use crate::model::load::Load;
 use crate::model::node::{NodeName, NodePhase};
 use crate::model::scaling::Origin;
 use crate::model::time::Timestamp;
@@ -33,13 +34,15 @@ pub fn actions(governor: &Arc<Governor>) -> Vec<(&'static str, Arc<dyn NativeAct
     VERBS.iter().map(|(name, verb)| (*name, action(*verb))).collect()
 }
 
-const VERBS: [(&str, Verb); 6] = [
+const VERBS: [(&str, Verb); 8] = [
     ("autoscale.governor_tick", Verb::Tick),
     ("autoscale.alert", Verb::Alert),
     ("autoscale.expand", Verb::Expand),
     ("autoscale.deflate", Verb::Deflate),
     ("autoscale.node_phase", Verb::NodePhase),
     ("autoscale.group_info", Verb::GroupInfo),
+    ("autoscale.load", Verb::Load),
+    ("autoscale.configure", Verb::Configure),
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +53,8 @@ enum Verb {
     Deflate,
     NodePhase,
     GroupInfo,
+    Load,
+    Configure,
 }
 
 struct GovernorAction {
@@ -87,6 +92,8 @@ impl GovernorAction {
             Verb::Deflate => deflate(&self.governor, call).await,
             Verb::NodePhase => node_phase(&self.governor, call).await,
             Verb::GroupInfo => group_info(&self.governor, call).await,
+            Verb::Load => load(&self.governor, call).await,
+            Verb::Configure => configure(&self.governor, call).await,
         }
     }
 }
@@ -223,4 +230,28 @@ struct Info {
 async fn group_info(governor: &Governor, call: &Call) -> Done {
     let Info { group } = parameters(call)?;
     Ok(Outcome::succeeded(json!(governor.get(&group).await?)))
+}
+
+#[derive(Deserialize)]
+struct LoadReport {
+    asg: GroupName,
+    load: Load,
+}
+
+async fn load(governor: &Governor, call: &Call) -> Done {
+    let LoadReport { asg, load } = parameters(call)?;
+    governor.report_load(&asg, load).await?;
+    Ok(Outcome::succeeded(json!({ "load": load })))
+}
+
+#[derive(Deserialize)]
+struct Configuration {
+    asg: GroupName,
+    config: Map<String, Value>,
+}
+
+async fn configure(governor: &Governor, call: &Call) -> Done {
+    let Configuration { asg, config } = parameters(call)?;
+    governor.configure(&asg, &config).await?;
+    Ok(Outcome::succeeded(json!(governor.get(&asg).await?.config)))
 }

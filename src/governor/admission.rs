@@ -186,7 +186,9 @@ impl Governor {
         let id = ActivityId::from_bytes(self.parts.ids.next());
         let mut prepared = Prepared { after: admitted(before, &decision, id), decision, plan: None };
         let opened = prepared.after.activity.as_ref().filter(|activity| activity.id == id);
-        match opened.map(|activity| self.parts.requests.plan(workflow::wanted(&prepared.after, activity))) {
+        match opened.map(|activity| {
+            self.parts.requests.plan(workflow::wanted(&prepared.after, activity, &self.parts.catalogue.borrow()))
+        }) {
             None => prepared,
             Some(Ok(plan)) => {
                 let execution = plan.execution().id;
@@ -268,6 +270,10 @@ fn told(group: &Group, notice: &Notice, decision: &Decision) -> GroupWrite {
     let message = match notice {
         Notice::Escalate { incident } => format!("ASG[{}] needs somebody: {incident}: {decision}", group.name),
         Notice::Warning { incident } => format!("ASG[{}] warning: {incident}: {decision}", group.name),
+        Notice::CircuitOpen => format!("ASG[{}] needs somebody: {decision}", group.name),
+        Notice::Approval { wish } => {
+            format!("ASG[{0}] wants to {wish} and waits for `petrel asg approve {0}`: {decision}", group.name)
+        }
     };
     GroupWrite::Notice {
         route: group.channel.clone().unwrap_or_else(|| "general".to_owned()),

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::governor::admission::Admission;
 use crate::governor::error::GovernorError;
+use crate::governor::ledger;
 use crate::governor::rows;
 use crate::governor::service::Governor;
 use crate::model::decision::Request;
-use crate::model::group::{Group, GroupName, Part, Roles, Suspension};
+use crate::model::group::{Group, GroupName, Part, RoleParameters, Roles, Suspension};
 use crate::model::group_config::GroupConfig;
 use crate::model::group_state::GroupState;
+use crate::model::load::Load;
+use crate::model::node::NodeName;
 use crate::model::pack::Catalogue;
 use crate::model::refs::ActionRef;
 use crate::model::scaling::Origin;
@@ -51,6 +54,15 @@ pub struct NewGroup {
     /// Size, image and whatever else the provider's `create_node` takes.
     #[serde(default)]
     pub node_parameters: BTreeMap<String, Value>,
+    /// What the pack that names nodes is told beside its own configuration.
+    #[serde(default)]
+    pub dns_parameters: BTreeMap<String, Value>,
+    /// What the pack that sends traffic is told beside its own configuration.
+    #[serde(default)]
+    pub load_balancer_parameters: BTreeMap<String, Value>,
+    /// What the pack that configures nodes is told beside its own configuration.
+    #[serde(default)]
+    pub configure_parameters: BTreeMap<String, Value>,
 }
 
 /// The verbs that a pack must have to play a role.
@@ -61,9 +73,13 @@ const VERBS: [(&str, &[&str]); 4] = [
     ("configure", &["configure_node"]),
 ];
 
+/// As people write it: `none` is nobody.
+pub(super) fn played(role: Option<String>) -> Option<String> {
+    role.filter(|pack| !pack.is_empty() && pack != "none")
+}
+
 impl NewGroup {
     fn into_group(self) -> Group {
-        let played = |role: Option<String>| role.filter(|pack| !pack.is_empty() && pack != "none");
         Group {
             application: self.application.unwrap_or_else(|| self.name.to_string()),
             name: self.name,
@@ -76,6 +92,11 @@ impl NewGroup {
                 configure: played(self.configure),
             },
             node_parameters: self.node_parameters,
+            role_parameters: RoleParameters {
+                dns: self.dns_parameters,
+                load_balancer: self.load_balancer_parameters,
+                configure: self.configure_parameters,
+            },
             channel: self.channel.filter(|channel| !channel.is_empty()),
             suspensions: Vec::new(),
             deleting: false,
@@ -102,16 +123,29 @@ impl Governor {
         }
     }
 
-    /// Changes some of a group's limits, steps and delays; the others stay.
-    pub async fn configure(&self, name: &GroupName, changed: &Map<String, Value>) -> Result<(), GovernorError> {
-        self.change(name, |state, _now| {
-            let config = merged(&state.group.config, changed).map_err(|problem| vec![problem]);
-            let config = config.and_then(|config| config.validate().map(|()| config));
-            match config {
-                Ok(config) => state.group.config = config,
-                Err(problems) => refuse(name.as_str(), problems)?,
-            }
+    /// Takes in what the group's metric says its load is.
+    pub async fn report_load(&self, name: &GroupName, load: Load) -> Result<(), GovernorError> {
+        self.change(name, |state, now| {
+            ledger::observe_load(state, load, now);
             Ok(())
+        })
+        .await
+    }
+
+    /// Says no to what waits for approval. `false`: nothing does.
+    pub async fn deny(&self, name: &GroupName, author: &str) -> Result<bool, GovernorError> {
+        self.change(name, |state, _now| {
+            let approval = state.memory.approval.as_mut();
+            Ok(approval.map(|approval| approval.denied_by = Some(author.to_owned())).is_some())
+        })
+        .await
+    }
+
+    /// Says whether the governor may choose a node for removal. `false`: the group has no such node.
+    pub async fn protect(&self, name: &GroupName, node: &NodeName, protected: bool) -> Result<bool, GovernorError> {
+        self.change(name, |state, _now| {
+            let found = state.nodes.iter_mut().find(|known| known.name == *node && known.phase.counts());
+            Ok(found.map(|node| node.protected = protected).is_some())
         })
         .await
     }
@@ -145,22 +179,16 @@ impl Governor {
     }
 }
 
-fn refuse(name: &str, problems: Vec<String>) -> Result<(), GovernorError> {
-    if problems.is_empty() {
-        return Ok(());
-    }
-    Err(GovernorError::BadDefinition { name: name.to_owned(), problems })
+pub(super) fn refuse(name: &str, problems: Vec<String>) -> Result<(), GovernorError> {
+    if problems.is_empty() { Ok(()) } else { Err(refusal(name, problems)) }
 }
 
-fn merged(config: &GroupConfig, changed: &Map<String, Value>) -> Result<GroupConfig, String> {
-    let mut all = json!(config);
-    if let Value::Object(knobs) = &mut all {
-        knobs.extend(changed.clone());
-    }
-    serde_json::from_value(all).map_err(|problem| problem.to_string())
+pub(super) fn refusal(name: &str, problems: Vec<String>) -> GovernorError {
+    GovernorError::BadDefinition { name: name.to_owned(), problems }
 }
 
-fn faults(group: &Group, catalogue: &Catalogue) -> Vec<String> {
+/// All that is wrong with a group.
+pub(super) fn faults(group: &Group, catalogue: &Catalogue) -> Vec<String> {
     let mut faults = group.config.validate().err().unwrap_or_default();
     let Roles { provider, dns, load_balancer, configure } = &group.roles;
     let packs = [Some(provider), dns.as_ref(), load_balancer.as_ref(), configure.as_ref()];

@@ -4,9 +4,10 @@
 
 use crate::governor::backoff::rest_after;
 use crate::governor::names::number_after;
-use crate::model::decision::{Decision, Rebase, Row, Verdict};
-use crate::model::group_state::{GroupMemory, GroupState};
+use crate::model::decision::{Decision, Notice, Rebase, Request, Row, Verdict};
+use crate::model::group_state::{Approval, GroupMemory, GroupState};
 use crate::model::incident::{Observation, merge};
+use crate::model::load::{Load, Peak};
 use crate::model::node::{Node, NodeName, NodePhase};
 use crate::model::refs::ActivityId;
 use crate::model::scaling::{ActivityKind, ActivityStatus, ScalingActivity};
@@ -64,8 +65,27 @@ fn remember(state: &mut GroupState, decision: &Decision) {
     state.memory.flips.retain(|flip| now < flip.plus(config.flap_window));
     let incidents = &state.incidents;
     let goes_on = |key: &str| incidents.iter().any(|it| it.key == key && it.is_open(now, config.alert_ttl));
-    state.memory.told.retain(|notice| goes_on(notice.incident()));
+    let (circuit_open, approval) = (state.is_circuit_open(), approval_after(state, decision));
+    state.memory.told.retain(|notice| match notice {
+        Notice::Escalate { incident } | Notice::Warning { incident } => goes_on(incident),
+        Notice::CircuitOpen => circuit_open,
+        Notice::Approval { wish } => approval.as_ref().is_some_and(|approval| approval.wish == *wish),
+    });
+    state.memory.approval = approval;
     state.memory.told.extend(decision.notices.iter().cloned());
+}
+
+/// What is wanted waits for as long as each look wants it, and no longer once something was opened.
+fn approval_after(state: &GroupState, decision: &Decision) -> Option<Approval> {
+    let before = state.memory.approval.clone();
+    match decision.awaits() {
+        Some(wish) => {
+            let new = Approval { wish, since: decision.at, denied_by: None };
+            before.filter(|approval| approval.wish == wish).or(Some(new))
+        }
+        None if decision.request == Request::Tick || decision.verdict.acts() => None,
+        None => before,
+    }
 }
 
 fn open(state: &mut GroupState, decision: &Decision, id: ActivityId, (kind, want): (ActivityKind, i32)) {
@@ -125,6 +145,23 @@ pub fn observe(state: &mut GroupState, seen: Observation) {
     match state.incidents.iter_mut().find(|known| known.key == seen.key) {
         Some(known) => *known = merge(Some(known), seen),
         None => state.incidents.push(merge(None, seen)),
+    }
+}
+
+/// The parts of the window in which a peak is remembered: what is forgotten at once is a small part of it.
+const PEAKS: u32 = 20;
+
+/// Takes a report of the group's load in.
+pub fn observe_load(state: &mut GroupState, load: Load, now: Timestamp) {
+    follow_clock(state, now);
+    let window = state.group.config.load_window;
+    let memory = &mut state.memory;
+    memory.load = load;
+    memory.load_seen = Some(now);
+    memory.peaks.retain(|peak| now < peak.since.plus(window));
+    match memory.peaks.last_mut().filter(|last| now < last.since.plus(window / PEAKS)) {
+        Some(last) => last.load = last.load.max(load),
+        None => memory.peaks.push(Peak { since: now, load }),
     }
 }
 
@@ -269,12 +306,19 @@ pub fn rebased(state: &GroupState, rebase: Rebase) -> GroupState {
     let mut state = state.clone();
     let memory = &mut state.memory;
     memory.epoch = rebase.epoch;
-    let instants =
-        [&mut memory.clock_seen, &mut memory.last_expand_end, &mut memory.last_deflate_end, &mut memory.backoff_until];
+    let instants = [
+        &mut memory.clock_seen,
+        &mut memory.last_expand_end,
+        &mut memory.last_deflate_end,
+        &mut memory.backoff_until,
+        &mut memory.load_seen,
+    ];
     for instant in instants {
         *instant = instant.map(moved);
     }
     memory.flips.iter_mut().for_each(|at| *at = moved(*at));
+    memory.peaks.iter_mut().for_each(|peak| peak.since = moved(peak.since));
+    memory.approval.iter_mut().for_each(|approval| approval.since = moved(approval.since));
     let present = memory.clock_seen;
     for node in &mut state.nodes {
         // a node's phase may be written beside the group's row, with a stamp from after the jump

@@ -24,6 +24,7 @@ pub mod incidents;
 pub mod tick;
 pub mod phases;
 pub mod definition;
+pub mod redefinition;
 pub mod end;
 pub mod view;
 pub mod actions;

@@ -7,9 +7,9 @@ use crate::governor::error::GovernorError;
 use crate::governor::service::Governor;
 use crate::governor::workflow::named_roles;
 use crate::model::decision::Decision;
-use crate::model::group::{Group, GroupName, NodeCount, Suspension};
+use crate::model::group::{Group, GroupName, NodeCount, RoleParameters, Suspension};
 use crate::model::group_config::{GroupConfig, Mode};
-use crate::model::group_state::GroupState;
+use crate::model::group_state::{Approval, GroupState};
 use crate::model::incident::Incident;
 use crate::model::node::{Node, NodeName, NodePhase};
 use crate::model::scaling::ScalingActivity;
@@ -34,6 +34,8 @@ pub struct GroupView {
     pub roles: Value,
     /// What the provider's `create_node` is given.
     pub node_parameters: Value,
+    /// What the packs of its other roles are told beside their own configuration.
+    pub role_parameters: RoleParameters,
     /// Where notices go.
     pub channel: Option<String>,
     /// Nodes not proven gone.
@@ -54,6 +56,8 @@ pub struct GroupView {
     pub last_decision: Option<Explained>,
     /// What somebody suspended.
     pub suspensions: Vec<Suspension>,
+    /// What waits for somebody's word.
+    pub approval: Option<Approval>,
     /// It is being deleted.
     pub deleting: bool,
 }
@@ -125,8 +129,19 @@ impl Governor {
 
 fn view(state: GroupState, last_decision: Option<Explained>, now: Timestamp) -> GroupView {
     let (in_service, total) = (state.in_service(), state.total());
-    let GroupState { group, nodes, incidents, activity, memory: _ } = state;
-    let Group { name, domain, application, config, roles, node_parameters, channel, suspensions, deleting } = group;
+    let GroupState { group, nodes, incidents, activity, memory } = state;
+    let Group {
+        name,
+        domain,
+        application,
+        config,
+        roles,
+        node_parameters,
+        role_parameters,
+        channel,
+        suspensions,
+        deleting,
+    } = group;
     GroupView {
         name,
         application,
@@ -134,6 +149,7 @@ fn view(state: GroupState, last_decision: Option<Explained>, now: Timestamp) -> 
         mode: config.mode,
         roles: named_roles(&roles),
         node_parameters: Value::Object(node_parameters.into_iter().collect()),
+        role_parameters,
         channel,
         nodes: nodes.into_iter().filter(|node| node.phase.counts()).map(node_view).collect(),
         in_service,
@@ -144,6 +160,7 @@ fn view(state: GroupState, last_decision: Option<Explained>, now: Timestamp) -> 
         activity,
         last_decision,
         suspensions: suspensions.into_iter().filter(|suspension| suspension.is_active(now)).collect(),
+        approval: memory.approval,
         deleting,
         config,
     }

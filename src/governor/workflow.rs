@@ -6,6 +6,7 @@ use crate::model::SYSTEM_USER;
 use crate::model::group::{Group, GroupName, Roles};
 use crate::model::group_state::GroupState;
 use crate::model::node::{Node, NodeName};
+use crate::model::pack::Catalogue;
 use crate::model::refs::{ActionRef, ActivityId};
 use crate::model::scaling::{ActivityKind, Origin, ScalingActivity};
 use crate::model::time::format_duration;
@@ -18,8 +19,18 @@ const PACK: &str = "default";
 const CONTEXT_KEY: &str = "scaling";
 
 /// The execution that an activity needs.
-pub(super) fn wanted(state: &GroupState, activity: &ScalingActivity) -> Wanted {
-    let mut wanted = Wanted::new(action(activity), parameters(state, activity));
+pub(super) fn wanted(state: &GroupState, activity: &ScalingActivity, catalogue: &Catalogue) -> Wanted {
+    let mut parameters = parameters(state, activity);
+    match activity.kind {
+        ActivityKind::Create => drop(parameters.insert("setup".to_owned(), around(state, &SETUP, catalogue))),
+        ActivityKind::Delete => drop(parameters.insert("teardown".to_owned(), around(state, &TEARDOWN, catalogue))),
+        ActivityKind::Expand
+        | ActivityKind::Deflate
+        | ActivityKind::AddNode
+        | ActivityKind::DeleteNode
+        | ActivityKind::Repair => {}
+    }
+    let mut wanted = Wanted::new(action(activity), parameters);
     let user = match &activity.origin {
         Origin::Human { user } => user,
         Origin::Tick | Origin::Rule | Origin::Chat | Origin::Api => SYSTEM_USER,
@@ -51,7 +62,7 @@ fn action(activity: &ScalingActivity) -> ActionRef {
 }
 
 fn parameters(state: &GroupState, activity: &ScalingActivity) -> Map<String, Value> {
-    let Group { name, domain, config, roles, node_parameters, channel, .. } = &state.group;
+    let Group { name, domain, config, roles, node_parameters, role_parameters, channel, .. } = &state.group;
     let mut parameters = Map::from_iter([
         ("group".to_owned(), json!(name)),
         ("activity".to_owned(), json!(activity.id)),
@@ -59,6 +70,7 @@ fn parameters(state: &GroupState, activity: &ScalingActivity) -> Map<String, Val
         ("channel".to_owned(), json!(channel.as_deref().unwrap_or_default())),
         ("roles".to_owned(), named_roles(roles)),
         ("node_parameters".to_owned(), json!(node_parameters)),
+        ("role_parameters".to_owned(), json!(role_parameters)),
         ("boot_timeout".to_owned(), json!(format_duration(config.node_boot_timeout))),
         ("drain_timeout".to_owned(), json!(format_duration(config.drain_timeout))),
     ]);
@@ -76,6 +88,43 @@ fn parameters(state: &GroupState, activity: &ScalingActivity) -> Map<String, Val
         }
     }
     parameters
+}
+
+/// What a role's pack may do for a group as a whole, before its first node and after its last.
+type GroupVerb = (fn(&Roles) -> Option<&String>, &'static str);
+
+const SETUP: [GroupVerb; 3] = [
+    (|roles| Some(&roles.provider), "create_group"),
+    (|roles| roles.dns.as_ref(), "create_zone"),
+    (|roles| roles.load_balancer.as_ref(), "create_pool"),
+];
+const TEARDOWN: [GroupVerb; 3] = [
+    (|roles| roles.load_balancer.as_ref(), "delete_pool"),
+    (|roles| roles.dns.as_ref(), "delete_zone"),
+    (|roles| Some(&roles.provider), "delete_group"),
+];
+
+/// Those of the verbs that the group's packs have, each with what it is told.
+fn around(state: &GroupState, verbs: &[GroupVerb], catalogue: &Catalogue) -> Value {
+    let Group { name, domain, roles, role_parameters, .. } = &state.group;
+    let steps = verbs.iter().filter_map(|(role, verb)| {
+        let action = ActionRef::new(role(roles)?, verb).ok()?;
+        catalogue.actions.contains_key(&action).then_some((action, *verb))
+    });
+    let told = |verb: &str| match verb {
+        "create_zone" | "delete_zone" => {
+            let mut told = role_parameters.dns.clone();
+            told.insert("domain".to_owned(), json!(format!("{name}.{domain}")));
+            json!(told)
+        }
+        "create_pool" | "delete_pool" => {
+            let mut told = role_parameters.load_balancer.clone();
+            told.insert("group".to_owned(), json!(name));
+            json!(told)
+        }
+        _ => json!({ "group": name }),
+    };
+    steps.map(|(action, verb)| json!({ "action": action, "parameters": told(verb) })).collect()
 }
 
 /// As people write them: a role that nobody plays is `none`.

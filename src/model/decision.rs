@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::gate::Gate;
 use super::group::NodeCount;
 use super::group_config::Mode;
 use super::node::NodeName;
@@ -73,6 +74,11 @@ pub enum Request {
         /// Who asks.
         origin: Origin,
     },
+    /// Do what waits for approval, if it is still wanted.
+    Approve {
+        /// Who approves.
+        origin: Origin,
+    },
 }
 
 impl Request {
@@ -82,6 +88,7 @@ impl Request {
             Self::Tick => Origin::Tick,
             Self::Create { origin }
             | Self::Delete { origin }
+            | Self::Approve { origin }
             | Self::Expand { origin, .. }
             | Self::Deflate { origin, .. }
             | Self::AddNode { origin, .. }
@@ -180,6 +187,22 @@ impl Verdict {
         }
     }
 
+    /// The kind of activity that it opens, if the table's `row` gave it.
+    pub const fn opens(&self, row: Row) -> Option<ActivityKind> {
+        let kind = match self {
+            Self::CreateGroup { .. } => ActivityKind::Create,
+            Self::Expand { .. } if matches!(row, Row::BelowMin) => ActivityKind::Repair,
+            Self::Expand { .. } => ActivityKind::Expand,
+            Self::AddNode { .. } => ActivityKind::AddNode,
+            Self::Deflate { .. } if matches!(row, Row::FailedNodes) => ActivityKind::Repair,
+            Self::Deflate { .. } => ActivityKind::Deflate,
+            Self::DeleteNode { .. } => ActivityKind::DeleteNode,
+            Self::DeleteGroup { .. } => ActivityKind::Delete,
+            Self::Hold | Self::Rebase | Self::Refuse | Self::Record { .. } | Self::FailActivity { .. } => return None,
+        };
+        Some(kind)
+    }
+
     const fn in_words(&self) -> &'static str {
         match self {
             Self::Hold | Self::Rebase => "holding",
@@ -216,6 +239,8 @@ pub enum Row {
     BelowMin,
     /// Failed nodes to clear away.
     FailedNodes,
+    /// So many failed nodes that new ones would not help.
+    CircuitOpen,
     /// Rest after a failure.
     Backoff,
     /// Expanding is suspended.
@@ -230,6 +255,8 @@ pub enum Row {
     Expand,
     /// Only warnings are open.
     Warned,
+    /// The load is not known well enough to take anything away.
+    StaleLoad,
     /// Not quiet for long enough.
     RecoveryHold,
     /// Deflating is suspended.
@@ -240,6 +267,8 @@ pub enum Row {
     DeflateDelay,
     /// Too many reversals lately.
     Flapping,
+    /// Those left could not carry the load.
+    WouldReopen,
     /// Every node that could go is protected or needed.
     NoVictim,
     /// Fewer nodes because all is quiet, or on request.
@@ -248,7 +277,7 @@ pub enum Row {
     Asked,
 }
 
-/// Something people are told once per incident.
+/// Something people are told once while it lasts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(tag = "notice", rename_all = "snake_case")]
 pub enum Notice {
@@ -262,15 +291,13 @@ pub enum Notice {
         /// Key of the incident.
         incident: String,
     },
-}
-
-impl Notice {
-    /// Key of the incident it is about.
-    pub fn incident(&self) -> &str {
-        match self {
-            Self::Escalate { incident } | Self::Warning { incident } => incident,
-        }
-    }
+    /// So many nodes failed that the group gets no new ones.
+    CircuitOpen,
+    /// Something waits for approval.
+    Approval {
+        /// What it would open.
+        wish: ActivityKind,
+    },
 }
 
 /// By how much every stored instant of the group moves, so that the remaining durations stay what they were.
@@ -362,25 +389,23 @@ impl Decision {
 
     /// The kind of activity to open and by how many live nodes it changes the group; `None` if there is nothing to open.
     pub fn opens(&self) -> Option<(ActivityKind, i32)> {
-        let reserved = count(self.verdict.reserved());
-        let kind_and_want = match &self.verdict {
-            Verdict::CreateGroup { .. } => (ActivityKind::Create, reserved),
-            Verdict::Expand { .. } if self.row == Row::BelowMin => (ActivityKind::Repair, reserved),
-            Verdict::Expand { .. } => (ActivityKind::Expand, reserved),
-            Verdict::AddNode { .. } => (ActivityKind::AddNode, reserved),
-            Verdict::Deflate { .. } if self.row == Row::FailedNodes => (ActivityKind::Repair, 0),
-            Verdict::Deflate { nodes } => (ActivityKind::Deflate, -count(nodes)),
-            Verdict::DeleteNode { .. } => (ActivityKind::DeleteNode, -1),
-            Verdict::DeleteGroup { .. } => (ActivityKind::Delete, -self.inputs.live.as_delta()),
-            Verdict::Hold
-            | Verdict::Rebase
-            | Verdict::Refuse
-            | Verdict::Record { .. }
-            | Verdict::FailActivity { .. } => {
-                return None;
+        let kind = self.verdict.opens(self.row)?;
+        let want = match kind {
+            ActivityKind::Create | ActivityKind::Expand | ActivityKind::AddNode | ActivityKind::Repair => {
+                count(self.verdict.reserved())
             }
+            ActivityKind::Deflate | ActivityKind::DeleteNode => -count(self.verdict.removed()),
+            ActivityKind::Delete => -self.inputs.live.as_delta(),
         };
-        Some(kind_and_want)
+        Some((kind, want))
+    }
+
+    /// What would be opened, if somebody approved it.
+    pub fn awaits(&self) -> Option<ActivityKind> {
+        match (&self.verdict, &self.reason) {
+            (Verdict::Record { would }, Reason::Gated { gate: Gate::Approval { .. }, .. }) => would.opens(self.row),
+            _ => None,
+        }
     }
 }
 

@@ -194,6 +194,18 @@ pub struct Roles {
     pub configure: Option<String>,
 }
 
+/// What each role's pack is told about a group with every call: which server, which backend, which key.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RoleParameters {
+    /// Whoever names the nodes.
+    pub dns: BTreeMap<String, Value>,
+    /// Whoever sends traffic to them.
+    pub load_balancer: BTreeMap<String, Value>,
+    /// Whoever configures them.
+    pub configure: BTreeMap<String, Value>,
+}
+
 /// An autoscaling group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {
@@ -211,6 +223,9 @@ pub struct Group {
     /// Size, image and whatever else the provider's `create_node` takes. A change concerns new nodes only.
     #[serde(default)]
     pub node_parameters: BTreeMap<String, Value>,
+    /// What the packs of its other roles are told beside their own configuration.
+    #[serde(default)]
+    pub role_parameters: RoleParameters,
     /// Where notices go.
     #[serde(default)]
     pub channel: Option<String>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::group::NodeCount;
+use super::load::Load;
 use super::time::format_duration;
 
 /// Serializes a [`Duration`] as people write it (`30s`); exact to the millisecond.
@@ -40,6 +41,8 @@ pub enum Mode {
     Off,
     /// Decide and record, but act on nothing.
     Observe,
+    /// Decide, and act on what somebody has approved. What a person asks for needs nobody else's word.
+    Approve,
     /// Decide and act.
     #[default]
     Auto,
@@ -89,6 +92,18 @@ pub struct GroupConfig {
     /// How often the governor looks; a longer gap than two of these is a clock jump or a downtime.
     #[serde(with = "duration_text")]
     pub tick: Duration,
+    /// With more than so many percent of its nodes failed, and more than three, a group gets no new ones: whatever is
+    /// wrong is not cured by more of it.
+    pub max_unready_pct: u32,
+    /// The load that one node carries, in the unit in which `autoscale.load` reports. Without it loads are not looked at.
+    pub node_capacity: Option<Load>,
+    /// Nodes are to be used to so many percent of `node_capacity` at most, by the highest load within `load_window`.
+    pub safe_util_pct: u32,
+    /// For so long a peak of the load is remembered.
+    #[serde(with = "duration_text")]
+    pub load_window: Duration,
+    /// A load that is older than so many ticks is stale: nothing is taken away blindly.
+    pub stale_after: u32,
     /// What the governor may do.
     pub mode: Mode,
 }
@@ -111,6 +126,11 @@ impl Default for GroupConfig {
             flap_window: Duration::from_hours(1),
             flap_max: 3,
             tick: Duration::from_secs(30),
+            max_unready_pct: 45,
+            node_capacity: None,
+            safe_util_pct: 65,
+            load_window: Duration::from_mins(10),
+            stale_after: 3,
             mode: Mode::Auto,
         }
     }
@@ -137,6 +157,23 @@ impl GroupConfig {
         if self.flap_max == 0 {
             faults.push("flap_max is 0, which forbids every deflation; write at least 1".to_owned());
         }
+        faults.extend(self.load_faults());
+        faults
+    }
+
+    fn load_faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.node_capacity.is_some_and(Load::is_zero) {
+            faults.push("node_capacity is 0; write what one node carries, or leave it out".to_owned());
+        }
+        for (name, percent) in [("safe_util_pct", self.safe_util_pct), ("max_unready_pct", self.max_unready_pct)] {
+            if !(1..=100).contains(&percent) {
+                faults.push(format!("{name} is {percent}; write 1 to 100"));
+            }
+        }
+        if self.stale_after == 0 {
+            faults.push("stale_after is 0, by which every load is stale; write at least 1".to_owned());
+        }
         faults
     }
 
@@ -146,6 +183,7 @@ impl GroupConfig {
             ("activity_timeout", self.activity_timeout),
             ("node_boot_timeout", self.node_boot_timeout),
             ("tick", self.tick),
+            ("load_window", self.load_window),
         ];
         let zero = needed.into_iter().filter(|(_, value)| value.is_zero());
         let mut faults: Vec<String> = zero.map(|(name, _)| format!("{name} is 0; write a time such as 30s")).collect();

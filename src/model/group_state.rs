@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::decision::Notice;
 use super::group::{Group, NodeCount};
 use super::incident::Incident;
+use super::load::{Load, Peak};
 use super::node::{Node, NodePhase};
-use super::scaling::ScalingActivity;
+use super::scaling::{ActivityKind, ScalingActivity};
 use super::time::Timestamp;
 
 /// What the governor remembers of a group between two looks. All instants are the store clock's and move with a clock jump.
@@ -35,6 +36,25 @@ pub struct GroupMemory {
     pub next_node: u32,
     /// What people have been told already, while it lasts.
     pub told: BTreeSet<Notice>,
+    /// What the governor wants to do and waits for somebody's word on.
+    pub approval: Option<Approval>,
+    /// When the group's load was reported last.
+    pub load_seen: Option<Timestamp>,
+    /// The load as it was reported last.
+    pub load: Load,
+    /// The highest loads of late, oldest first.
+    pub peaks: Vec<Peak>,
+}
+
+/// Something that only happens once somebody has approved it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// What it is.
+    pub wish: ActivityKind,
+    /// Since when it is wanted.
+    pub since: Timestamp,
+    /// Who said no; it is not asked again while it is wanted.
+    pub denied_by: Option<String>,
 }
 
 /// A group with its nodes, incidents, the activity under way, and the governor's memory.
@@ -77,6 +97,21 @@ impl GroupState {
     /// Nodes in one phase.
     pub fn in_phase(&self, phase: NodePhase) -> NodeCount {
         NodeCount::of(self.nodes.iter().filter(|node| node.phase == phase))
+    }
+
+    /// So many failed nodes that more of the same would not help.
+    pub fn is_circuit_open(&self) -> bool {
+        const ALWAYS_FINE: u32 = 3;
+        let (failed, total) = (self.in_phase(NodePhase::Failed).get(), self.total().get());
+        let share = u64::from(failed) * 100;
+        failed > ALWAYS_FINE && share > u64::from(self.group.config.max_unready_pct) * u64::from(total)
+    }
+
+    /// The highest load within the group's `load_window`.
+    pub fn peak_load(&self, now: Timestamp) -> Load {
+        let window = self.group.config.load_window;
+        let recent = self.memory.peaks.iter().filter(|peak| now < peak.since.plus(window));
+        recent.map(|peak| peak.load).fold(self.memory.load, Load::max)
     }
 
     /// Nodes that may still be reserved.

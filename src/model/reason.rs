@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::group::{NodeCount, Part};
+use super::gate::Gate;
+use super::group::NodeCount;
 use super::group_config::duration_text;
+use super::load::Load;
 use super::node::NodeName;
 use super::refs::ActivityId;
 use super::scaling::{ActivityKind, Origin};
@@ -32,67 +34,10 @@ pub enum Last {
     Deflation,
 }
 
-/// What keeps a verdict from having an effect.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "gate", rename_all = "snake_case")]
-pub enum Gate {
-    /// The whole installation is frozen.
-    Frozen {
-        /// By whom.
-        author: String,
-        /// Until when.
-        until: Option<Timestamp>,
-        /// Why.
-        why: String,
-    },
-    /// A part of the group's work is suspended.
-    Suspended {
-        /// Which part.
-        part: Part,
-        /// By whom.
-        author: String,
-        /// Until when.
-        until: Option<Timestamp>,
-        /// Why.
-        why: String,
-    },
-    /// The group's mode is `observe`.
-    Observe,
-    /// The group's mode is `off`.
-    Off,
-}
-
-impl fmt::Display for Gate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Frozen { author, until, why } => {
-                write!(f, "everything is frozen by {author}{}", Ending(*until, "thawed"))?;
-                because(f, why)
-            }
-            Self::Suspended { part, author, until, why } => {
-                write!(f, "{part} is suspended by {author}{}", Ending(*until, "resumed"))?;
-                because(f, why)
-            }
-            Self::Observe => f.write_str("the group's mode is observe"),
-            Self::Off => f.write_str("the group's mode is off"),
-        }
-    }
-}
-
-fn because(f: &mut fmt::Formatter<'_>, why: &str) -> fmt::Result {
-    if why.is_empty() { Ok(()) } else { write!(f, " ({why})") }
-}
-
-struct Ending(Option<Timestamp>, &'static str);
-
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(until) => write!(f, " until {}", moment(until)),
-            None => write!(f, " until {}", self.1),
-        }
-    }
-}
+/// A duration as text, where there may be none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seconds(#[serde(with = "duration_text")] pub Duration);
 
 /// Why a decision is what it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,6 +120,13 @@ pub enum Reason {
         /// How many.
         count: NodeCount,
     },
+    /// More of the same would not help.
+    CircuitOpen {
+        /// How many have failed.
+        failed: NodeCount,
+        /// How many there are.
+        total: NodeCount,
+    },
     /// Rest after failures.
     Backoff {
         /// How many one after the other.
@@ -215,8 +167,11 @@ pub enum Reason {
         open: u32,
         /// Nodes added.
         adding: NodeCount,
-        /// Nodes that `expand_by` says.
+        /// Nodes that `expand_by` says, or that the load needs.
         step: NodeCount,
+        /// The load that needs more than `expand_by` says.
+        #[serde(default)]
+        load: Option<Load>,
     },
     /// Warnings don't scale.
     Warned {
@@ -233,6 +188,23 @@ pub enum Reason {
         /// For how long it should be.
         #[serde(with = "duration_text")]
         hold: Duration,
+    },
+    /// Nobody has said what the load is, or not lately.
+    StaleLoad {
+        /// How old the last report is.
+        ago: Option<Seconds>,
+        /// How old it may be.
+        #[serde(with = "duration_text")]
+        limit: Duration,
+    },
+    /// The nodes that were left could not carry what came lately.
+    WouldReopen {
+        /// The highest load of late.
+        peak: Load,
+        /// Nodes that it needs.
+        needed: NodeCount,
+        /// To what they are to be used at most.
+        percent: u32,
     },
     /// Nothing to take away.
     AtMin {
@@ -283,6 +255,15 @@ pub enum Reason {
         /// Nodes that the limits allow.
         granted: NodeCount,
     },
+    /// Somebody has approved it.
+    Approved {
+        /// Who.
+        origin: Origin,
+        /// Why it is wanted.
+        wanted: Box<Reason>,
+    },
+    /// Nothing waits for approval, or it is not wanted any more.
+    NothingToApprove,
     /// The group was set up before.
     AlreadyCreated,
     /// No such node.
@@ -336,6 +317,9 @@ impl fmt::Display for Reason {
             Self::FailedNodes { count } => {
                 write!(f, "{count} left over from what failed, to be cleared away")
             }
+            Self::CircuitOpen { failed, total } => {
+                write!(f, "{} of {total} failed: more of them would not help; somebody must look", failed.get())
+            }
             Self::Backoff { failures, remaining } => {
                 write!(f, "{} in a row; trying again in {}", plural(*failures, "failure"), span(remaining))
             }
@@ -358,9 +342,12 @@ impl fmt::Display for Reason {
                     span(warmup)
                 )
             }
-            Self::CriticalIncident { incident, open, adding, step } => {
+            Self::CriticalIncident { incident, open, adding, step, load } => {
                 write!(f, "{} open (`{incident}`); adding {adding}", are(*open, "critical incident"))?;
-                clipped(f, *adding, *step, "expand_by")
+                if let Some(load) = load {
+                    write!(f, " for a load of {load}")?;
+                }
+                clipped(f, *adding, *step, if load.is_some() { "the load's need" } else { "expand_by" })
             }
             Self::Warned { incident, open } => {
                 write!(f, "only {} open (`{incident}`), which does not scale", are(*open, "warning"))
@@ -368,6 +355,20 @@ impl fmt::Display for Reason {
             Self::RecoveryHold { quiet, hold } => {
                 write!(f, "quiet for {} and recovery_hold is {}", span(quiet), span(hold))
             }
+            Self::StaleLoad { ago: None, .. } => f.write_str(
+                "node_capacity is set and no load was ever reported (`autoscale.load`); nothing goes blindly",
+            ),
+            Self::StaleLoad { ago: Some(Seconds(ago)), limit } => write!(
+                f,
+                "the load was reported {} ago, and older than {} is stale; nothing goes blindly",
+                span(ago),
+                span(limit)
+            ),
+            Self::WouldReopen { peak, needed, percent } => write!(
+                f,
+                "the highest load of late was {peak}, which needs {needed} used to {percent} %: fewer would bring the \
+                 trouble back"
+            ),
             Self::AtMin { min } => write!(f, "nothing to take away: min_nodes is {}", min.get()),
             Self::DeflateDelay { last, ago, delay, flips } => {
                 let what = if *last == Last::Expansion { "expansion" } else { "deflation" };
@@ -394,6 +395,8 @@ impl fmt::Display for Reason {
                 write!(f, "{origin} asked for {asked}")?;
                 if granted < asked { write!(f, "; the limits leave {}", granted.get()) } else { Ok(()) }
             }
+            Self::Approved { origin, wanted } => write!(f, "{origin} approved it: {wanted}"),
+            Self::NothingToApprove => f.write_str("nothing waits for approval"),
             Self::AlreadyCreated => f.write_str("the group is set up already; expand it or add a node"),
             Self::NoSuchNode { name } => write!(f, "the group has no node `{name}`"),
             Self::Protected { name } => write!(f, "node `{name}` is protected; unprotect it first"),

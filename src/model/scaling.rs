@@ -9,7 +9,7 @@ use super::refs::{ActivityId, ExecutionId};
 use super::time::Timestamp;
 
 /// What an activity does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivityKind {
     /// Sets the group up with its minimum of nodes.

@@ -12,6 +12,7 @@ use petrel::packs::diagnostic::Severity;
 use petrel::store::rows::Page;
 use serde_json::{Value, json};
 
+use crate::support::daemon::Daemon;
 use crate::support::eventually;
 use crate::support::site::{Running, Site};
 
@@ -23,9 +24,9 @@ pub(crate) fn site(broken_node: &str) -> Site {
     let shell = |verb: &str, command: &str| {
         format!(
             "name: {verb}\nrunner_type: local-shell-cmd\nenabled: true\non_lost: retry\nparameters:\n  \
-             group: {{type: string}}\n  name: {{type: string}}\n  tag: {{type: string}}\n  address: {{type: string}}\n  \
-             within: {{type: string}}\n  cmd:\n    immutable: true\n    default: \
-             'echo {verb} {{{{ name }}}} >> {folder}/calls; {command}'\n"
+             group: {{type: string}}\n  name: {{type: string, default: ''}}\n  tag: {{type: string}}\n  \
+             address: {{type: string}}\n  within: {{type: string}}\n  pool: {{type: string, default: ''}}\n  cmd:\n    immutable: true\n    default: \
+             'echo {verb} {{{{ name or group }}}} {{{{ pool }}}} >> {folder}/calls; {command}'\n"
         )
     };
     let ready = "name: wait_ready\nrunner_type: rhai\nparameters:\n  group: {type: string}\n  name: {type: string}\n  \
@@ -45,6 +46,8 @@ pub(crate) fn site(broken_node: &str) -> Site {
         .file("packs/files/actions/add_backend.yaml", &shell("add_backend", "true"))
         .file("packs/files/actions/drain_backend.yaml", &shell("drain_backend", "true"))
         .file("packs/files/actions/remove_backend.yaml", &shell("remove_backend", "true"))
+        .file("packs/files/actions/create_pool.yaml", &shell("create_pool", "true"))
+        .file("packs/files/actions/delete_pool.yaml", &shell("delete_pool", "true"))
         .file("packs/files/actions/wait_ready.yaml", ready)
         .file("packs/files/actions/wait_ready.rhai", "#{ address: `${params.name}:80` }")
         .setting("packs", &format!("{folder}/packs"))
@@ -182,4 +185,56 @@ async fn an_expansion_of_which_nothing_works_fails_and_leaves_nothing() {
     let explained = running.engine.governor.explain(&web(), 1).await.unwrap();
     assert!(explained[0].sentence.starts_with("adding a node"), "{}", explained[0].sentence);
     running.stop().await;
+}
+
+/// As it is kept in version control.
+fn group_file(max_nodes: u32) -> String {
+    format!(
+        "groups:\n- name: web\n  provider: files\n  load_balancer: files\n  load_balancer_parameters: {{pool: blue}}\n  \
+         config: {{min_nodes: 1, max_nodes: {max_nodes}, mode: approve, warmup: 0s}}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_of_a_file_is_planned_applied_and_grows_once_somebody_approves() {
+    let site = site("none").file("web.yaml", &group_file(4));
+    let daemon = Daemon::start(&site).await;
+    assert_eq!(daemon.cli(&["asg", "plan", "web.yaml"]).await, "+ web: create, 1 to 4 nodes of provider files\n");
+    let applied = daemon.cli(&["asg", "apply", "web.yaml"]).await;
+    assert!(applied.contains("web: created\n"), "{applied}");
+    let in_service = async |wanted: u64| {
+        let group = daemon.get("/v1/asg/web").await;
+        (group["in_service"] == wanted && group["activity"].is_null()).then_some(group)
+    };
+    eventually("the group is set up", async || in_service(1).await).await;
+    assert_eq!(daemon.cli(&["asg", "plan", "web.yaml"]).await, "  web: as it should be\n");
+    site.write("web.yaml", &group_file(6));
+    let planned = daemon.cli(&["asg", "plan", "web.yaml"]).await;
+    assert_eq!(planned, "~ web: change\n    config.max_nodes: 4 → 6\n");
+    daemon.cli(&["asg", "apply", "web.yaml"]).await;
+    assert_eq!(daemon.get("/v1/asg/web").await["max_nodes"], 6);
+
+    let nothing = daemon.cli(&["asg", "approve", "web"]).await;
+    assert!(nothing.contains("nothing waits for approval"), "{nothing}");
+    let alert = json!({ "application": "web", "incident_key": "7", "severity": "critical", "state": "open" });
+    eventually("the alert makes the governor want a node", async || {
+        let id = daemon.run("autoscale.alert", alert.clone()).await;
+        let seen = daemon.end_of(&id).await;
+        (seen["result"]["groups"]["web"]["verdict"] == "record").then_some(())
+    })
+    .await;
+    let shown = daemon.cli(&["asg", "get", "web"]).await;
+    assert!(shown.contains("expand, wanted since"), "{shown}");
+    let approved = daemon.cli(&["asg", "approve", "web"]).await;
+    assert!(approved.contains("admin approved it"), "{approved}");
+    eventually("the node that was approved serves", async || in_service(2).await).await;
+    let history = daemon.cli(&["asg", "history", "web"]).await;
+    assert!(history.contains("expand") && history.contains("create"), "{history}");
+    let protected = daemon.cli(&["asg", "protect", "web", "web-001"]).await;
+    assert_eq!(protected, "web: web-001 is never chosen for removal\n");
+    let kept = daemon.cli(&["asg", "delete-node", "web", "web-001", "--force"]).await;
+    assert!(kept.contains("is protected"), "{kept}");
+    let calls = std::fs::read_to_string(site.path().join("calls")).unwrap();
+    let balanced: Vec<&str> = calls.lines().filter(|line| line.contains("pool") || line.contains("backend")).collect();
+    assert_eq!(balanced, ["create_pool web blue", "add_backend web-001 blue", "add_backend web-002 blue"]);
 }

@@ -15,7 +15,9 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use crate::api::asg::{AsgError, AsgResult, AsgService, Force, Freeze, NewGroup, Reconfigure, Resume, Scale, Suspend};
+use crate::api::asg::{
+    AsgError, AsgResult, AsgService, Force, Freeze, NewGroup, Protect, Reconfigure, Resume, Scale, Suspend,
+};
 use crate::api::dead_letters::{BusService, RequeueError, Requeued};
 use crate::api::upkeep::{BackupError, BackupService, Checked, WorkflowCheck};
 use crate::api::{Doors, Gate, Stores, first_start, router};
@@ -421,6 +423,15 @@ impl AsgService for NoGroups {
         none(group)
     }
     async fn delete_node(&self, group: &str, _node: &str, _force: Force, _by: &str) -> AsgResult {
+        none(group)
+    }
+    async fn protect(&self, group: &str, _node: &str, _protect: Protect, _by: &str) -> AsgResult {
+        none(group)
+    }
+    async fn approve(&self, group: &str, _by: &str) -> AsgResult {
+        none(group)
+    }
+    async fn deny(&self, group: &str, _by: &str) -> AsgResult {
         none(group)
     }
     async fn explain(&self, _group: &str, limit: i64) -> AsgResult {

@@ -1,5 +1,7 @@
 //! Autoscaling groups.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::execution::duration_text;
@@ -43,6 +45,32 @@ pub enum AsgCommand {
         #[arg(long)]
         force: bool,
     },
+    /// Change some of a group's limits, steps and delays
+    Update {
+        /// The group
+        name: String,
+        /// What is to change, as `max_nodes=8`
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        knobs: Vec<String>,
+    },
+    /// Show what `apply` would change
+    Plan {
+        /// A file with one group, or several below `groups`
+        file: PathBuf,
+    },
+    /// Make the groups of a file what the file says
+    Apply {
+        /// A file with one group, or several below `groups`
+        file: PathBuf,
+    },
+    /// What was done to a group, newest first
+    History {
+        /// The group
+        name: String,
+        /// At most so many activities
+        #[arg(short = 'n', long, default_value_t = 20)]
+        limit: u32,
+    },
     /// What the governor decided, and why
     Explain {
         /// The group
@@ -50,6 +78,34 @@ pub enum AsgCommand {
         /// At most so many decisions
         #[arg(short = 'n', long, default_value_t = 20)]
         limit: u32,
+    },
+    /// What people tell the governor.
+    #[command(flatten)]
+    Steer(SteerCommand),
+}
+
+/// What people tell the governor about a group.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum SteerCommand {
+    /// Never choose this node for removal
+    Protect {
+        /// The group
+        name: String,
+        /// The node
+        node: String,
+        /// It may be chosen again
+        #[arg(long)]
+        off: bool,
+    },
+    /// Say yes to what waits for approval
+    Approve {
+        /// The group
+        name: String,
+    },
+    /// Say no to what waits for approval
+    Deny {
+        /// The group
+        name: String,
     },
     /// Tell the governor to leave something be
     Suspend {

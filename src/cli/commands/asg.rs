@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::cli::args::AsgCommand;
-use crate::cli::args::asg::{CreateArguments, ScaleArguments};
-use crate::cli::commands::{Outcome, Session, text};
+use crate::cli::args::asg::{CreateArguments, ScaleArguments, SteerCommand};
+use crate::cli::commands::{Outcome, Session, group_file, text};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::moments;
 use crate::cli::output::{Column, bare_table, plain, trimmed};
@@ -43,13 +43,35 @@ pub(super) async fn execute(session: &Session, command: &AsgCommand) -> Outcome 
             let answer = session.api.delete(&["asg", name, "nodes", node], &[("force", force)]).await?;
             admitted(session, &answer, name)
         }
-        AsgCommand::Explain { name, limit } => {
-            let limit = limit.to_string();
-            let decisions = session.api.get(&["asg", name, "explain"], &[("limit", &limit)]).await?;
-            session.output.answer(&decisions, || explain(&decisions, session.now()))?;
-            Ok(Ending::Done)
+        AsgCommand::Update { name, knobs } => {
+            let config = read_free_words(knobs)?;
+            let answer = session.api.put(&["asg", name], &json!({ "config": config })).await?;
+            session.say(&answer, format!("{name}: changed {}", knobs.join(", ")))
         }
-        AsgCommand::Suspend { name, what, duration, reason } => {
+        AsgCommand::Plan { file } => group_file::plan(session, file).await,
+        AsgCommand::Apply { file } => group_file::apply(session, file).await,
+        AsgCommand::History { name, limit } => history(session, name, *limit).await,
+        AsgCommand::Explain { name, limit } => decisions(session, name, *limit).await,
+        AsgCommand::Steer(command) => steer(session, command).await,
+    }
+}
+
+async fn steer(session: &Session, command: &SteerCommand) -> Outcome {
+    match command {
+        SteerCommand::Protect { name, node, off } => {
+            let answer = session.api.put(&["asg", name, "nodes", node], &json!({ "protected": !off })).await?;
+            let said = if *off { "may be chosen for removal again" } else { "is never chosen for removal" };
+            session.say(&answer, format!("{name}: {node} {said}"))
+        }
+        SteerCommand::Approve { name } => {
+            let answer = session.api.post(&["asg", name, "approve"], &json!({})).await?;
+            admitted(session, &answer, name)
+        }
+        SteerCommand::Deny { name } => {
+            let answer = session.api.post(&["asg", name, "deny"], &json!({})).await?;
+            session.say(&answer, format!("{name}: denied for as long as it is wanted"))
+        }
+        SteerCommand::Suspend { name, what, duration, reason } => {
             let mut body = json!({ "what": what.as_str(), "reason": reason });
             if let Some(duration) = duration {
                 body["for"] = duration.as_str().into();
@@ -57,12 +79,31 @@ pub(super) async fn execute(session: &Session, command: &AsgCommand) -> Outcome 
             let answer = session.api.post(&["asg", name, "suspend"], &body).await?;
             session.say(&answer, format!("{name}: {} is suspended", what.as_str()))
         }
-        AsgCommand::Resume { name, what } => {
+        SteerCommand::Resume { name, what } => {
             let body = json!({ "what": what.as_str() });
             let answer = session.api.post(&["asg", name, "resume"], &body).await?;
             session.say(&answer, format!("{name}: {} is resumed", what.as_str()))
         }
     }
+}
+
+async fn decisions(session: &Session, name: &str, limit: u32) -> Outcome {
+    let decisions = session.api.get(&["asg", name, "explain"], &[("limit", &limit.to_string())]).await?;
+    session.output.answer(&decisions, || explain(&decisions, session.now()))?;
+    Ok(Ending::Done)
+}
+
+async fn history(session: &Session, name: &str, limit: u32) -> Outcome {
+    const COLUMNS: [Column; 7] = [
+        Column::moment("when", "/started_at"),
+        Column::text("kind", "/kind"),
+        Column::text("status", "/status"),
+        Column::with("took", |row, now| moments::took(&row["started_at"], &row["ended_at"], now)),
+        Column::with("nodes", |row, _| plain(&row["nodes"])),
+        Column::with("by", |row, _| row.pointer("/origin/human/user").map_or_else(|| plain(&row["origin"]), plain)),
+        Column::text("why", "/reason"),
+    ];
+    session.show_list(&["asg", name, "activities"], &[("limit", &limit.to_string())], &COLUMNS).await
 }
 
 async fn scale(session: &Session, arguments: &ScaleArguments, way: &str) -> Outcome {
@@ -113,7 +154,7 @@ fn new_group(arguments: &CreateArguments) -> Result<Value, Failure> {
 }
 
 async fn get(session: &Session, group: &str) -> Outcome {
-    const ROWS: [Column; 11] = [
+    const ROWS: [Column; 12] = [
         Column::with("name", name),
         Column::with("nodes", nodes),
         Column::with("mode", |group, _| plain(&config(group)["mode"])),
@@ -121,6 +162,7 @@ async fn get(session: &Session, group: &str) -> Outcome {
         Column::with("activity", activity),
         Column::with("next", next),
         Column::with("suspended", suspensions),
+        Column::with("waits for approval", approval),
         Column::with("roles", |group, _| plain(&inner(group)["roles"])),
         Column::with("config", |group, _| plain(config(group))),
         Column::with("ledger", ledger),
@@ -193,11 +235,25 @@ fn suspensions(group: &Value, now: Timestamp) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+fn approval(group: &Value, now: Timestamp) -> String {
+    let approval = &group["approval"];
+    if !approval.is_object() {
+        return String::new();
+    }
+    let since = moments::ago(&approval["since"], now);
+    let denied = match text(approval, "/denied_by") {
+        "" => String::new(),
+        user => format!(", denied by {user}"),
+    };
+    format!("{}, wanted since {since}{denied}", text(approval, "/wish"))
+}
+
 fn ledger(group: &Value, now: Timestamp) -> String {
     let mut table = bare_table();
     for node in members(group, "nodes").filter(|node| text(node, "/phase") != "gone") {
-        let since = moments::ago(&node["phase_since"], now);
-        table.add_row([text(node, "/name"), text(node, "/phase"), text(node, "/address"), since.as_str()]);
+        let since = moments::ago(&node["since"], now);
+        let mark = if node["protected"] == true { "protected" } else { "" };
+        table.add_row([text(node, "/name"), text(node, "/phase"), text(node, "/address"), since.as_str(), mark]);
     }
     if table.is_empty() { String::new() } else { format!("{}\n", trimmed(&table)) }
 }

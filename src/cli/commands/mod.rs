@@ -6,6 +6,7 @@ mod cluster;
 mod content;
 mod dead_letter;
 mod execution;
+mod group_file;
 mod inquiry;
 mod key;
 mod publish;

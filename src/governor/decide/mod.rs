@@ -5,16 +5,18 @@
 mod table;
 mod requests;
 mod scaling;
+mod load;
 
 use std::time::Duration;
 
 use crate::governor::ledger;
 use crate::governor::situation::Situation;
 use crate::model::decision::{Decision, Notice, Request, Row, Verdict};
+use crate::model::gate::Gate;
 use crate::model::group::{Freeze, Part, Suspension};
 use crate::model::group_config::Mode;
 use crate::model::group_state::GroupState;
-use crate::model::reason::{Gate, Reason};
+use crate::model::reason::Reason;
 use crate::model::time::Timestamp;
 
 /// What is to be done about `request` in a group, and why. `now` is the store's clock.
@@ -61,15 +63,24 @@ impl Ruling {
         Self { verdict: Verdict::Refuse, notices: Vec::new(), ..self }
     }
 
+    /// What somebody has approved is not asked about again: to undo what got stuck, and to go on with a deletion.
+    fn is_held_by(&self, gate: &Gate) -> bool {
+        let goes_on = matches!(self.row, Row::Stuck | Row::Deleting);
+        !(goes_on && matches!(gate, Gate::Approval { .. }))
+    }
+
     /// Freeze, suspension of everything and mode hold back the effect of every row.
     fn gated(self, situation: &Situation<'_>, request: &Request, freeze: Option<&Freeze>) -> Self {
-        let Some(gate) = gate(situation, freeze) else {
+        let Some(gate) = gate(situation, request, freeze).filter(|gate| self.is_held_by(gate)) else {
             return self;
         };
         let frozen = freeze.is_some();
-        let notices = if frozen { Vec::new() } else { self.notices };
+        let mut notices = if frozen { Vec::new() } else { self.notices.clone() };
         if !self.verdict.acts() {
             return Self { notices, ..self };
+        }
+        if let (Gate::Approval { .. }, Some(wish), Request::Tick) = (&gate, self.verdict.opens(self.row), request) {
+            notices.extend(untold(situation, [Notice::Approval { wish }]));
         }
         let records = *request == Request::Tick || gate == Gate::Observe;
         let verdict = if records { Verdict::Record { would: Box::new(self.verdict) } } else { Verdict::Refuse };
@@ -79,7 +90,12 @@ impl Ruling {
     }
 }
 
-fn gate(situation: &Situation<'_>, freeze: Option<&Freeze>) -> Option<Gate> {
+/// Those that people have not been told yet.
+fn untold(situation: &Situation<'_>, notices: impl IntoIterator<Item = Notice>) -> Vec<Notice> {
+    notices.into_iter().filter(|notice| !situation.state.memory.told.contains(notice)).collect()
+}
+
+fn gate(situation: &Situation<'_>, request: &Request, freeze: Option<&Freeze>) -> Option<Gate> {
     if let Some(Freeze { author, until, reason, .. }) = freeze {
         return Some(Gate::Frozen { author: author.clone(), until: *until, why: reason.clone() });
     }
@@ -89,7 +105,11 @@ fn gate(situation: &Situation<'_>, freeze: Option<&Freeze>) -> Option<Gate> {
     match situation.config().mode {
         Mode::Off => Some(Gate::Off),
         Mode::Observe => Some(Gate::Observe),
-        Mode::Auto => None,
+        Mode::Approve if request.origin().is_automatic() => {
+            let denied_by = situation.state.memory.approval.as_ref().and_then(|approval| approval.denied_by.clone());
+            Some(Gate::Approval { denied_by })
+        }
+        Mode::Approve | Mode::Auto => None,
     }
 }
 
@@ -101,7 +121,7 @@ fn gate_of(suspension: &Suspension) -> Gate {
 const fn until_of(gate: &Gate) -> Option<Timestamp> {
     match gate {
         Gate::Frozen { until, .. } | Gate::Suspended { until, .. } => *until,
-        Gate::Observe | Gate::Off => None,
+        Gate::Observe | Gate::Off | Gate::Approval { .. } => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What somebody asks for: a rule, a chat command, a program or a person. It is done now or refused now, with the reason.
 
-use crate::governor::decide::{Ruling, scaling, table};
+use crate::governor::decide::{Ruling, load, scaling, table};
 use crate::governor::names::next_names;
 use crate::governor::situation::Situation;
 use crate::model::decision::{Delays, Request, Row, Verdict};
@@ -37,6 +37,7 @@ fn grant(situation: &Situation<'_>, request: &Request) -> Result<Ruling, Obstacl
         Request::AddNode { delays, origin } => add_node(situation, *delays, origin),
         Request::DeleteNode { name, delays, origin } => delete_node(situation, name, *delays, origin),
         Request::Delete { origin } => delete(situation, origin),
+        Request::Approve { origin } => approve(situation, origin),
     }
 }
 
@@ -77,12 +78,17 @@ fn deflate(
     unless(rest(situation, delays))?;
     if delays == Delays::Respect {
         unless(incident_open(situation))?;
+        unless(load::stale(situation))?;
         unless(scaling::recovery_hold(situation))?;
     }
     unless(scaling::keeps_from_deflating(situation, delays))?;
     let asked = by.unwrap_or_else(|| situation.config().deflate_by);
     nothing_asked(asked, origin)?;
-    let granted = asked.min(scaling::spare(situation));
+    let dispensable = match delays {
+        Delays::Respect => load::dispensable(situation),
+        Delays::Skip => situation.live,
+    };
+    let granted = asked.min(scaling::spare(situation)).min(dispensable);
     Ok(scaling::take_away(situation, Row::Deflate, granted, |granted| reason(origin, asked, granted)))
 }
 
@@ -133,6 +139,17 @@ fn delete(situation: &Situation<'_>, origin: &Origin) -> Result<Ruling, Obstacle
     }
     let all = situation.state.total();
     Ok(Ruling::act(Row::Asked, table::delete_group(situation), reason(origin, all, all)))
+}
+
+/// The table is asked again: what is done is what is wanted now, not what was wanted when people were asked.
+fn approve(situation: &Situation<'_>, origin: &Origin) -> Result<Ruling, Obstacle> {
+    let ruling = table::look(situation, None);
+    let wish = situation.state.memory.approval.as_ref().map(|approval| approval.wish);
+    if wish.is_none() || ruling.verdict.opens(ruling.row) != wish {
+        return Err(Box::new(Ruling::hold(Row::Asked, Reason::NothingToApprove)));
+    }
+    let reason = Reason::Approved { origin: origin.clone(), wanted: Box::new(ruling.reason) };
+    Ok(Ruling { reason, ..ruling })
 }
 
 fn never_created(situation: &Situation<'_>) -> Option<Ruling> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::governor::decide::{Ruling, gone_by};
+use crate::governor::decide::{Ruling, gone_by, load};
 use crate::governor::situation::Situation;
 use crate::governor::victims;
 use crate::model::decision::{Delays, Row, Verdict};
@@ -51,7 +51,7 @@ pub(super) fn recovery_hold(situation: &Situation<'_>) -> Option<Ruling> {
     Some(Ruling::hold(Row::RecoveryHold, reason).until(until))
 }
 
-/// Suspension, minimum, and (unless skipped) the delay and flapping.
+/// Suspension, minimum, and (unless skipped) the delay, flapping and the load.
 pub(super) fn keeps_from_deflating(situation: &Situation<'_>, delays: Delays) -> Option<Ruling> {
     if let Some(suspension) = situation.suspended(Part::Deflate) {
         return Some(Ruling::suspended(Row::DeflateSuspended, suspension));
@@ -60,7 +60,9 @@ pub(super) fn keeps_from_deflating(situation: &Situation<'_>, delays: Delays) ->
         return Some(Ruling::hold(Row::AtMin, Reason::AtMin { min: situation.config().min_nodes }));
     }
     match delays {
-        Delays::Respect => deflate_delay(situation).or_else(|| flapping(situation)),
+        Delays::Respect => {
+            deflate_delay(situation).or_else(|| flapping(situation)).or_else(|| load::would_reopen(situation))
+        }
         Delays::Skip => None,
     }
 }

@@ -1,20 +1,21 @@
 //! The rows that the governor goes through when it looks by itself, in their order.
 
-use crate::governor::decide::{Ruling, gone_by, left, scaling};
+use crate::governor::decide::{Ruling, gone_by, left, load, scaling, untold};
 use crate::governor::names::next_names;
 use crate::governor::situation::Situation;
 use crate::model::decision::{Delays, Notice, Rebase, Row, Verdict};
+use crate::model::gate::Gate;
 use crate::model::group::{NodeCount, Part};
 use crate::model::group_config::Mode;
 use crate::model::incident::Incident;
 use crate::model::node::NodePhase;
-use crate::model::reason::{Gate, Jump, Reason};
+use crate::model::reason::{Jump, Reason};
 use crate::model::scaling::ActivityStatus;
 
 type RowOf = fn(&Situation<'_>) -> Option<Ruling>;
 
 /// What stands above delays and incidents, after the clock.
-const UPPER_ROWS: [RowOf; 6] = [in_flight, switched_off, above_max, below_min, failed_nodes, backoff];
+const UPPER_ROWS: [RowOf; 7] = [in_flight, switched_off, above_max, below_min, failed_nodes, circuit_open, backoff];
 
 /// The governor's own look at a group.
 pub(super) fn look(situation: &Situation<'_>, rebase: Option<Rebase>) -> Ruling {
@@ -129,7 +130,7 @@ fn below_min(situation: &Situation<'_>) -> Option<Ruling> {
 /// What failed is cleared away, unless a critical incident can be helped first.
 fn failed_nodes(situation: &Situation<'_>) -> Option<Ruling> {
     let room = situation.state.headroom() > NodeCount::ZERO;
-    let busy = room && !situation.critical.is_empty();
+    let busy = room && !situation.critical.is_empty() && !situation.state.is_circuit_open();
     if busy || situation.backs_off_until().is_some() || situation.suspended(Part::Replace).is_some() {
         return None;
     }
@@ -138,6 +139,14 @@ fn failed_nodes(situation: &Situation<'_>) -> Option<Ruling> {
     let count = NodeCount::of(nodes.iter());
     let clear = || Ruling::act(Row::FailedNodes, Verdict::Deflate { nodes }, Reason::FailedNodes { count });
     (count > NodeCount::ZERO).then(clear)
+}
+
+/// Whatever makes so many nodes fail is not cured by more nodes.
+fn circuit_open(situation: &Situation<'_>) -> Option<Ruling> {
+    let reason = Reason::CircuitOpen { failed: situation.failed, total: situation.state.total() };
+    let hold =
+        || Ruling { notices: untold(situation, [Notice::CircuitOpen]), ..Ruling::hold(Row::CircuitOpen, reason) };
+    situation.state.is_circuit_open().then(hold)
 }
 
 pub(super) fn backoff(situation: &Situation<'_>) -> Option<Ruling> {
@@ -154,10 +163,11 @@ fn incidents(situation: &Situation<'_>) -> Ruling {
     if let Some(incident) = situation.warnings.first() {
         let open = NodeCount::of(situation.warnings.iter()).get();
         let ruling = Ruling::hold(Row::Warned, Reason::Warned { incident: incident.key.clone(), open });
-        let notices = untold(situation, &situation.warnings, |incident| Notice::Warning { incident });
+        let notices = untold(situation, of_each(&situation.warnings, |incident| Notice::Warning { incident }));
         return Ruling { notices, ..ruling };
     }
-    scaling::recovery_hold(situation)
+    load::stale(situation)
+        .or_else(|| scaling::recovery_hold(situation))
         .or_else(|| scaling::keeps_from_deflating(situation, Delays::Respect))
         .unwrap_or_else(|| quiet(situation))
 }
@@ -165,26 +175,25 @@ fn incidents(situation: &Situation<'_>) -> Ruling {
 fn critical(situation: &Situation<'_>, incident: &Incident) -> Ruling {
     if let Some(mut ruling) = scaling::keeps_from_expanding(situation, Delays::Respect) {
         if ruling.row == Row::AtMax {
-            ruling.notices = untold(situation, &situation.critical, |incident| Notice::Escalate { incident });
+            ruling.notices = untold(situation, of_each(&situation.critical, |incident| Notice::Escalate { incident }));
         }
         return ruling;
     }
-    let step = situation.config().expand_by;
+    let expand_by = situation.config().expand_by;
+    let overload = load::overload(situation).filter(|(_, missing)| *missing > expand_by);
+    let (load, step) = overload.map_or((None, expand_by), |(load, missing)| (Some(load), missing));
     let adding = step.min(situation.state.headroom());
     let open = NodeCount::of(situation.critical.iter()).get();
-    let reason = Reason::CriticalIncident { incident: incident.key.clone(), open, adding, step };
+    let reason = Reason::CriticalIncident { incident: incident.key.clone(), open, adding, step, load };
     Ruling::act(Row::Expand, Verdict::Expand { nodes: next_names(situation.state, adding) }, reason)
 }
 
 fn quiet(situation: &Situation<'_>) -> Ruling {
     let step = situation.config().deflate_by;
-    scaling::take_away(situation, Row::Deflate, step.min(scaling::spare(situation)), |removing| Reason::Quiet {
-        removing,
-        step,
-    })
+    let going = step.min(scaling::spare(situation)).min(load::dispensable(situation));
+    scaling::take_away(situation, Row::Deflate, going, |removing| Reason::Quiet { removing, step })
 }
 
-fn untold(situation: &Situation<'_>, incidents: &[&Incident], notice: fn(String) -> Notice) -> Vec<Notice> {
-    let notices = incidents.iter().map(|incident| notice(incident.key.clone()));
-    notices.filter(|notice| !situation.state.memory.told.contains(notice)).collect()
+fn of_each(incidents: &[&Incident], notice: fn(String) -> Notice) -> Vec<Notice> {
+    incidents.iter().map(|incident| notice(incident.key.clone())).collect()
 }

@@ -35,11 +35,12 @@ fn config() -> impl Strategy<Value = GroupConfig> {
 fn request() -> impl Strategy<Value = Request> {
     let delays = prop_oneof![Just(Delays::Respect), Just(Delays::Skip)];
     let origin = prop_oneof![Just(Origin::Rule), Just(Origin::Human { user: "ann".into() })];
-    (0..7_u8, delays, origin, prop::option::of(1..6_u32), 1..12_u32).prop_map(|(kind, delays, origin, by, number)| {
+    (0..8_u8, delays, origin, prop::option::of(1..6_u32), 1..12_u32).prop_map(|(kind, delays, origin, by, number)| {
         let by = by.map(nodes);
         match kind {
             0 => Request::Create { origin },
             1 => Request::AddNode { delays, origin },
+            7 => Request::Approve { origin },
             2 => delete_node(&format!("web-{number:03}"), delays),
             3 | 4 => Request::Expand { by, delays, origin },
             _ => Request::Deflate { by, delays, origin },
@@ -52,7 +53,8 @@ fn event() -> impl Strategy<Value = Event> {
     let state =
         || prop_oneof![Just(IncidentState::Open), Just(IncidentState::Acknowledged), Just(IncidentState::Closed)];
     let end = prop_oneof![Just(WorkflowEnd::Succeeded), Just(WorkflowEnd::Failed), Just(WorkflowEnd::Canceled)];
-    let mode = prop_oneof![1 => Just(Mode::Off), 1 => Just(Mode::Observe), 4 => Just(Mode::Auto)];
+    let mode =
+        prop_oneof![1 => Just(Mode::Off), 1 => Just(Mode::Observe), 1 => Just(Mode::Approve), 4 => Just(Mode::Auto)];
     let part = prop_oneof![Just(Part::Expand), Just(Part::Deflate), Just(Part::Replace), Just(Part::All)];
     let seconds = prop_oneof![Just(86_400_i64), Just(-86_400), Just(-1), Just(3_600), Just(-120)];
     prop_oneof![
@@ -74,7 +76,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn few_cases() -> ProptestConfig {
+pub(super) fn few_cases() -> ProptestConfig {
     let asked = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { 64 };
     ProptestConfig { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(20_261_121), ..asked }

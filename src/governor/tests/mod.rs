@@ -4,5 +4,7 @@ mod world;
 mod watched;
 mod rows;
 mod regressions;
+mod approvals;
 mod invariants;
+mod loads;
 mod service;

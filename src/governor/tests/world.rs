@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::governor::decide::decide;
 use crate::governor::ledger::{self, WorkflowEnd};
 use crate::model::decision::{Decision, Delays, Request, Verdict};
-use crate::model::group::{Freeze, Group, NodeCount, Part, Roles, Suspension};
+use crate::model::group::{Freeze, Group, NodeCount, Part, RoleParameters, Roles, Suspension};
 use crate::model::group_config::GroupConfig;
 use crate::model::group_state::GroupState;
 use crate::model::incident::{IncidentState, Observation, Severity};
@@ -44,6 +44,7 @@ impl World {
             config,
             roles: Roles { provider: "local".into(), ..Roles::default() },
             node_parameters: std::collections::BTreeMap::default(),
+            role_parameters: RoleParameters::default(),
             channel: None,
             suspensions: Vec::new(),
             deleting: false,

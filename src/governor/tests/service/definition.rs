@@ -7,6 +7,7 @@ use serde_json::json;
 use super::desk::{Desk, expand, new_group, web};
 use crate::governor::definition::NewGroup;
 use crate::governor::error::GovernorError;
+use crate::governor::redefinition::Redefinition;
 use crate::model::decision::Delays;
 use crate::model::group::Part;
 use crate::model::scaling::Origin;
@@ -53,6 +54,41 @@ async fn configuring_changes_what_is_named_and_nothing_else() {
         assert!(refused.to_string().contains(why), "{refused}");
     }
     assert_eq!(desk.group().await.config, config);
+}
+
+#[tokio::test]
+async fn what_made_the_nodes_stays_while_there_are_nodes() {
+    let desk = Desk::serving(&json!({ "min_nodes": 0 })).await;
+    desk.ask(&expand(Delays::Skip)).await;
+    desk.succeed().await;
+    let elsewhere = Redefinition { domain: Some("example.net".to_owned()), ..Redefinition::default() };
+    let refused = desk.governor.redefine(&web(), &elsewhere).await.unwrap_err().to_string();
+    assert!(refused.contains("can only change while the group has no nodes: it has 1 node;"), "{refused}");
+    let harmless = Redefinition {
+        application: Some("store".to_owned()),
+        channel: Some(String::new()),
+        node_parameters: Some([("size".to_owned(), json!("m"))].into()),
+        ..Redefinition::default()
+    };
+    desk.governor.redefine(&web(), &harmless).await.unwrap();
+    let group = desk.group().await;
+    assert_eq!(
+        (group.application.as_str(), &group.channel, &group.node_parameters["size"]),
+        ("store", &None, &json!("m"))
+    );
+    desk.ask(&crate::governor::tests::world::deflate(Some(1), Delays::Skip)).await;
+    desk.succeed().await;
+    desk.governor.redefine(&web(), &elsewhere).await.unwrap();
+    assert_eq!(desk.group().await.domain, "example.net");
+}
+
+#[tokio::test]
+async fn an_unknown_balancer_is_refused_also_later() {
+    let desk = Desk::new();
+    desk.governor.create(new_group(&json!({ "min_nodes": 0 })), Origin::Api).await.unwrap();
+    let unknown = Redefinition { load_balancer: Some("f5".to_owned()), ..Redefinition::default() };
+    let refused = desk.governor.redefine(&web(), &unknown).await.unwrap_err().to_string();
+    assert!(refused.contains("`f5` cannot be its load_balancer"), "{refused}");
 }
 
 #[tokio::test]
