@@ -81,6 +81,11 @@ impl Datastore {
         self.keyring.open(&row.value).map_err(|problem| format!("key `{}`: {problem}", row.name))
     }
 
+    /// Text that only this installation makes of these bytes.
+    pub fn keyed_hash(&self, bytes: &[u8]) -> String {
+        self.keyring.keyed_hash(bytes)
+    }
+
     /// A view for templates, on behalf of a user. It remembers which secrets it opened.
     pub fn for_templates(&self, user: &str) -> Arc<TemplateView> {
         let (opened, missed) = (Mutex::default(), Mutex::default());

@@ -25,6 +25,7 @@ pub mod runners;
 pub mod governor;
 pub mod store;
 pub mod sensors;
+pub mod chat;
 pub mod core_pack;
 pub mod housekeeping;
 pub mod workflows;

@@ -18,6 +18,7 @@ mod listing;
 mod shape;
 mod envelope;
 mod actions;
+mod aliases;
 mod catalogues;
 mod cluster;
 mod executions;
@@ -51,6 +52,7 @@ use axum::{Extension, Router};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
+use crate::chat::desk::Desk;
 use crate::config::{Limits, Webhooks};
 use crate::content::ContentKeeper;
 use crate::datastore::Datastore;
@@ -124,6 +126,8 @@ pub struct Doors {
     pub metrics: Metrics,
     /// Webhooks that packs declare.
     pub hooks: Arc<Hooks>,
+    /// Understands commands.
+    pub chat: Desk,
     /// The governor.
     pub governor: Arc<dyn AsgService>,
     /// Dry replays.
@@ -230,6 +234,11 @@ fn resources(doors: &Doors) -> Router {
 fn people(doors: &Doors) -> Router {
     let Doors { stores, world, .. } = doors;
     Router::new()
+        .merge(aliases::router(aliases::Door {
+            desk: doors.chat.clone(),
+            executions: stores.executions.clone(),
+            shaper: shaper(doors),
+        }))
         .merge(signals::router(signals::Door {
             journals: stores.journals.clone(),
             bus: Arc::clone(&world.bus),

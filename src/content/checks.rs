@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::chat::alias::{ChatAlias, Fault};
 use crate::model::action::{Action, WORKFLOW_RUNNER};
-use crate::model::pack::Catalogue;
+use crate::model::pack::{Alias, Catalogue};
 use crate::model::rule::Rule;
 use crate::model::trigger::{Sensor, SensorSource};
 use crate::packs::check::{Checks, CompileCheck, Problem, Runners};
@@ -52,6 +53,15 @@ impl CompileCheck for Compilers {
             problems.push(Problem::error(&["trigger", "parameters"], problem.to_string()));
         }
         problems
+    }
+
+    fn alias(&self, alias: &Alias) -> Vec<Problem> {
+        let faults = ChatAlias::compile(alias).err().unwrap_or_default();
+        let problem = |fault: Fault| {
+            let path: Vec<&str> = fault.path.iter().map(String::as_str).collect();
+            Problem::error(&path, fault.what.clone())
+        };
+        faults.into_iter().map(problem).collect()
     }
 
     fn sensor(&self, sensor: &Sensor) -> Vec<Problem> {

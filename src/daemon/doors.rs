@@ -124,6 +124,7 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -
         webhooks: Arc::new(config.webhooks.clone()),
         metrics,
         hooks: Arc::clone(hooks),
+        chat: engine.chat(),
         governor: Arc::new(GovernorDoor::new(Arc::clone(&engine.governor))),
         workflows: Arc::<Upkeep>::clone(&upkeep),
         backup: upkeep,

@@ -15,6 +15,7 @@ use super::installation::{Installation, Sharing};
 use super::runners::{WorldWith, build_runners, parameters_of};
 use crate::amqp::Broker;
 use crate::bus::{Bus, MemoryBus};
+use crate::chat::desk::Desk;
 use crate::clock::{Clock, Ids, SystemClock, SystemIds};
 use crate::cluster::{self, Membership, Turns};
 use crate::config::{Config, MisfirePolicy, Role};
@@ -267,6 +268,18 @@ impl Engine {
                 owner: self.dispatcher.owner().to_owned(),
                 clock: Arc::clone(&self.world.clock),
             },
+        }
+    }
+
+    /// Where commands are understood.
+    pub fn chat(&self) -> Desk {
+        let requests: Arc<dyn Requests> = Arc::<Dispatcher>::clone(&self.dispatcher);
+        Desk {
+            catalogue: self.catalogue.clone(),
+            requests,
+            executions: self.store.executions(),
+            datastore: self.datastore.clone(),
+            clock: Arc::clone(&self.world.clock),
         }
     }
 

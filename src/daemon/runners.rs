@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::broker;
 use super::engine::{Home, World};
 use super::installation::Installation;
+use crate::chat::answers;
 use crate::config::Config;
 use crate::core_pack::{self, CoreTools};
 use crate::datastore::Datastore;
@@ -72,6 +73,13 @@ pub(super) fn build_runners(
         ids: Arc::clone(&world.world.ids),
     };
     core_pack::register(&mut native, &tools);
+    let chat = answers::Tools {
+        catalogue: world.catalogue.clone(),
+        announcements: store.announcements(),
+        bus: Arc::clone(&world.world.bus),
+        clock: Arc::clone(&world.world.clock),
+    };
+    answers::register(&mut native, &chat);
     for (name, action) in governor_actions(governor) {
         native.add(name, action);
     }

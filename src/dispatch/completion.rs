@@ -173,7 +173,9 @@ impl Dispatcher {
         if self.is_awaited(catalogue, ACTION_TRIGGER) && !started_by_trigger(row, ACTION_TRIGGER) {
             raised.extend(self.instance(ACTION_TRIGGER, action_payload(self, row, outcome), row, now));
         }
-        let notify = catalogue.actions.get(&row.action).map_or(&Value::Null, |action| &action.notify);
+        let of_action = catalogue.actions.get(&row.action).map_or(&Value::Null, |action| &action.notify);
+        // Whoever asked for it comes before what the action says for everybody.
+        let notify = row.context.get("notify").unwrap_or(of_action);
         if !notify.is_null() && self.is_awaited(catalogue, NOTIFY_TRIGGER) {
             let payloads = notify_payloads(self, row, outcome, notify, now);
             raised.extend(payloads.into_iter().filter_map(|payload| self.instance(NOTIFY_TRIGGER, payload, row, now)));

@@ -12,6 +12,7 @@ use crate::governor::admission::Answer;
 use crate::governor::error::GovernorError;
 use crate::governor::incidents::Report;
 use crate::governor::phases::NodeReport;
+use crate::governor::requested;
 use crate::governor::service::Governor;
 use crate::model::SYSTEM_USER;
 use crate::model::decision::{Delays, Request};
@@ -34,13 +35,19 @@ pub fn actions(governor: &Arc<Governor>) -> Vec<(&'static str, Arc<dyn NativeAct
     VERBS.iter().map(|(name, verb)| (*name, action(*verb))).collect()
 }
 
-const VERBS: [(&str, Verb); 8] = [
+const VERBS: [(&str, Verb); 14] = [
     ("autoscale.governor_tick", Verb::Tick),
     ("autoscale.alert", Verb::Alert),
     ("autoscale.expand", Verb::Expand),
     ("autoscale.deflate", Verb::Deflate),
     ("autoscale.node_phase", Verb::NodePhase),
     ("autoscale.group_info", Verb::GroupInfo),
+    ("autoscale.list", Verb::List),
+    ("autoscale.explain", Verb::Explain),
+    ("autoscale.create", Verb::Create),
+    ("autoscale.delete", Verb::Delete),
+    ("autoscale.add_node", Verb::AddNode),
+    ("autoscale.delete_node", Verb::DeleteNode),
     ("autoscale.load", Verb::Load),
     ("autoscale.configure", Verb::Configure),
 ];
@@ -55,6 +62,12 @@ enum Verb {
     GroupInfo,
     Load,
     Configure,
+    List,
+    Explain,
+    Create,
+    Delete,
+    AddNode,
+    DeleteNode,
 }
 
 struct GovernorAction {
@@ -92,6 +105,12 @@ impl GovernorAction {
             Verb::Deflate => deflate(&self.governor, call).await,
             Verb::NodePhase => node_phase(&self.governor, call).await,
             Verb::GroupInfo => group_info(&self.governor, call).await,
+            Verb::List => requested::list(&self.governor).await,
+            Verb::Explain => requested::explain(&self.governor, call).await,
+            Verb::Create => requested::create(&self.governor, call).await,
+            Verb::Delete => requested::delete(&self.governor, call).await,
+            Verb::AddNode => requested::add_node(&self.governor, call).await,
+            Verb::DeleteNode => requested::delete_node(&self.governor, call).await,
             Verb::Load => load(&self.governor, call).await,
             Verb::Configure => configure(&self.governor, call).await,
         }
@@ -100,7 +119,7 @@ impl GovernorAction {
 
 /// Why an action could not be done.
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+pub(super) enum Problem {
     #[error("parameters: {0}")]
     Parameters(#[from] serde_json::Error),
     #[error("name the `application`, the `server` or the `entities` that the alert is about")]
@@ -116,10 +135,10 @@ impl Problem {
     }
 }
 
-type Done = Result<Outcome, Problem>;
+pub(super) type Done = Result<Outcome, Problem>;
 
 /// What is given; a parameter without a value is as good as absent.
-fn parameters<T: DeserializeOwned>(call: &Call) -> Result<T, Problem> {
+pub(super) fn parameters<T: DeserializeOwned>(call: &Call) -> Result<T, Problem> {
     let given = call.parameters.iter().filter(|(_, value)| !value.is_null());
     let given: Map<String, Value> = given.map(|(name, value)| (name.clone(), value.clone())).collect();
     Ok(serde_json::from_value(Value::Object(given))?)
@@ -194,12 +213,12 @@ async fn deflate(governor: &Governor, call: &Call) -> Done {
     Ok(answered(&answer, &request))
 }
 
-fn origin(call: &Call) -> Origin {
+pub(super) fn origin(call: &Call) -> Origin {
     if call.user == SYSTEM_USER { Origin::Rule } else { Origin::Human { user: call.user.clone() } }
 }
 
 /// A person is told that it did not work; to a rule "not now" is an answer like any other.
-fn answered(answer: &Answer, request: &Request) -> Outcome {
+pub(super) fn answered(answer: &Answer, request: &Request) -> Outcome {
     let mut result = json!(answer.view());
     if let Some(reason) = answer.refusal().filter(|_| !request.origin().is_automatic()) {
         result["error"] = Value::String(reason);

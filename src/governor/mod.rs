@@ -28,6 +28,7 @@ pub mod redefinition;
 pub mod end;
 pub mod view;
 pub mod actions;
+mod requested;
 mod situation;
 mod workflow;
 

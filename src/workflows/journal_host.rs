@@ -245,7 +245,7 @@ impl JournalHost {
         let parameters = if request.kind == StepKind::Ask { ask_parameters(parameters) } else { parameters };
         let parent = Parent { execution: self.row.id, position: at.to_string(), root: self.row.root };
         let mut context = self.row.context.as_object().cloned().unwrap_or_default();
-        for own in ["policies", "activity"] {
+        for own in ["policies", "activity", "notify", "action_alias_ref"] {
             context.remove(own);
         }
         Ok(Wanted {

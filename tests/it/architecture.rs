@@ -32,16 +32,17 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("core_pack", "model store bus clock intake runners"),
     ("rules", "model store bus clock templates datastore requests"),
     ("governor", "model store bus clock runners requests"),
+    ("chat", "model store bus clock templates runners datastore requests"),
     ("workflows", "model store bus clock supervise runners datastore requests"),
     (
         "dispatch",
         "model store bus clock supervise secrets schema templates runners datastore requests workflows metrics",
     ),
-    ("content", "model store bus clock packs rules sensors workflows"),
+    ("content", "model store bus clock packs rules sensors workflows chat"),
     (
         "api",
         "model store bus clock supervise config secrets auth schema templates packs intake rules requests dispatch \
-         datastore runners sensors metrics content cluster",
+         datastore runners sensors metrics content cluster chat",
     ),
     ("cli", "model clock config packs content"),
 ];

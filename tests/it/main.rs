@@ -15,6 +15,7 @@
 mod amqp;
 mod architecture;
 mod bad_input;
+mod chat;
 mod cluster;
 mod guarantees;
 mod local_nodes;

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod asg;
+pub mod chat;
 pub mod cluster;
 pub mod content;
 pub mod dead_letter;
@@ -123,6 +124,8 @@ pub enum ClientCommand {
     /// Autoscaling groups
     #[command(subcommand)]
     Asg(AsgCommand),
+    /// Commands as in a chat room
+    Chat(chat::ChatArguments),
     /// Questions that workflows ask
     #[command(subcommand)]
     Inquiry(InquiryCommand),

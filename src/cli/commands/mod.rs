@@ -2,6 +2,7 @@
 
 mod admin;
 mod asg;
+mod chat;
 mod cluster;
 mod content;
 mod dead_letter;
@@ -53,6 +54,7 @@ pub(super) async fn execute(session: &Session, command: &ClientCommand) -> Outco
         ClientCommand::Pack(command) => content::execute_pack(session, command).await,
         ClientCommand::Key(command) => key::execute(session, command).await,
         ClientCommand::Asg(command) => asg::execute(session, command).await,
+        ClientCommand::Chat(arguments) => chat::execute(session, arguments).await,
         ClientCommand::Inquiry(command) => inquiry::execute(session, command).await,
         ClientCommand::Signal(arguments) => inquiry::signal(session, arguments).await,
         ClientCommand::Workflow(command) => execution::execute_workflow(session, command).await,

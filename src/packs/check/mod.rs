@@ -90,6 +90,11 @@ pub trait CompileCheck {
         Vec::new()
     }
 
+    /// Formats and templates.
+    fn alias(&self, _alias: &Alias) -> Vec<Problem> {
+        Vec::new()
+    }
+
     /// Scripts.
     fn sensor(&self, _sensor: &Sensor) -> Vec<Problem> {
         Vec::new()
@@ -145,6 +150,15 @@ impl Checks<'_> {
         problems
     }
 
+    /// An alias against the catalogue.
+    pub fn alias(&self, alias: &Alias, catalogue: &Catalogue) -> Vec<Problem> {
+        let mut problems = self.compile.alias(alias);
+        if !catalogue.actions.contains_key(&alias.action) {
+            problems.push(unknown_action(&["action_ref"], &alias.action, catalogue));
+        }
+        problems
+    }
+
     /// A sensor by itself.
     pub fn sensor(&self, sensor: &Sensor) -> Vec<Problem> {
         match &sensor.source {
@@ -192,12 +206,6 @@ impl Checks<'_> {
         }
         problems
     }
-}
-
-/// An action alias against the catalogue.
-pub fn check_alias(alias: &Alias, catalogue: &Catalogue) -> Vec<Problem> {
-    let known = catalogue.actions.contains_key(&alias.action);
-    if known { Vec::new() } else { vec![unknown_action(&["action_ref"], &alias.action, catalogue)] }
 }
 
 /// A policy against the catalogue.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::pack::Catalogue;
 use crate::model::trigger::TriggerType;
-use crate::packs::check::{Checks, Problem, check_alias, check_policy, spread};
+use crate::packs::check::{Checks, Problem, check_policy, spread};
 use crate::packs::diagnostic::{Report, Severity};
 use crate::packs::digest::sha256;
 
@@ -77,7 +77,7 @@ fn check_all(objects: &BTreeMap<String, Object>, catalogue: &Catalogue, checks: 
         Item::Sensor(item, _) => checks.sensor(item),
         Item::Action(item) => checks.action(item),
         Item::Rule(item) => checks.rule(item, catalogue),
-        Item::Alias(item) => check_alias(item, catalogue),
+        Item::Alias(item) => checks.alias(item, catalogue),
         Item::Policy(item) => check_policy(item, catalogue),
     };
     let found = objects.iter().map(|(uid, object)| (uid.clone(), check(object)));

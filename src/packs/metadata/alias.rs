@@ -1,4 +1,4 @@
-//! Action aliases: checked for their shape and kept as written, for those who bring chat.
+//! Action aliases: checked for their shape and kept as written; chat compiles what they say.
 
 use crate::model::pack::Alias;
 use crate::packs::diagnostic::Report;
@@ -20,8 +20,9 @@ pub fn read_alias(node: &Node, origin: &Origin, report: &mut Report) -> Option<A
     for key in ["ack", "result", "extra", "immutable_parameters"] {
         fields.map(key, report);
     }
+    fields.texts("users", report);
+    fields.flag("confirm", report);
     fields.bookkeeping(BOOKKEEPING);
-    report.note(fields.span(), "read, not acted on: action aliases are listed, but no chat calls them");
     fields.finish(report);
     Some(Alias {
         reference: reference?,

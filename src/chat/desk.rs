@@ -1,0 +1,239 @@
+//! The desk at which chat asks: understands a line, sees whether it may be done and is meant, and has it done. What is
+//! done goes the way of every execution; its end comes back through a notify trigger.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+
+use super::alias::ChatAlias;
+use super::book::{Book, Command, NoCommand};
+use super::format::Given;
+use crate::clock::Clock;
+use crate::datastore::{Datastore, TemplateView};
+use crate::model::pack::Catalogue;
+use crate::model::refs::{AliasRef, ExecutionId};
+use crate::requests::{RequestError, Requests, Texts, Wanted};
+use crate::store::{Executions, StoreError};
+use crate::templates::{self, Context};
+
+/// Who asks back waits at least this long, and at most twice as long, for the answer.
+const SURE_WITHIN: Duration = Duration::from_mins(2);
+/// So much of a code is typed.
+const CODE_LETTERS: usize = 6;
+/// The pair that says that something is meant.
+const CONFIRM: &str = "confirm";
+
+/// What the desk works with.
+#[derive(Clone)]
+pub struct Desk {
+    /// The aliases there are.
+    pub catalogue: watch::Receiver<Arc<Catalogue>>,
+    /// Plans executions.
+    pub requests: Arc<dyn Requests>,
+    /// Where they are written.
+    pub executions: Executions,
+    /// For templates in immutable parameters, and for codes that only this installation can make.
+    pub datastore: Datastore,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Desk")
+    }
+}
+
+/// Who says something, and where.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Speaker {
+    /// On whose behalf it is done.
+    pub user: String,
+    /// What chat calls them.
+    pub chat_user: String,
+    /// The room.
+    pub channel: String,
+    /// Where the answer goes; nobody is told if empty.
+    pub route: String,
+}
+
+/// What was begun for a command.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    /// The execution.
+    pub execution: ExecutionId,
+    /// What the line was.
+    pub command: Command,
+    /// What is said at once, if anything is.
+    pub message: Option<String>,
+}
+
+/// Why nothing was begun.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The line is no command.
+    #[error(transparent)]
+    NoCommand(#[from] NoCommand),
+    /// The alias that was named is not there.
+    #[error("there is no action alias `{0}` that can be used")]
+    NoAlias(AliasRef),
+    /// It is not written like that.
+    #[error("`{line}` is not written as `{format}`")]
+    OtherFormat {
+        /// What was said.
+        line: String,
+        /// How it should be.
+        format: String,
+    },
+    /// Somebody else may.
+    #[error("only {} may do this", .0.join(", "))]
+    NotYou(Vec<String>),
+    /// It is destructive.
+    #[error("this cannot be undone. If it is meant, say within {} s: !{line} {CONFIRM}={code}", SURE_WITHIN.as_secs())]
+    AreYouSure {
+        /// What was said.
+        line: String,
+        /// What shows that it is meant.
+        code: String,
+    },
+    /// A parameter that is fixed was given.
+    #[error("`{0}` cannot be set here")]
+    Fixed(String),
+    /// What the alias fixes cannot be worked out.
+    #[error("the alias's own parameters: {0}")]
+    OwnParameters(String),
+    /// It cannot be asked for.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// It cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Desk {
+    /// What there is at the moment.
+    pub fn book(&self) -> Book {
+        Book::of(&self.catalogue.borrow())
+    }
+
+    /// Does what a line says.
+    pub async fn say(&self, line: &str, speaker: &Speaker) -> Result<Begun, Refusal> {
+        let line = line.trim().trim_start_matches('!').trim();
+        let command = self.book().find(line)?;
+        self.carry_out(line, command, speaker).await
+    }
+
+    /// Does what a line says that somebody else has understood already: a bot that knows the alias and the format.
+    pub async fn say_as(
+        &self,
+        alias: &AliasRef,
+        format: &str,
+        line: &str,
+        speaker: &Speaker,
+    ) -> Result<Begun, Refusal> {
+        let book = self.book();
+        let known = book.aliases().find(|known| known.reference == *alias);
+        let known = known.ok_or_else(|| Refusal::NoAlias(alias.clone()))?;
+        let line = line.trim().trim_start_matches('!').trim();
+        let reading = known.read(line).filter(|reading| {
+            let of_way = |other: &super::format::Format| other.source() == format;
+            format.is_empty() || reading.way.display == format || reading.way.representations.iter().any(of_way)
+        });
+        let other = || Refusal::OtherFormat { line: line.to_owned(), format: format.to_owned() };
+        let reading = reading.ok_or_else(other)?;
+        let command = Command {
+            alias: Arc::clone(known),
+            display: reading.way.display.clone(),
+            representation: reading.format.source().to_owned(),
+            given: reading.given,
+        };
+        self.carry_out(line, command, speaker).await
+    }
+
+    async fn carry_out(&self, line: &str, mut command: Command, speaker: &Speaker) -> Result<Begun, Refusal> {
+        let alias = Arc::clone(&command.alias);
+        if !alias.users.is_empty() && !alias.users.contains(&speaker.chat_user) {
+            return Err(Refusal::NotYou(alias.users.clone()));
+        }
+        if alias.confirm {
+            self.make_sure(line, &mut command.given, speaker)?;
+        }
+        let wanted = self.wanted(&alias, &command.given, speaker)?;
+        let plan = self.requests.plan(wanted)?;
+        let execution = plan.execution().clone();
+        self.executions.execution_request(&execution).await?;
+        plan.committed();
+        let message = acknowledgement(&alias, execution.id);
+        tracing::info!(execution = %execution.id, alias = %alias.reference, user = speaker.chat_user, "asked for in chat");
+        Ok(Begun { execution: execution.id, command, message })
+    }
+
+    /// The code belongs to the line, the person, the room and the time, so that nothing has to be remembered.
+    fn make_sure(&self, line: &str, given: &mut Given, speaker: &Speaker) -> Result<(), Refusal> {
+        let said = given.remove(CONFIRM);
+        let bare = match &said {
+            Some(code) => line.replace(&format!("{CONFIRM}={code}"), "").trim().to_owned(),
+            None => line.to_owned(),
+        };
+        let span = SURE_WITHIN.as_secs().cast_signed();
+        let slot = self.clock.now().as_seconds().div_euclid(span);
+        let code_of = |slot: i64| {
+            let text = format!("{bare}\n{}\n{}\n{slot}", speaker.chat_user, speaker.channel);
+            self.datastore.keyed_hash(text.as_bytes()).chars().take(CODE_LETTERS).collect::<String>()
+        };
+        let is_meant = said.is_some_and(|code| [slot, slot - 1].into_iter().any(|slot| code == code_of(slot)));
+        let code = code_of(slot);
+        if is_meant { Ok(()) } else { Err(Refusal::AreYouSure { line: bare, code }) }
+    }
+
+    fn wanted(&self, alias: &ChatAlias, given: &Given, speaker: &Speaker) -> Result<Wanted, Refusal> {
+        let view = self.datastore.for_templates(&speaker.user);
+        let names: Arc<dyn templates::Datastore> = Arc::<TemplateView>::clone(&view);
+        let own = alias.immutable.render(&Context::new(&json!({}), Some(&names)));
+        if let Some(problem) = view.missed() {
+            return Err(problem.into());
+        }
+        let own = own.map_err(|problem| Refusal::OwnParameters(problem.to_string()))?;
+        let mut parameters: Map<String, Value> =
+            given.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        for (name, value) in own.as_object().into_iter().flatten() {
+            if parameters.insert(name.clone(), value.clone()).is_some() {
+                return Err(Refusal::Fixed(name.clone()));
+            }
+        }
+        let Speaker { user, chat_user, channel, route } = speaker;
+        let mut wanted = Wanted { texts: Texts::Literal, ..Wanted::new(alias.action.clone(), parameters) };
+        wanted.context.insert("user".to_owned(), json!(user));
+        wanted.context.insert("api_user".to_owned(), json!(chat_user));
+        wanted.context.insert("source_channel".to_owned(), json!(channel));
+        wanted.context.insert("action_alias_ref".to_owned(), json!(alias.reference));
+        if !route.is_empty() && alias.result.enabled {
+            let data = json!({ "user": chat_user, "source_channel": channel, "action_alias": alias.reference });
+            wanted.context.insert("notify".to_owned(), json!({ "on-complete": { "routes": [route], "data": data } }));
+        }
+        Ok(wanted)
+    }
+}
+
+/// A template that cannot be rendered is no reason to say nothing.
+fn acknowledgement(alias: &ChatAlias, execution: ExecutionId) -> Option<String> {
+    if !alias.ack.enabled {
+        return None;
+    }
+    let Some(format) = &alias.ack.format else {
+        return Some(format!("on it: {execution}"));
+    };
+    let names = json!({
+        "execution": { "id": execution, "action": { "ref": alias.action } },
+        "actionalias": { "ref": alias.reference, "name": alias.reference.name(), "description": alias.description },
+    });
+    let said = format.render(&Context::new(&names, None));
+    Some(said.map_or_else(|problem| format!("on it: {execution} (ack.format: {problem})"), |text| as_text(&text)))
+}
+
+/// A template that is a single expression keeps its type; chat has only text.
+pub(super) fn as_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
