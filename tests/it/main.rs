@@ -17,6 +17,7 @@ mod architecture;
 mod bad_input;
 mod cluster;
 mod guarantees;
+mod haproxy;
 mod local_nodes;
 mod policies;
 mod polling;
