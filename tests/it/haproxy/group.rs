@@ -22,12 +22,18 @@ async fn at_rest(daemon: &Daemon<'_>) -> Vec<String> {
     names(nodes)
 }
 
+/// What an action of the pack says about the group.
+async fn ask(daemon: &Daemon<'_>, action: &str) -> Value {
+    let id = daemon.run(&format!("haproxy.{action}"), json!({ "group": "web" })).await;
+    let ended = daemon.end_of(&id).await;
+    assert_eq!(ended["status"], "succeeded", "{ended}");
+    ended["result"].clone()
+}
+
 /// The names of the servers that HAProxy has, all of which serve.
 async fn behind_haproxy(daemon: &Daemon<'_>) -> Vec<String> {
-    let id = daemon.run("haproxy.list_backends", json!({ "group": "web" })).await;
-    let listed = daemon.end_of(&id).await;
-    assert_eq!(listed["status"], "succeeded", "{listed}");
-    let servers = listed["result"]["backends"].as_array().unwrap();
+    let listed = ask(daemon, "list_backends").await;
+    let servers = listed["backends"].as_array().unwrap();
     assert!(servers.iter().all(|server| server["state"] == "ready"), "{listed}");
     names(servers)
 }
@@ -40,11 +46,13 @@ fn names(rows: &[Value]) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_grows_and_shrinks_behind_haproxy_and_no_request_fails() {
-    let haproxy = Haproxy::start(&[("web", "")]).await;
-    let configuration = format!("socket: {}\ncheck_interval: 100ms\n", haproxy.socket().display());
+    let haproxy = Haproxy::start(&[("be_web", "")]).await;
+    let configuration =
+        format!("socket: {}\nbackend: be_{{group}}\ncheck_interval: 100ms\n", haproxy.socket().display());
     let site = Site::new().file("configs/haproxy.yaml", &configuration);
     copy_shipped(&site, "workflows");
     let daemon = Daemon::start(&site).await;
+    assert_eq!(ask(&daemon, "create_pool").await["backend"], "be_web");
     let create = [
         "asg",
         "create",
@@ -67,7 +75,7 @@ async fn a_group_grows_and_shrinks_behind_haproxy_and_no_request_fails() {
     assert_eq!(nodes, ["web-001", "web-002"], "{said}");
     assert_eq!(behind_haproxy(&daemon).await, nodes);
 
-    let visitors = Visitors::come(haproxy.url("web"), 4);
+    let visitors = Visitors::come(haproxy.url("be_web"), 4);
     for (change, wanted) in [("expand", 4), ("deflate", 2), ("expand", 4)] {
         visitors.until_served(20).await;
         let said = daemon.cli(&["asg", change, "web", "--by", "2", "--force"]).await;
@@ -82,4 +90,7 @@ async fn a_group_grows_and_shrinks_behind_haproxy_and_no_request_fails() {
     let said = daemon.cli(&["asg", "delete", "web"]).await;
     eventually("the group is gone", async || (daemon.try_get("/v1/asg/web").await.0 == 404).then_some(())).await;
     assert_eq!(behind_haproxy(&daemon).await, Vec::<String>::new(), "{said}");
+    haproxy.say("add server be_web/stranger 127.0.0.1:1").await;
+    ask(&daemon, "delete_pool").await;
+    assert_eq!(behind_haproxy(&daemon).await, Vec::<String>::new());
 }

@@ -107,7 +107,7 @@ async fn what_was_done_before_the_answer_was_lost_is_found_by_the_next_attempt()
     ];
     for (action, wanted, moment) in moments {
         // So long that what was asked for is seen before its answer has come through.
-        network.delay(Duration::from_millis(400)).await;
+        network.delay(Duration::from_millis(250)).await;
         let parameters = if action == "add_backend" { node_at("web-001", gate.place) } else { node("web-001") };
         let cut = async {
             let row = wanted.map(|numbers| format!(" web-001 127.0.0.1{numbers}"));

@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use serde_json::json;
 
 use super::rig::{Desk, Gate, Nodes, Visitors, node, states, visit};
+use crate::servers::Proxy;
 use crate::servers::haproxy::Haproxy;
 use crate::support::eventually;
 
@@ -19,9 +20,9 @@ async fn is_visited(desk: &Desk) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn draining_waits_for_the_request_that_is_under_way_and_lets_no_new_one_in() {
     let haproxy = Haproxy::start(&[("web", "")]).await;
-    let (desk, gate, url) = (Desk::of(&haproxy), Gate::start().await, haproxy.url("web"));
+    let network = Proxy::start(haproxy.admin()).await;
+    let (desk, gate, url) = (Desk::at(network.address()), Gate::start().await, haproxy.url("web"));
     desk.add("web-001", gate.place).await;
-    let visitor = async { visit(&url).await };
     let drained = async {
         is_visited(&desk).await;
         let mut short = node("web-001");
@@ -30,10 +31,15 @@ async fn draining_waits_for_the_request_that_is_under_way_and_lets_no_new_one_in
         assert_eq!((&late["found"], &late["drained"], &late["sessions"]), (&json!(true), &json!(false), &json!(1)));
         assert_eq!(visit(&url).await, StatusCode::SERVICE_UNAVAILABLE, "nobody is left to serve");
         assert_eq!(desk.list().await, states([("web-001", "drain")]));
-        gate.open();
-        desk.succeed("drain_backend", node("web-001")).await
+        let before = network.connections();
+        let looks = async || (network.connections() >= before + 8).then_some(());
+        let open = async {
+            eventually("it has looked several times and still waits", looks).await;
+            gate.open();
+        };
+        tokio::join!(desk.succeed("drain_backend", node("web-001")), open).0
     };
-    let (status, drained) = tokio::join!(visitor, drained);
+    let (status, drained) = tokio::join!(visit(&url), drained);
     assert_eq!(status, StatusCode::OK);
     assert_eq!((&drained["drained"], &drained["sessions"]), (&json!(true), &json!(0)));
 }
