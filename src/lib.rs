@@ -31,6 +31,7 @@ pub mod housekeeping;
 pub mod workflows;
 pub mod daemon;
 pub mod local;
+pub mod haproxy;
 pub mod cli;
 pub mod api;
 pub mod demo;

@@ -118,6 +118,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, BadDuration> {
     Ok(total)
 }
 
+/// For a field that holds what [`parse_duration`] reads: `#[serde(deserialize_with = "deserialize_duration")]`.
+pub fn deserialize_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map_err(serde::de::Error::custom)
+}
+
 /// Writes a duration the way [`parse_duration`] reads it, in its two largest units: `1h30m`, `45s`, `250ms`.
 pub fn format_duration(duration: Duration) -> String {
     const UNITS: [(&str, u128); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];

@@ -18,6 +18,7 @@ mod bad_input;
 mod chat;
 mod cluster;
 mod guarantees;
+mod haproxy;
 mod local_nodes;
 mod policies;
 mod polling;

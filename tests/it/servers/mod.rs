@@ -1,7 +1,8 @@
 //! Real servers for the stories. What they need, and where it comes from, is said once per process on standard error:
 //!
 //! - PostgreSQL: the one that `PETREL_TEST_POSTGRES_URL` names, else a private one on a free port of the loopback;
-//! - RabbitMQ: the one that `PETREL_TEST_AMQP_URL` names, else a private one.
+//! - RabbitMQ: the one that `PETREL_TEST_AMQP_URL` names, else a private one;
+//! - HAProxy: a private one for each story.
 //!
 //! Private ones are started at their first use, shared by all stories of the process, and end with it, whatever ends
 //! it. Missing programs are installed where we are root on Debian; else the story fails and says what to do. None is
@@ -9,6 +10,7 @@
 
 mod certificates;
 pub(crate) mod guarded;
+pub(crate) mod haproxy;
 mod packages;
 mod ports;
 pub(crate) mod postgres;
@@ -20,7 +22,7 @@ use std::sync::Once;
 
 use tokio::sync::OnceCell;
 
-use packages::{Need, POSTGRES, RABBITMQ};
+use packages::{HAPROXY, Need, POSTGRES, RABBITMQ};
 pub(crate) use ports::free_port;
 pub(crate) use postgres::Postgres;
 pub(crate) use proxy::Proxy;
@@ -63,7 +65,7 @@ async fn share<S>(need: &Need, start: impl AsyncFnOnce() -> S) -> Shared<S> {
 fn announce() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let lines = [&POSTGRES, &RABBITMQ].map(|need| format!("  {}: {}\n", need.name, need.source()));
+        let lines = [&POSTGRES, &RABBITMQ, &HAPROXY].map(|need| format!("  {}: {}\n", need.name, need.source()));
         let list = format!("\nservers that these stories talk to:\n{}", lines.concat());
         stderr().write_all(list.as_bytes()).expect("standard error");
     });

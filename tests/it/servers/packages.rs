@@ -10,10 +10,10 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 /// A server that these tests need.
 pub(super) struct Need {
     pub(super) name: &'static str,
-    /// Names a running server to use instead of a private one.
-    pub(super) variable: &'static str,
+    /// Names a running server to use instead of a private one, if its stories can share one.
+    pub(super) variable: Option<&'static str>,
     package: &'static str,
-    /// Where the programs are, newest last; a `*` stands for a version.
+    /// Where the programs are; a `*` stands for a version, of which the newest is taken.
     folders: &'static str,
     /// One of them.
     program: &'static str,
@@ -21,7 +21,7 @@ pub(super) struct Need {
 
 pub(super) const POSTGRES: Need = Need {
     name: "PostgreSQL",
-    variable: "PETREL_TEST_POSTGRES_URL",
+    variable: Some("PETREL_TEST_POSTGRES_URL"),
     package: "postgresql",
     folders: "/usr/lib/postgresql/*/bin",
     program: "postgres",
@@ -30,11 +30,15 @@ pub(super) const POSTGRES: Need = Need {
 /// Not the program of the same name in `/usr/sbin`: that one becomes another user first.
 pub(super) const RABBITMQ: Need = Need {
     name: "RabbitMQ",
-    variable: "PETREL_TEST_AMQP_URL",
+    variable: Some("PETREL_TEST_AMQP_URL"),
     package: "rabbitmq-server",
     folders: "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin",
     program: "rabbitmq-server",
 };
+
+/// Each story has its own: what it adds to it is forgotten with it.
+pub(super) const HAPROXY: Need =
+    Need { name: "HAProxy", variable: None, package: "haproxy", folders: "/usr/sbin", program: "haproxy" };
 
 /// Held while packages are looked for or installed: what another test process installs is not there by halves.
 const LOCK: &str = "/run/lock/petrel-test-packages";
@@ -45,19 +49,21 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 impl Need {
     /// The server that the environment names.
     pub(super) fn given(&self) -> Option<String> {
-        std::env::var(self.variable).ok().filter(|url| !url.is_empty())
+        std::env::var(self.variable?).ok().filter(|url| !url.is_empty())
     }
 
     /// Where it will come from, in words.
     pub(super) fn source(&self) -> String {
+        let variable = self.variable.unwrap_or_default();
         if self.given().is_some() {
-            return format!("the one that {} names; a private one where a story kills it", self.variable);
+            return format!("the one that {variable} names; a private one where a story kills it");
         }
         let way = match self.find() {
             Some(folder) => format!("from {}", folder.display()),
             None => format!("after `apt-get install {}`", self.package),
         };
-        format!("a private one on a free port, {way} ({} is not set)", self.variable)
+        let unset = self.variable.map(|variable| format!(" ({variable} is not set)")).unwrap_or_default();
+        format!("a private one on a free port, {way}{unset}")
     }
 
     /// The folder of its programs, which are installed if they have to be.
@@ -74,21 +80,26 @@ impl Need {
         let folder = self.find().map_or_else(|| self.install(), Ok);
         drop(alone);
         folder.unwrap_or_else(|why| {
+            let instead = self.variable.map(|it| format!(", or set {it} to the URL of one that the tests may use"));
             panic!(
-                "these tests need {}: {why}. Install it (on Debian: `apt-get install {}`; it is looked for in {}), \
-                 or set {} to the URL of one that the tests may use",
-                self.name, self.package, self.folders, self.variable
+                "these tests need {}: {why}. Install it (on Debian: `apt-get install {}`; it is looked for in {}){}",
+                self.name,
+                self.package,
+                self.folders,
+                instead.unwrap_or_default()
             )
         })
     }
 
     fn find(&self) -> Option<PathBuf> {
-        let (before, after) = self.folders.split_once('*').expect("a place for the version");
+        let has_program = |folder: &str| Path::new(folder).join(self.program).exists();
+        let Some((before, after)) = self.folders.split_once('*') else {
+            return has_program(self.folders).then(|| self.folders.into());
+        };
         let (parent, start) = before.rsplit_once('/').expect("an absolute path");
         let names = fs::read_dir(parent).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let versions = names.filter_map(|name| name.strip_prefix(start).map(str::to_owned));
-        let found =
-            versions.filter(|version| Path::new(&format!("{before}{version}{after}/{}", self.program)).exists());
+        let found = versions.filter(|version| has_program(&format!("{before}{version}{after}")));
         let newest = found.max_by_key(|version| major(version))?;
         Some(PathBuf::from(format!("{before}{newest}{after}")))
     }

@@ -1,0 +1,147 @@
+//! What `configs/haproxy.yaml` says.
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::names::BackendTemplate;
+use super::runtime::Place;
+use crate::model::pack::Catalogue;
+use crate::model::time::{deserialize_duration, format_duration};
+
+/// Checks more often than this are a load of their own.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+const LONGEST_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Where HAProxy is, and how its servers are checked.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Settings {
+    /// Where HAProxy takes commands.
+    pub(super) socket: Place,
+    /// How the backend of a group is called.
+    #[serde(default)]
+    pub(super) backend: BackendTemplate,
+    /// How a new server is checked.
+    #[serde(flatten)]
+    pub(super) check: CheckOptions,
+    /// Where nodes serve if nobody says otherwise.
+    pub(super) port: Option<NonZeroU16>,
+}
+
+/// What a server is given when it is added: it inherits nothing of `default-server`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct CheckOptions {
+    /// From one check to the next.
+    #[serde(default = "default_interval", deserialize_with = "deserialize_duration")]
+    pub(super) check_interval: Duration,
+    /// So many checks in a row must pass.
+    #[serde(default = "default_rise")]
+    pub(super) rise: NonZeroU16,
+    /// So many in a row must fail.
+    #[serde(default = "default_fall")]
+    pub(super) fall: NonZeroU16,
+    /// Requests at the same time; more wait for their turn. No limit if not given.
+    pub(super) maxconn: Option<NonZeroU32>,
+}
+
+impl Settings {
+    /// The pack's configuration as it is now.
+    pub(super) fn of(catalogue: &Catalogue) -> anyhow::Result<Self> {
+        let said = catalogue.packs.get("haproxy").map(|pack| &pack.config);
+        let given: Map<String, Value> = said
+            .into_iter()
+            .flatten()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        ensure!(
+            given.contains_key("socket"),
+            "no HAProxy is named: write `socket: /run/haproxy/admin.sock`, or its `host:port`, in configs/haproxy.yaml"
+        );
+        let settings: Self =
+            serde_json::from_value(Value::Object(given)).context("cannot read configs/haproxy.yaml")?;
+        let interval = settings.check.check_interval;
+        ensure!(
+            (SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&interval),
+            "check_interval in configs/haproxy.yaml is {}; it must be from {} to {}",
+            format_duration(interval),
+            format_duration(SHORTEST_INTERVAL),
+            format_duration(LONGEST_INTERVAL),
+        );
+        Ok(settings)
+    }
+}
+
+const fn default_interval() -> Duration {
+    Duration::from_secs(1)
+}
+
+/// HAProxy's own, as is the next one.
+const fn default_rise() -> NonZeroU16 {
+    NonZeroU16::MIN.saturating_add(1)
+}
+
+const fn default_fall() -> NonZeroU16 {
+    NonZeroU16::MIN.saturating_add(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use crate::model::pack::Pack;
+
+    fn settings(config: Value) -> anyhow::Result<Settings> {
+        let nothing = String::new;
+        let pack = Pack {
+            reference: "haproxy".to_owned(),
+            name: nothing(),
+            description: nothing(),
+            version: nothing(),
+            author: nothing(),
+            email: nothing(),
+            keywords: Vec::new(),
+            dependencies: Vec::new(),
+            path: "/packs/haproxy".into(),
+            config_schema: BTreeMap::new(),
+            config: serde_json::from_value(config).unwrap(),
+        };
+        Settings::of(&Catalogue { packs: [("haproxy".to_owned(), Arc::new(pack))].into(), ..Catalogue::default() })
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_haproxy_has_it() {
+        let settings = settings(json!({ "socket": "/run/haproxy/admin.sock", "maxconn": null })).unwrap();
+        assert_eq!(settings.backend.backend_of(&"web".parse().unwrap()).to_string(), "web");
+        let CheckOptions { check_interval, rise, fall, maxconn } = settings.check;
+        assert_eq!((check_interval, rise.get(), fall.get()), (Duration::from_secs(1), 2, 3));
+        assert_eq!((maxconn, settings.port), (None, None));
+    }
+
+    #[test]
+    fn a_configuration_of_which_nothing_can_be_made_is_refused_with_the_way_out() {
+        let socket = "127.0.0.1:9999";
+        let cases = [
+            (json!({}), "write `socket: /run/haproxy/admin.sock`"),
+            (json!({ "socket": "admin.sock" }), "is neither an absolute path nor `host:port`"),
+            (json!({ "socket": socket, "backend": "{group}; help" }), "does not say how the backend of a group"),
+            (json!({ "socket": socket, "backend": "{group}\nhelp" }), "does not say how the backend of a group"),
+            (json!({ "socket": socket, "check_interval": "often" }), "`often` is not a duration"),
+            (json!({ "socket": socket, "check_interval": "1ms" }), "it must be from 10ms to 1h"),
+            (json!({ "socket": socket, "rise": 0 }), "nonzero"),
+            (json!({ "socket": socket, "port": 70000 }), "70000"),
+        ];
+        for (config, problem) in cases {
+            let refusal = format!("{:#}", settings(config.clone()).unwrap_err());
+            assert!(refusal.contains(problem) && refusal.contains("configs/haproxy.yaml"), "{config}: {refusal}");
+        }
+    }
+}
