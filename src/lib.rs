@@ -30,6 +30,7 @@ pub mod housekeeping;
 pub mod workflows;
 pub mod daemon;
 pub mod local;
+pub mod dns;
 pub mod cli;
 pub mod api;
 pub mod demo;

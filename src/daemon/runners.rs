@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::core_pack::{self, CoreTools};
 use crate::datastore::Datastore;
 use crate::dispatch::{Dispatcher, Neighbours};
+use crate::dns;
 use crate::governor::actions::actions as governor_actions;
 use crate::governor::service::Governor;
 use crate::intake::Intake;
@@ -77,6 +78,7 @@ pub(super) fn build_runners(
     }
     let nodes = Arc::new(LocalNodes::new(&installation.nodes_dir, &home.program, Arc::clone(&world.world.clock))?);
     local::actions::add_actions(&mut native, &nodes, &world.world.clock);
+    dns::actions::add_actions(&mut native, world.catalogue, &world.world.clock);
     native.add("amqp.publish", broker::publish_action(config, world));
     let parked = Arc::new(Parked::new(config.workers.max_parked));
     let workflows = workflow_runner(config, store, datastore, &parked, world);

@@ -29,6 +29,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("housekeeping", "model store clock config"),
     ("sensors", "model store clock supervise intake cluster"),
     ("local", "model clock runners"),
+    ("dns", "model clock runners"),
     ("core_pack", "model store bus clock intake runners"),
     ("rules", "model store bus clock templates datastore requests"),
     ("governor", "model store bus clock runners requests"),

@@ -16,6 +16,7 @@ mod amqp;
 mod architecture;
 mod bad_input;
 mod cluster;
+mod dns;
 mod guarantees;
 mod local_nodes;
 mod policies;

@@ -51,7 +51,7 @@ pub(crate) fn site(broken_node: &str) -> Site {
 }
 
 /// What the repository has in this folder, for a site of its own.
-fn copy_shipped(site: &Site, folder: &str) {
+pub(crate) fn copy_shipped(site: &Site, folder: &str) {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     for entry in std::fs::read_dir(shipped).unwrap().map(Result::unwrap) {
         let name = format!("{folder}/{}", entry.file_name().into_string().unwrap());

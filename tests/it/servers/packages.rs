@@ -10,10 +10,11 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 /// A server that these tests need.
 pub(super) struct Need {
     pub(super) name: &'static str,
-    /// Names a running server to use instead of a private one.
-    pub(super) variable: &'static str,
-    package: &'static str,
-    /// Where the programs are, newest last; a `*` stands for a version.
+    /// Names a running server to use instead of a private one. Without it, all are private.
+    pub(super) variable: Option<&'static str>,
+    /// One, or several with blanks between them.
+    packages: &'static str,
+    /// Where the programs are, newest last; a `*` stands for a version, if they have one.
     folders: &'static str,
     /// One of them.
     program: &'static str,
@@ -21,8 +22,8 @@ pub(super) struct Need {
 
 pub(super) const POSTGRES: Need = Need {
     name: "PostgreSQL",
-    variable: "PETREL_TEST_POSTGRES_URL",
-    package: "postgresql",
+    variable: Some("PETREL_TEST_POSTGRES_URL"),
+    packages: "postgresql",
     folders: "/usr/lib/postgresql/*/bin",
     program: "postgres",
 };
@@ -30,11 +31,14 @@ pub(super) const POSTGRES: Need = Need {
 /// Not the program of the same name in `/usr/sbin`: that one becomes another user first.
 pub(super) const RABBITMQ: Need = Need {
     name: "RabbitMQ",
-    variable: "PETREL_TEST_AMQP_URL",
-    package: "rabbitmq-server",
+    variable: Some("PETREL_TEST_AMQP_URL"),
+    packages: "rabbitmq-server",
     folders: "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin",
     program: "rabbitmq-server",
 };
+
+pub(super) const BIND: Need =
+    Need { name: "BIND", variable: None, packages: "bind9 bind9-dnsutils", folders: "/usr/sbin", program: "named" };
 
 /// Held while packages are looked for or installed: what another test process installs is not there by halves.
 const LOCK: &str = "/run/lock/petrel-test-packages";
@@ -45,19 +49,20 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 impl Need {
     /// The server that the environment names.
     pub(super) fn given(&self) -> Option<String> {
-        std::env::var(self.variable).ok().filter(|url| !url.is_empty())
+        std::env::var(self.variable?).ok().filter(|url| !url.is_empty())
     }
 
     /// Where it will come from, in words.
     pub(super) fn source(&self) -> String {
-        if self.given().is_some() {
-            return format!("the one that {} names; a private one where a story kills it", self.variable);
+        if let Some(variable) = self.variable.filter(|_| self.given().is_some()) {
+            return format!("the one that {variable} names; a private one where a story kills it");
         }
         let way = match self.find() {
             Some(folder) => format!("from {}", folder.display()),
-            None => format!("after `apt-get install {}`", self.package),
+            None => format!("after `apt-get install {}`", self.packages),
         };
-        format!("a private one on a free port, {way} ({} is not set)", self.variable)
+        let unset = self.variable.map(|variable| format!(" ({variable} is not set)")).unwrap_or_default();
+        format!("a private one on a free port, {way}{unset}")
     }
 
     /// The folder of its programs, which are installed if they have to be.
@@ -74,16 +79,22 @@ impl Need {
         let folder = self.find().map_or_else(|| self.install(), Ok);
         drop(alone);
         folder.unwrap_or_else(|why| {
+            let or_given = self.variable.map(|it| format!(", or set {it} to the URL of one that the tests may use"));
             panic!(
-                "these tests need {}: {why}. Install it (on Debian: `apt-get install {}`; it is looked for in {}), \
-                 or set {} to the URL of one that the tests may use",
-                self.name, self.package, self.folders, self.variable
+                "these tests need {}: {why}. Install it (on Debian: `apt-get install {}`; it is looked for in {}){}",
+                self.name,
+                self.packages,
+                self.folders,
+                or_given.unwrap_or_default()
             )
         })
     }
 
     fn find(&self) -> Option<PathBuf> {
-        let (before, after) = self.folders.split_once('*').expect("a place for the version");
+        let Some((before, after)) = self.folders.split_once('*') else {
+            let folder = PathBuf::from(self.folders);
+            return folder.join(self.program).exists().then_some(folder);
+        };
         let (parent, start) = before.rsplit_once('/').expect("an absolute path");
         let names = fs::read_dir(parent).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let versions = names.filter_map(|name| name.strip_prefix(start).map(str::to_owned));
@@ -99,16 +110,16 @@ impl Need {
         }
         let before = port_mappers();
         let held_back = hold_services_back();
-        let installed = apt_get_install(self.package).or_else(|_| {
+        let installed = apt_get_install(self.packages).or_else(|_| {
             apt_get(&["update"])?;
-            apt_get_install(self.package)
+            apt_get_install(self.packages)
         });
         if held_back {
             fs::remove_file(POLICY).expect("our own file");
         }
         end(port_mappers().into_iter().filter(|pid| !before.contains(pid)));
         installed?;
-        self.find().ok_or_else(|| format!("the package {} does not bring {}", self.package, self.folders))
+        self.find().ok_or_else(|| format!("the package {} does not bring {}", self.packages, self.folders))
     }
 }
 
@@ -116,8 +127,9 @@ fn major(version: &str) -> u32 {
     version.split('.').next().and_then(|first| first.parse().ok()).unwrap_or_default()
 }
 
-fn apt_get_install(package: &str) -> Result<(), String> {
-    apt_get(&["install", "-y", "--no-install-recommends", package])
+fn apt_get_install(packages: &str) -> Result<(), String> {
+    let options = ["install", "-y", "--no-install-recommends"];
+    apt_get(&options.into_iter().chain(packages.split_whitespace()).collect::<Vec<_>>())
 }
 
 fn apt_get(arguments: &[&str]) -> Result<(), String> {
