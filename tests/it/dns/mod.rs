@@ -2,6 +2,7 @@
 
 mod daemon;
 mod faults;
+mod liars;
 mod names;
 mod refusals;
 
