@@ -60,6 +60,12 @@ const SHIPPED: &[(&str, &str)] = &[
     ("newrelic/triggers/server_normal.yaml", include_str!("../../packs/newrelic/triggers/server_normal.yaml")),
     ("newrelic/triggers/web_app_alert.yaml", include_str!("../../packs/newrelic/triggers/web_app_alert.yaml")),
     ("newrelic/triggers/web_app_normal.yaml", include_str!("../../packs/newrelic/triggers/web_app_normal.yaml")),
+    ("prometheus/pack.yaml", include_str!("../../packs/prometheus/pack.yaml")),
+    ("prometheus/config.schema.yaml", include_str!("../../packs/prometheus/config.schema.yaml")),
+    ("prometheus/sensors/alertmanager.rhai", include_str!("../../packs/prometheus/sensors/alertmanager.rhai")),
+    ("prometheus/sensors/alertmanager.yaml", include_str!("../../packs/prometheus/sensors/alertmanager.yaml")),
+    ("prometheus/triggers/alert.yaml", include_str!("../../packs/prometheus/triggers/alert.yaml")),
+    ("prometheus/triggers/resolved.yaml", include_str!("../../packs/prometheus/triggers/resolved.yaml")),
 ];
 
 /// Writes the shipped packs below `folder`, once per version of their content, and says where: a root for

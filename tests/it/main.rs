@@ -21,6 +21,7 @@ mod guarantees;
 mod local_nodes;
 mod policies;
 mod polling;
+mod prometheus;
 mod publishing;
 mod runners;
 mod scaling;
