@@ -5,17 +5,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::records::{Claim, Held, Target, below, name_of, shown};
 use super::settings::Settings;
 use super::zone::{Removed, Written, Zone};
 use crate::clock::Clock;
-use crate::model::execution::ExecutionStatus;
 use crate::model::pack::Catalogue;
-use crate::runners::native::{Native, NativeAction};
+use crate::runners::native::{Native, NativeAction, answer};
 use crate::runners::{Call, Outcome, Stop};
 
 /// Of the addresses for documentation: nobody is there.
@@ -183,27 +181,6 @@ fn rows(held: &[Held]) -> Vec<Value> {
         row.collect::<Vec<_>>()
     };
     held.iter().flat_map(of_name).collect()
-}
-
-/// Reads the parameters, does it, and gives up when asked to; an update that was under way then is found by the next
-/// call.
-async fn answer<P: DeserializeOwned>(
-    call: &Call,
-    stop: &Stop,
-    work: impl AsyncFnOnce(P) -> anyhow::Result<Value>,
-) -> Outcome {
-    let given = call.parameters.iter().filter(|(_, value)| !value.is_null());
-    let given: Map<String, Value> = given.map(|(name, value)| (name.clone(), value.clone())).collect();
-    let parameters = match serde_json::from_value(Value::Object(given)) {
-        Ok(parameters) => parameters,
-        Err(error) => return Outcome::error(format!("parameters of {}: {error}", call.action.reference)),
-    };
-    tokio::select! {
-        done = work(parameters) => done.map_or_else(|error| Outcome::error(format!("{error:#}")), Outcome::succeeded),
-        () = stop.raised() => {
-            Outcome { status: ExecutionStatus::Canceled, result: json!({ "error": "stopped on request" }) }
-        }
-    }
 }
 
 fn address() -> String {

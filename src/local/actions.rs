@@ -4,17 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::nodes::{Knobs, LocalNodes, NodeStatus, Registration, Running};
 use crate::clock::Clock;
-use crate::model::execution::ExecutionStatus;
 use crate::model::group::GroupName;
 use crate::model::node::NodeName;
 use crate::model::time::parse_duration;
-use crate::runners::native::{Native, NativeAction};
+use crate::runners::native::{Native, NativeAction, answer};
 use crate::runners::{Call, Outcome, Stop};
 
 /// Adds all actions of the pack.
@@ -133,30 +131,6 @@ impl NativeAction for CrashNode {
             Ok(json!({ "group": crash.group, "name": crash.name, "crashed": killed }))
         })
         .await
-    }
-}
-
-/// Reads the parameters, does it, and gives up when asked to; what was begun then is found by the next call.
-async fn answer<P: DeserializeOwned>(
-    call: &Call,
-    stop: &Stop,
-    work: impl AsyncFnOnce(P) -> anyhow::Result<Value>,
-) -> Outcome {
-    let given: Map<String, Value> = call
-        .parameters
-        .iter()
-        .filter(|(_, value)| !value.is_null())
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    let parameters = match serde_json::from_value(Value::Object(given)) {
-        Ok(parameters) => parameters,
-        Err(error) => return Outcome::error(format!("parameters of {}: {error}", call.action.reference)),
-    };
-    tokio::select! {
-        done = work(parameters) => done.map_or_else(|error| Outcome::error(format!("{error:#}")), Outcome::succeeded),
-        () = stop.raised() => {
-            Outcome { status: ExecutionStatus::Canceled, result: json!({ "error": "stopped on request" }) }
-        }
     }
 }
 

@@ -5,9 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 
 use super::{Call, Outcome, RunEnd, Runner, Stop};
 use crate::model::action::ParameterSpec;
+use crate::model::execution::ExecutionStatus;
 
 /// An action written in Rust. It gets what it needs when it is made, and parameters when it is called.
 #[async_trait]
@@ -60,6 +63,26 @@ impl Runner for Native {
     }
 }
 
+/// Reads the parameters, does it, and gives up when asked to; what was begun then is found by the next call.
+pub async fn answer<P: DeserializeOwned>(
+    call: &Call,
+    stop: &Stop,
+    work: impl AsyncFnOnce(P) -> anyhow::Result<Value>,
+) -> Outcome {
+    let given = call.parameters.iter().filter(|(_, value)| !value.is_null());
+    let given: Map<String, Value> = given.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let parameters = match serde_json::from_value(Value::Object(given)) {
+        Ok(parameters) => parameters,
+        Err(error) => return Outcome::error(format!("parameters of {}: {error}", call.action.reference)),
+    };
+    tokio::select! {
+        done = work(parameters) => done.map_or_else(|error| Outcome::error(format!("{error:#}")), Outcome::succeeded),
+        () = stop.raised() => {
+            Outcome { status: ExecutionStatus::Canceled, result: json!({ "error": "stopped on request" }) }
+        }
+    }
+}
+
 impl fmt::Debug for Native {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.names()).finish()
@@ -68,8 +91,6 @@ impl fmt::Debug for Native {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, Value, json};
-
     use super::*;
     use crate::model::action::{Action, OnLost};
     use crate::model::refs::ExecutionId;
