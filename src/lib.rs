@@ -31,6 +31,7 @@ pub mod workflows;
 pub mod daemon;
 pub mod local;
 pub mod dns;
+pub mod prometheus;
 pub mod cli;
 pub mod api;
 pub mod demo;

@@ -22,6 +22,7 @@ use crate::local::nodes::LocalNodes;
 use crate::model::action::WORKFLOW_RUNNER;
 use crate::model::pack::Catalogue;
 use crate::packs::check::Runners;
+use crate::prometheus;
 use crate::requests::{Cancels, EndHook, Requests};
 use crate::runners::native::Native;
 use crate::runners::process::GuardDir;
@@ -79,6 +80,7 @@ pub(super) fn build_runners(
     let nodes = Arc::new(LocalNodes::new(&installation.nodes_dir, &home.program, Arc::clone(&world.world.clock))?);
     local::actions::add_actions(&mut native, &nodes, &world.world.clock);
     dns::actions::add_actions(&mut native, world.catalogue, &world.world.clock);
+    prometheus::actions::add_actions(&mut native, world.catalogue);
     native.add("amqp.publish", broker::publish_action(config, world));
     let parked = Arc::new(Parked::new(config.workers.max_parked));
     let workflows = workflow_runner(config, store, datastore, &parked, world);

@@ -62,6 +62,8 @@ const SHIPPED: &[(&str, &str)] = &[
     ("newrelic/triggers/web_app_normal.yaml", include_str!("../../packs/newrelic/triggers/web_app_normal.yaml")),
     ("prometheus/pack.yaml", include_str!("../../packs/prometheus/pack.yaml")),
     ("prometheus/config.schema.yaml", include_str!("../../packs/prometheus/config.schema.yaml")),
+    ("prometheus/actions/remove_targets.yaml", include_str!("../../packs/prometheus/actions/remove_targets.yaml")),
+    ("prometheus/actions/write_targets.yaml", include_str!("../../packs/prometheus/actions/write_targets.yaml")),
     ("prometheus/sensors/alertmanager.rhai", include_str!("../../packs/prometheus/sensors/alertmanager.rhai")),
     ("prometheus/sensors/alertmanager.yaml", include_str!("../../packs/prometheus/sensors/alertmanager.yaml")),
     ("prometheus/triggers/alert.yaml", include_str!("../../packs/prometheus/triggers/alert.yaml")),

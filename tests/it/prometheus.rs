@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::scaling::{copy_shipped, site};
 use crate::support::daemon::Daemon;
 use crate::support::eventually;
+use crate::support::site::Site;
 
 const HOOK: &str = "prometheus/alertmanager";
 
@@ -58,4 +59,26 @@ async fn an_alert_that_fires_expands_its_group_once_and_one_that_ends_closes_its
     assert_eq!(over.await["in_service"], 2, "it shrinks later");
     let refused = daemon.deliver(HOOK, None, &json!({ "alerts": "none" })).await.unwrap();
     assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prometheus_is_told_a_groups_targets_and_to_forget_them() {
+    let site = Site::new();
+    let folder = site.path().join("targets");
+    site.write("configs/prometheus.yaml", &format!("targets_folder: {}\n", folder.display()));
+    let daemon = Daemon::start(&site).await;
+    let targets = r#"targets=["127.0.0.1:8081", "127.0.0.1:8082"]"#;
+    let said =
+        daemon.cli(&["run", "prometheus.write_targets", "group=web", targets, r#"labels={"env": "test"}"#]).await;
+    let written = std::fs::read_to_string(folder.join("web.json")).unwrap_or_else(|_| panic!("{said}"));
+    let expected = json!([{
+        "targets": ["127.0.0.1:8081", "127.0.0.1:8082"], "labels": { "asg": "web", "env": "test" },
+    }]);
+    assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), expected);
+    for removed in [true, false] {
+        let id = daemon.run("prometheus.remove_targets", json!({ "group": "web" })).await;
+        let end = daemon.end_of(&id).await;
+        assert_eq!((&end["status"], &end["result"]["removed"]), (&json!("succeeded"), &json!(removed)), "{end}");
+    }
+    assert!(!folder.join("web.json").exists());
 }
