@@ -32,6 +32,8 @@ pub mod workflows;
 pub mod daemon;
 pub mod local;
 pub mod haproxy;
+pub mod dns;
+pub mod prometheus;
 pub mod cli;
 pub mod api;
 pub mod demo;

@@ -30,6 +30,13 @@ const SHIPPED: &[(&str, &str)] = &[
     ("amqp/config.schema.yaml", include_str!("../../packs/amqp/config.schema.yaml")),
     ("amqp/actions/publish.yaml", include_str!("../../packs/amqp/actions/publish.yaml")),
     ("amqp/triggers/message.yaml", include_str!("../../packs/amqp/triggers/message.yaml")),
+    ("dns/pack.yaml", include_str!("../../packs/dns/pack.yaml")),
+    ("dns/config.schema.yaml", include_str!("../../packs/dns/config.schema.yaml")),
+    ("dns/actions/create_zone.yaml", include_str!("../../packs/dns/actions/create_zone.yaml")),
+    ("dns/actions/delete_record.yaml", include_str!("../../packs/dns/actions/delete_record.yaml")),
+    ("dns/actions/delete_zone.yaml", include_str!("../../packs/dns/actions/delete_zone.yaml")),
+    ("dns/actions/list_records.yaml", include_str!("../../packs/dns/actions/list_records.yaml")),
+    ("dns/actions/upsert_record.yaml", include_str!("../../packs/dns/actions/upsert_record.yaml")),
     ("local/pack.yaml", include_str!("../../packs/local/pack.yaml")),
     ("local/actions/crash_node.yaml", include_str!("../../packs/local/actions/crash_node.yaml")),
     ("local/actions/create_node.yaml", include_str!("../../packs/local/actions/create_node.yaml")),
@@ -81,6 +88,14 @@ const SHIPPED: &[(&str, &str)] = &[
     ("newrelic/triggers/server_normal.yaml", include_str!("../../packs/newrelic/triggers/server_normal.yaml")),
     ("newrelic/triggers/web_app_alert.yaml", include_str!("../../packs/newrelic/triggers/web_app_alert.yaml")),
     ("newrelic/triggers/web_app_normal.yaml", include_str!("../../packs/newrelic/triggers/web_app_normal.yaml")),
+    ("prometheus/pack.yaml", include_str!("../../packs/prometheus/pack.yaml")),
+    ("prometheus/config.schema.yaml", include_str!("../../packs/prometheus/config.schema.yaml")),
+    ("prometheus/actions/remove_targets.yaml", include_str!("../../packs/prometheus/actions/remove_targets.yaml")),
+    ("prometheus/actions/write_targets.yaml", include_str!("../../packs/prometheus/actions/write_targets.yaml")),
+    ("prometheus/sensors/alertmanager.rhai", include_str!("../../packs/prometheus/sensors/alertmanager.rhai")),
+    ("prometheus/sensors/alertmanager.yaml", include_str!("../../packs/prometheus/sensors/alertmanager.yaml")),
+    ("prometheus/triggers/alert.yaml", include_str!("../../packs/prometheus/triggers/alert.yaml")),
+    ("prometheus/triggers/resolved.yaml", include_str!("../../packs/prometheus/triggers/resolved.yaml")),
 ];
 
 /// Writes the shipped packs below `folder`, once per version of their content, and says where: a root for

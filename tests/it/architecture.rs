@@ -30,6 +30,8 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("sensors", "model store clock supervise intake cluster"),
     ("local", "model clock runners"),
     ("haproxy", "model clock runners"),
+    ("dns", "model clock runners"),
+    ("prometheus", "model runners"),
     ("core_pack", "model store bus clock intake runners"),
     ("rules", "model store bus clock templates datastore requests"),
     ("governor", "model store bus clock runners requests"),

@@ -92,4 +92,6 @@ impl Mapper {
 #[cfg(test)]
 mod newrelic_tests;
 #[cfg(test)]
+mod prometheus_tests;
+#[cfg(test)]
 mod tests;

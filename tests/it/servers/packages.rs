@@ -10,10 +10,11 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 /// A server that these tests need.
 pub(super) struct Need {
     pub(super) name: &'static str,
-    /// Names a running server to use instead of a private one, if its stories can share one.
+    /// Names a running server to use instead of a private one. Without it, all are private.
     pub(super) variable: Option<&'static str>,
-    package: &'static str,
-    /// Where the programs are; a `*` stands for a version, of which the newest is taken.
+    /// One, or several with blanks between them.
+    packages: &'static str,
+    /// Where the programs are, newest last; a `*` stands for a version, if they have one.
     folders: &'static str,
     /// One of them.
     program: &'static str,
@@ -22,7 +23,7 @@ pub(super) struct Need {
 pub(super) const POSTGRES: Need = Need {
     name: "PostgreSQL",
     variable: Some("PETREL_TEST_POSTGRES_URL"),
-    package: "postgresql",
+    packages: "postgresql",
     folders: "/usr/lib/postgresql/*/bin",
     program: "postgres",
 };
@@ -31,14 +32,17 @@ pub(super) const POSTGRES: Need = Need {
 pub(super) const RABBITMQ: Need = Need {
     name: "RabbitMQ",
     variable: Some("PETREL_TEST_AMQP_URL"),
-    package: "rabbitmq-server",
+    packages: "rabbitmq-server",
     folders: "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin",
     program: "rabbitmq-server",
 };
 
 /// Each story has its own: what it adds to it is forgotten with it.
 pub(super) const HAPROXY: Need =
-    Need { name: "HAProxy", variable: None, package: "haproxy", folders: "/usr/sbin", program: "haproxy" };
+    Need { name: "HAProxy", variable: None, packages: "haproxy", folders: "/usr/sbin", program: "haproxy" };
+
+pub(super) const BIND: Need =
+    Need { name: "BIND", variable: None, packages: "bind9 bind9-dnsutils", folders: "/usr/sbin", program: "named" };
 
 /// Held while packages are looked for or installed: what another test process installs is not there by halves.
 const LOCK: &str = "/run/lock/petrel-test-packages";
@@ -54,13 +58,12 @@ impl Need {
 
     /// Where it will come from, in words.
     pub(super) fn source(&self) -> String {
-        let variable = self.variable.unwrap_or_default();
-        if self.given().is_some() {
+        if let Some(variable) = self.variable.filter(|_| self.given().is_some()) {
             return format!("the one that {variable} names; a private one where a story kills it");
         }
         let way = match self.find() {
             Some(folder) => format!("from {}", folder.display()),
-            None => format!("after `apt-get install {}`", self.package),
+            None => format!("after `apt-get install {}`", self.packages),
         };
         let unset = self.variable.map(|variable| format!(" ({variable} is not set)")).unwrap_or_default();
         format!("a private one on a free port, {way}{unset}")
@@ -80,13 +83,13 @@ impl Need {
         let folder = self.find().map_or_else(|| self.install(), Ok);
         drop(alone);
         folder.unwrap_or_else(|why| {
-            let instead = self.variable.map(|it| format!(", or set {it} to the URL of one that the tests may use"));
+            let or_given = self.variable.map(|it| format!(", or set {it} to the URL of one that the tests may use"));
             panic!(
                 "these tests need {}: {why}. Install it (on Debian: `apt-get install {}`; it is looked for in {}){}",
                 self.name,
-                self.package,
+                self.packages,
                 self.folders,
-                instead.unwrap_or_default()
+                or_given.unwrap_or_default()
             )
         })
     }
@@ -110,16 +113,16 @@ impl Need {
         }
         let before = port_mappers();
         let held_back = hold_services_back();
-        let installed = apt_get_install(self.package).or_else(|_| {
+        let installed = apt_get_install(self.packages).or_else(|_| {
             apt_get(&["update"])?;
-            apt_get_install(self.package)
+            apt_get_install(self.packages)
         });
         if held_back {
             fs::remove_file(POLICY).expect("our own file");
         }
         end(port_mappers().into_iter().filter(|pid| !before.contains(pid)));
         installed?;
-        self.find().ok_or_else(|| format!("the package {} does not bring {}", self.package, self.folders))
+        self.find().ok_or_else(|| format!("the package {} does not bring {}", self.packages, self.folders))
     }
 }
 
@@ -127,8 +130,9 @@ fn major(version: &str) -> u32 {
     version.split('.').next().and_then(|first| first.parse().ok()).unwrap_or_default()
 }
 
-fn apt_get_install(package: &str) -> Result<(), String> {
-    apt_get(&["install", "-y", "--no-install-recommends", package])
+fn apt_get_install(packages: &str) -> Result<(), String> {
+    let options = ["install", "-y", "--no-install-recommends"];
+    apt_get(&options.into_iter().chain(packages.split_whitespace()).collect::<Vec<_>>())
 }
 
 fn apt_get(arguments: &[&str]) -> Result<(), String> {
