@@ -34,6 +34,7 @@ pub mod local;
 pub mod haproxy;
 pub mod dns;
 pub mod prometheus;
+pub mod irc;
 pub mod cli;
 pub mod api;
 pub mod demo;

@@ -103,7 +103,7 @@ impl Book {
 
 /// Two for each word that is the same, one for each that nearly is.
 fn likeness(said: &[String], display: &str) -> usize {
-    let words = display.split_whitespace().take_while(|word| !word.contains("{{"));
+    let words = display.split_whitespace().filter(|word| !word.contains("{{") && !word.ends_with('='));
     words
         .map(|word| said.iter().map(|other| usize::from(is_near(word, other)) + usize::from(word == other)).max())
         .map(Option::unwrap_or_default)

@@ -123,11 +123,12 @@ fn two_commands_that_say_as_much_are_both_named() {
 fn what_is_no_command_is_answered_with_the_nearest() {
     let book = book(&[
         ("expand", json!(["asg expand"])),
+        ("list", json!([{ "display": "asg deflate asg=", "representation": ["asg deflate"] }])),
         ("node_add", json!([{ "display": "asg node add", "representation": ["asg node add", "asg add node"] }])),
         ("kv", json!(["kv get {{key}}"])),
     ]);
     let NoCommand::Unknown { nearest } = book.find("asg expnad web").unwrap_err() else { panic!("it is unknown") };
-    assert_eq!(nearest, ["asg expand", "asg node add"]);
+    assert_eq!(nearest, ["asg expand", "asg deflate asg=", "asg node add"], "parameters are no words of a command");
     assert_eq!(book.find("asg add node asg=web").unwrap().display, "asg node add");
     let nothing = book.find("hello").unwrap_err();
     assert_eq!(nothing.to_string(), "there is no such command; `!help` shows what there is");

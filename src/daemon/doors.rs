@@ -10,6 +10,7 @@ use axum::Router;
 
 use super::asg::GovernorDoor;
 use super::broker::BusDoor;
+use super::chat;
 use super::engine::Engine;
 use super::upkeep::Upkeep;
 use crate::api::listeners::{self, Listener};
@@ -124,7 +125,7 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -
         webhooks: Arc::new(config.webhooks.clone()),
         metrics,
         hooks: Arc::clone(hooks),
-        chat: engine.chat(),
+        chat: chat::desk(engine),
         governor: Arc::new(GovernorDoor::new(Arc::clone(&engine.governor))),
         workflows: Arc::<Upkeep>::clone(&upkeep),
         backup: upkeep,

@@ -10,12 +10,12 @@ use anyhow::Context;
 use tokio::sync::watch;
 
 use super::broker;
+use super::chat;
 use super::former_life;
 use super::installation::{Installation, Sharing};
 use super::runners::{WorldWith, build_runners, parameters_of};
 use crate::amqp::Broker;
 use crate::bus::{Bus, MemoryBus};
-use crate::chat::desk::Desk;
 use crate::clock::{Clock, Ids, SystemClock, SystemIds};
 use crate::cluster::{self, Membership, Turns};
 use crate::config::{Config, MisfirePolicy, Role};
@@ -171,6 +171,7 @@ impl Engine {
             self.spawn("timers", loop_of(Arc::new(self.timers(config)), |it, stop| async move { it.run(stop).await }));
             let queues = Arc::new(broker::queues(self, config));
             self.spawn("queues", loop_of(queues, |it, stop| async move { it.run(stop).await }));
+            self.spawn("irc", loop_of(Arc::new(chat::irc(self)), |it, stop| async move { it.run(stop).await }));
             self.spawn("polls", loop_of(Arc::new(self.polls()?), |it, stop| async move { it.run(stop).await }));
         }
         Ok(())
@@ -260,7 +261,7 @@ impl Engine {
     }
 
     /// What only one daemon does at a time.
-    fn turns(&self) -> Turns {
+    pub(super) fn turns(&self) -> Turns {
         match self.sharing {
             Sharing::Alone => Turns::Alone,
             Sharing::Shared => Turns::Shared {
@@ -268,18 +269,6 @@ impl Engine {
                 owner: self.dispatcher.owner().to_owned(),
                 clock: Arc::clone(&self.world.clock),
             },
-        }
-    }
-
-    /// Where commands are understood.
-    pub fn chat(&self) -> Desk {
-        let requests: Arc<dyn Requests> = Arc::<Dispatcher>::clone(&self.dispatcher);
-        Desk {
-            catalogue: self.catalogue.clone(),
-            requests,
-            executions: self.store.executions(),
-            datastore: self.datastore.clone(),
-            clock: Arc::clone(&self.world.clock),
         }
     }
 

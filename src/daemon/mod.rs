@@ -3,6 +3,7 @@
 pub mod engine;
 mod asg;
 mod broker;
+mod chat;
 mod doors;
 mod lock;
 mod migrate_store;

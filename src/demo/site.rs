@@ -13,6 +13,9 @@ const FILES: &[(&str, &str)] = &[
     ),
     ("rules/asg_newrelic_server_alert.yaml", include_str!("../../rules/asg_newrelic_server_alert.yaml")),
     ("rules/asg_newrelic_server_recovery.yaml", include_str!("../../rules/asg_newrelic_server_recovery.yaml")),
+    ("rules/asg_observe.yaml", include_str!("../../rules/asg_observe.yaml")),
+    ("rules/asg_prometheus_alert.yaml", include_str!("../../rules/asg_prometheus_alert.yaml")),
+    ("rules/asg_prometheus_resolved.yaml", include_str!("../../rules/asg_prometheus_resolved.yaml")),
     ("rules/asg_scale_down_pulse.yaml", include_str!("../../rules/asg_scale_down_pulse.yaml")),
     ("rules/asg_scale_up_pulse.yaml", include_str!("../../rules/asg_scale_up_pulse.yaml")),
     ("workflows/asg_add_node.rhai", include_str!("../../workflows/asg_add_node.rhai")),
@@ -27,6 +30,10 @@ const FILES: &[(&str, &str)] = &[
     ("workflows/asg_delete_node.yaml", include_str!("../../workflows/asg_delete_node.yaml")),
     ("workflows/asg_expand.rhai", include_str!("../../workflows/asg_expand.rhai")),
     ("workflows/asg_expand.yaml", include_str!("../../workflows/asg_expand.yaml")),
+    ("workflows/asg_observe.rhai", include_str!("../../workflows/asg_observe.rhai")),
+    ("workflows/asg_observe.yaml", include_str!("../../workflows/asg_observe.yaml")),
+    ("workflows/asg_reconcile.rhai", include_str!("../../workflows/asg_reconcile.rhai")),
+    ("workflows/asg_reconcile.yaml", include_str!("../../workflows/asg_reconcile.yaml")),
 ];
 
 /// What only the demo has: a recovery counts after a second, and the log is for the audit to read.

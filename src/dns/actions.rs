@@ -36,8 +36,8 @@ struct Pack {
 }
 
 impl Pack {
-    fn settings(&self) -> anyhow::Result<Settings> {
-        Settings::of(&self.catalogue.borrow())
+    fn settings(&self, call: &Call) -> anyhow::Result<Settings> {
+        Settings::of(&self.catalogue.borrow(), &call.parameters)
     }
 }
 
@@ -59,7 +59,7 @@ impl NativeAction for UpsertRecord {
     async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
         answer(call, stop, async |upsert: Upsert| {
             let Upsert { domain, name, kind, data, ttl, owner } = upsert;
-            let settings = self.0.settings()?;
+            let settings = self.0.settings(call)?;
             let claim = Claim::new(below(&domain, &name)?, owner.as_deref().or(settings.owner.as_deref()))?;
             let target = Target::new(&kind, &data, ttl.unwrap_or(settings.ttl_seconds))?;
             let mut zone = Zone::of(&claim.name, &settings, &self.0.clock).await?;
@@ -92,12 +92,17 @@ impl NativeAction for DeleteRecord {
     async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
         answer(call, stop, async |delete: Delete| {
             let Delete { domain, name, owner } = delete;
-            let settings = self.0.settings()?;
+            let settings = self.0.settings(call)?;
             let claim = Claim::new(below(&domain, &name)?, owner.as_deref().or(settings.owner.as_deref()))?;
             let mut zone = Zone::of(&claim.name, &settings, &self.0.clock).await?;
             let removed = zone.delete(&claim).await?;
-            let deleted = removed == Removed::Now;
-            Ok(json!({ "name": shown(&claim.name), "zone": shown(&zone.name), "deleted": deleted }))
+            let mut said = json!({ "name": shown(&claim.name), "zone": shown(&zone.name) });
+            said["deleted"] = json!(removed == Removed::Now);
+            // What is not ours is not there to be deleted: whoever undoes a claim that was refused is done.
+            if let Removed::SomebodyElses(why) = removed {
+                said["why"] = json!(why);
+            }
+            Ok(said)
         })
         .await
     }
@@ -116,7 +121,7 @@ struct ListRecords(Pack);
 impl NativeAction for ListRecords {
     async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
         answer(call, stop, async |Domain { domain, owner }: Domain| {
-            let (settings, domain) = (self.0.settings()?, name_of(&domain)?);
+            let (settings, domain) = (self.0.settings(call)?, name_of(&domain)?);
             let mut zone = Zone::of(&domain, &settings, &self.0.clock).await?;
             let held = zone.held(&domain, owner.as_deref().or(settings.owner.as_deref())).await?;
             Ok(json!({ "zone": shown(&zone.name), "names": names(&held), "records": rows(&held) }))
@@ -132,7 +137,7 @@ impl NativeAction for CreateZone {
     async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
         let probe = format!("petrel-probe-{}", call.execution);
         answer(call, stop, async |Domain { domain, owner }: Domain| {
-            let (settings, domain) = (self.0.settings()?, shown(&name_of(&domain)?));
+            let (settings, domain) = (self.0.settings(call)?, shown(&name_of(&domain)?));
             let name = below(&domain, &format!("{probe}.{domain}"))?;
             let claim = Claim::new(name, owner.as_deref().or(settings.owner.as_deref()))?;
             let target = Target::new("A", PROBE_ADDRESS, settings.ttl_seconds)?;
@@ -150,7 +155,7 @@ struct DeleteZone(Pack);
 impl NativeAction for DeleteZone {
     async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
         answer(call, stop, async |Domain { domain, owner }: Domain| {
-            let (settings, domain) = (self.0.settings()?, name_of(&domain)?);
+            let (settings, domain) = (self.0.settings(call)?, name_of(&domain)?);
             let mut zone = Zone::of(&domain, &settings, &self.0.clock).await?;
             let held = zone.held(&domain, owner.as_deref().or(settings.owner.as_deref())).await?;
             for held in &held {

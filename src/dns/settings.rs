@@ -1,4 +1,4 @@
-//! What `configs/dns.yaml` says.
+//! What `configs/dns.yaml` says, and what the group says over it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
 use hickory_proto::rr::{Name, TSigner};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::records::name_of;
 use crate::model::pack::Catalogue;
@@ -39,13 +39,17 @@ pub(super) struct Server {
 }
 
 impl Settings {
-    /// The pack's configuration as it is now.
-    pub(super) fn of(catalogue: &Catalogue) -> anyhow::Result<Self> {
-        let said = catalogue.packs.get("dns").map(|pack| &pack.config);
-        let value = |name: &str| said.and_then(|config| config.get(name)).filter(|value| !value.is_null());
+    /// The pack's configuration as it is now, with what a call says otherwise.
+    pub(super) fn of(catalogue: &Catalogue, said: &Map<String, Value>) -> anyhow::Result<Self> {
+        let configured = catalogue.packs.get("dns").map(|pack| &pack.config);
+        let value = |name: &str| {
+            let otherwise = said.get(name).filter(|value| !value.is_null());
+            otherwise.or_else(|| configured?.get(name).filter(|value| !value.is_null()))
+        };
         let text = |name: &str| value(name).and_then(Value::as_str);
         let needed = |name: &str, example: &str| {
-            text(name).ok_or_else(|| anyhow!("configs/dns.yaml has no `{name}`: write `{name}: {example}`"))
+            let missing = "nor has the group's dns_parameters";
+            text(name).ok_or_else(|| anyhow!("configs/dns.yaml has no `{name}`, {missing}: write `{name}: {example}`"))
         };
         let server = Server::parse(needed("server", "ns1.example.org")?)?;
         let key_name = needed("key_name", "petrel")?;
@@ -110,6 +114,10 @@ mod tests {
     use crate::model::pack::Pack;
 
     fn settings(config: Value) -> anyhow::Result<Settings> {
+        settings_with(config, &json!({}))
+    }
+
+    fn settings_with(config: Value, said: &Value) -> anyhow::Result<Settings> {
         let nothing = String::new;
         let pack = Pack {
             reference: "dns".to_owned(),
@@ -124,7 +132,16 @@ mod tests {
             config_schema: BTreeMap::new(),
             config: serde_json::from_value(config).unwrap(),
         };
-        Settings::of(&Catalogue { packs: [("dns".to_owned(), Arc::new(pack))].into(), ..Catalogue::default() })
+        let catalogue = Catalogue { packs: [("dns".to_owned(), Arc::new(pack))].into(), ..Catalogue::default() };
+        Settings::of(&catalogue, said.as_object().unwrap())
+    }
+
+    #[test]
+    fn what_a_group_says_comes_before_the_packs_configuration() {
+        let config = json!({ "server": "ns1.example.org", "key_name": "petrel", "key_secret": "aHVudGVyMg==" });
+        let said = json!({ "server": "ns2.example.org", "ttl": 5, "zone": null, "name": "web-001.web.example.org" });
+        let settings = settings_with(config, &said).unwrap();
+        assert_eq!((settings.server.to_string().as_str(), settings.ttl_seconds), ("ns2.example.org:53", 5));
     }
 
     fn refused(config: Value) -> String {

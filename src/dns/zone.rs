@@ -39,10 +39,12 @@ pub(super) enum Written {
 }
 
 /// How a name came to be gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Removed {
     Now,
     WasNotThere,
+    /// It was never ours; why it stays.
+    SomebodyElses(String),
 }
 
 /// Who has a name.
@@ -104,7 +106,7 @@ impl Zone {
                         return Ok(Removed::Now);
                     }
                 }
-                Holder::Somebody(records) => return Err(foreign(claim, &records)),
+                Holder::Somebody(records) => return Ok(Removed::SomebodyElses(foreign(claim, &records).to_string())),
                 Holder::Nobody => {}
             }
         }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::governor::admission::Answer;
+use crate::governor::drift::Seen;
 use crate::governor::error::GovernorError;
 use crate::governor::incidents::Report;
 use crate::governor::phases::NodeReport;
@@ -35,13 +36,14 @@ pub fn actions(governor: &Arc<Governor>) -> Vec<(&'static str, Arc<dyn NativeAct
     VERBS.iter().map(|(name, verb)| (*name, action(*verb))).collect()
 }
 
-const VERBS: [(&str, Verb); 14] = [
+const VERBS: [(&str, Verb); 15] = [
     ("autoscale.governor_tick", Verb::Tick),
     ("autoscale.alert", Verb::Alert),
     ("autoscale.expand", Verb::Expand),
     ("autoscale.deflate", Verb::Deflate),
     ("autoscale.node_phase", Verb::NodePhase),
     ("autoscale.group_info", Verb::GroupInfo),
+    ("autoscale.observe", Verb::Observe),
     ("autoscale.list", Verb::List),
     ("autoscale.explain", Verb::Explain),
     ("autoscale.create", Verb::Create),
@@ -62,6 +64,7 @@ enum Verb {
     GroupInfo,
     Load,
     Configure,
+    Observe,
     List,
     Explain,
     Create,
@@ -105,6 +108,7 @@ impl GovernorAction {
             Verb::Deflate => deflate(&self.governor, call).await,
             Verb::NodePhase => node_phase(&self.governor, call).await,
             Verb::GroupInfo => group_info(&self.governor, call).await,
+            Verb::Observe => observe(&self.governor, call).await,
             Verb::List => requested::list(&self.governor).await,
             Verb::Explain => requested::explain(&self.governor, call).await,
             Verb::Create => requested::create(&self.governor, call).await,
@@ -233,11 +237,12 @@ struct Progress {
     node: NodeName,
     phase: NodePhase,
     address: Option<String>,
+    port: Option<u16>,
 }
 
 async fn node_phase(governor: &Governor, call: &Call) -> Done {
-    let Progress { group, node, phase, address } = parameters(call)?;
-    let phase = governor.node_phase(&group, &NodeReport { node, phase, address }).await?;
+    let Progress { group, node, phase, address, port } = parameters(call)?;
+    let phase = governor.node_phase(&group, &NodeReport { node, phase, address, port }).await?;
     Ok(Outcome::succeeded(json!({ "phase": phase })))
 }
 
@@ -248,7 +253,23 @@ struct Info {
 
 async fn group_info(governor: &Governor, call: &Call) -> Done {
     let Info { group } = parameters(call)?;
-    Ok(Outcome::succeeded(json!(governor.get(&group).await?)))
+    let mut info = json!(governor.get(&group).await?);
+    info["lists"] = json!(governor.lists(&group).await?);
+    Ok(Outcome::succeeded(info))
+}
+
+#[derive(Deserialize)]
+struct Look {
+    group: GroupName,
+    began_at: Timestamp,
+    #[serde(flatten)]
+    seen: Seen,
+}
+
+async fn observe(governor: &Governor, call: &Call) -> Done {
+    let Look { group, began_at, seen } = parameters(call)?;
+    let drift = governor.observe_surroundings(&group, &seen, began_at).await?;
+    Ok(Outcome::succeeded(json!({ "drift": drift })))
 }
 
 #[derive(Deserialize)]

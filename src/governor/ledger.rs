@@ -94,6 +94,8 @@ fn open(state: &mut GroupState, decision: &Decision, id: ActivityId, (kind, want
     if decision.row == Row::Expand && origin.is_automatic() && reverses_a_deflation(state, now) {
         state.memory.flips.push(now);
     }
+    // What it changes is looked at anew afterwards.
+    state.memory.drift.clear();
     let reserved = decision.verdict.reserved();
     state.memory.next_node = number_after(state, reserved);
     let rows = reserved.iter().map(|name| requested(state, name, id, now)).collect::<Vec<_>>();
@@ -109,7 +111,7 @@ fn open(state: &mut GroupState, decision: &Decision, id: ActivityId, (kind, want
         started_at: now,
         deadline: now.plus(state.group.config.activity_timeout),
         status: ActivityStatus::InProgress,
-        nodes: [reserved, removed].concat(),
+        nodes: [reserved, removed, decision.verdict.mended()].concat(),
         reason: decision.reason.to_string(),
         asked_by: None,
         execution: None,
@@ -134,6 +136,7 @@ fn requested(state: &GroupState, name: &NodeName, id: ActivityId, now: Timestamp
         created_at: now,
         protected: false,
         address: None,
+        port: None,
         tag: format!("{name}-{id}"),
         activity: Some(id),
     }
@@ -224,6 +227,7 @@ fn outcome(state: &GroupState, activity: &ScalingActivity, end: WorkflowEnd) -> 
         ActivityKind::Create | ActivityKind::Expand | ActivityKind::AddNode => true,
         ActivityKind::Deflate | ActivityKind::Delete | ActivityKind::DeleteNode => false,
         ActivityKind::Repair => activity.want > 0,
+        ActivityKind::Reconcile => return reconciled(end),
     };
     let phase_of = |name: &NodeName| state.nodes.iter().find(|node| node.name == *name).map(|node| node.phase);
     let is_done = |name: &&NodeName| match phase_of(name) {
@@ -238,6 +242,15 @@ fn outcome(state: &GroupState, activity: &ScalingActivity, end: WorkflowEnd) -> 
         WorkflowEnd::Succeeded if all_done => ActivityStatus::Succeeded,
         WorkflowEnd::Succeeded | WorkflowEnd::Failed | WorkflowEnd::Canceled if done > 0 => ActivityStatus::Partial,
         WorkflowEnd::Succeeded | WorkflowEnd::Failed | WorkflowEnd::Canceled => ActivityStatus::Failed,
+    }
+}
+
+/// No node comes or goes by it: its workflow alone knows.
+const fn reconciled(end: WorkflowEnd) -> ActivityStatus {
+    match end {
+        WorkflowEnd::Succeeded => ActivityStatus::Succeeded,
+        WorkflowEnd::Failed => ActivityStatus::Failed,
+        WorkflowEnd::Canceled => ActivityStatus::Canceled,
     }
 }
 
@@ -272,7 +285,7 @@ fn start_delays(memory: &mut GroupMemory, activity: &ScalingActivity, at: Timest
     match activity.kind {
         ActivityKind::Expand | ActivityKind::AddNode => memory.last_expand_end = Some(at),
         ActivityKind::Deflate | ActivityKind::DeleteNode => memory.last_deflate_end = Some(at),
-        ActivityKind::Create | ActivityKind::Delete | ActivityKind::Repair => {}
+        ActivityKind::Create | ActivityKind::Delete | ActivityKind::Repair | ActivityKind::Reconcile => {}
     }
 }
 
@@ -290,7 +303,7 @@ pub fn clock_jump(state: &GroupState, now: Timestamp) -> Option<Rebase> {
 /// Brings a group to the present of the store's clock before anything is stamped with it.
 ///
 /// Whatever writes such a stamp goes through here; else a later jump could not tell old stamps from new ones.
-fn follow_clock(state: &mut GroupState, now: Timestamp) {
+pub(super) fn follow_clock(state: &mut GroupState, now: Timestamp) {
     if let Some(rebase) = clock_jump(state, now) {
         *state = rebased(state, rebase);
     }
@@ -318,6 +331,7 @@ pub fn rebased(state: &GroupState, rebase: Rebase) -> GroupState {
     }
     memory.flips.iter_mut().for_each(|at| *at = moved(*at));
     memory.peaks.iter_mut().for_each(|peak| peak.since = moved(peak.since));
+    memory.drift.iter_mut().for_each(|drifting| drifting.since = moved(drifting.since));
     memory.approval.iter_mut().for_each(|approval| approval.since = moved(approval.since));
     let present = memory.clock_seen;
     for node in &mut state.nodes {

@@ -21,6 +21,8 @@ pub mod freeze;
 pub mod service;
 pub mod admission;
 pub mod incidents;
+pub mod drift;
+pub mod observation;
 pub mod tick;
 pub mod phases;
 pub mod definition;

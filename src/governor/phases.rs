@@ -17,6 +17,8 @@ pub struct NodeReport {
     pub phase: NodePhase,
     /// Where it answers, if that has become known.
     pub address: Option<String>,
+    /// And on which port.
+    pub port: Option<u16>,
 }
 
 impl Governor {
@@ -37,6 +39,7 @@ fn apply(state: &mut GroupState, report: &NodeReport, now: Timestamp) -> Result<
     };
     if report.address.is_some() {
         node.address.clone_from(&report.address);
+        node.port = report.port;
     }
     if report.phase == NodePhase::Draining && !node.phase.is_live() {
         return Ok(node.phase); // it serves nobody already: what is left over from a failure has nothing to drain

@@ -5,8 +5,9 @@ use serde_json::Value;
 
 use crate::governor::error::GovernorError;
 use crate::governor::service::Governor;
-use crate::governor::workflow::named_roles;
+use crate::governor::workflow::{self, named_roles};
 use crate::model::decision::Decision;
+use crate::model::drift::Drifting;
 use crate::model::group::{Group, GroupName, NodeCount, RoleParameters, Suspension};
 use crate::model::group_config::{GroupConfig, Mode};
 use crate::model::group_state::{Approval, GroupState};
@@ -56,6 +57,8 @@ pub struct GroupView {
     pub last_decision: Option<Explained>,
     /// What somebody suspended.
     pub suspensions: Vec<Suspension>,
+    /// Where the world is not as the ledger says.
+    pub drift: Vec<Drifting>,
     /// What waits for somebody's word.
     pub approval: Option<Approval>,
     /// It is being deleted.
@@ -71,6 +74,8 @@ pub struct NodeView {
     pub phase: NodePhase,
     /// Where it answers.
     pub address: Option<String>,
+    /// On which port, if its provider says one.
+    pub port: Option<u16>,
     /// Since when it is in that phase.
     pub since: Timestamp,
     /// When its name was reserved.
@@ -100,6 +105,12 @@ impl Governor {
         let state = self.read(name).await?.state;
         let last = self.explain(name, 1).await?.into_iter().next();
         Ok(view(state, last, self.now()))
+    }
+
+    /// How the packs of a group show what they have.
+    pub async fn lists(&self, name: &GroupName) -> Result<Value, GovernorError> {
+        let group = self.read(name).await?.state.group;
+        Ok(workflow::lists(&group, &self.parts.catalogue.borrow()))
     }
 
     /// All groups, by name.
@@ -160,6 +171,7 @@ fn view(state: GroupState, last_decision: Option<Explained>, now: Timestamp) -> 
         activity,
         last_decision,
         suspensions: suspensions.into_iter().filter(|suspension| suspension.is_active(now)).collect(),
+        drift: memory.drift,
         approval: memory.approval,
         deleting,
         config,
@@ -167,8 +179,8 @@ fn view(state: GroupState, last_decision: Option<Explained>, now: Timestamp) -> 
 }
 
 fn node_view(node: Node) -> NodeView {
-    let Node { name, group: _, phase, phase_since, created_at, protected, address, tag: _, activity: _ } = node;
-    NodeView { name, phase, address, since: phase_since, created_at, protected }
+    let Node { name, group: _, phase, phase_since, created_at, protected, address, port, tag: _, activity: _ } = node;
+    NodeView { name, phase, address, port, since: phase_since, created_at, protected }
 }
 
 fn explained(row: DecisionRow) -> Explained {

@@ -1,5 +1,7 @@
 //! Which workflow carries an activity out, and what it is told.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::model::SYSTEM_USER;
@@ -28,6 +30,7 @@ pub(super) fn wanted(state: &GroupState, activity: &ScalingActivity, catalogue: 
         | ActivityKind::Deflate
         | ActivityKind::AddNode
         | ActivityKind::DeleteNode
+        | ActivityKind::Reconcile
         | ActivityKind::Repair => {}
     }
     let mut wanted = Wanted::new(action(activity), parameters);
@@ -57,6 +60,7 @@ fn action(activity: &ScalingActivity) -> ActionRef {
         ActivityKind::AddNode => "asg_add_node",
         ActivityKind::DeleteNode => "asg_delete_node",
         ActivityKind::Delete => "asg_delete",
+        ActivityKind::Reconcile => "asg_reconcile",
     };
     ActionRef::new(PACK, name).expect("these names are references")
 }
@@ -74,7 +78,9 @@ fn parameters(state: &GroupState, activity: &ScalingActivity) -> Map<String, Val
         ("boot_timeout".to_owned(), json!(format_duration(config.node_boot_timeout))),
         ("drain_timeout".to_owned(), json!(format_duration(config.drain_timeout))),
     ]);
-    let mut nodes: Vec<Value> = activity.nodes.iter().filter_map(|name| node(state, name)).collect();
+    // A node that is no more is only a name.
+    let known = |name: &NodeName| node(state, name).unwrap_or_else(|| json!({ "name": name }));
+    let mut nodes: Vec<Value> = activity.nodes.iter().map(known).collect();
     match activity.kind {
         ActivityKind::AddNode | ActivityKind::DeleteNode => {
             parameters.insert("node".to_owned(), nodes.pop().unwrap_or_default());
@@ -83,6 +89,7 @@ fn parameters(state: &GroupState, activity: &ScalingActivity) -> Map<String, Val
         | ActivityKind::Expand
         | ActivityKind::Deflate
         | ActivityKind::Delete
+        | ActivityKind::Reconcile
         | ActivityKind::Repair => {
             parameters.insert("nodes".to_owned(), Value::Array(nodes));
         }
@@ -103,6 +110,33 @@ const TEARDOWN: [GroupVerb; 3] = [
     (|roles| roles.dns.as_ref(), "delete_zone"),
     (|roles| Some(&roles.provider), "delete_group"),
 ];
+
+/// How the packs of a group show what they have, as far as they can.
+const LISTS: [(&str, GroupVerb); 3] = [
+    ("provider", (|roles| Some(&roles.provider), "list_nodes")),
+    ("load_balancer", (|roles| roles.load_balancer.as_ref(), "list_backends")),
+    ("dns", (|roles| roles.dns.as_ref(), "list_records")),
+];
+
+/// The action that lists what a role's pack has, by role, with what it is told.
+pub(super) fn lists(group: &Group, catalogue: &Catalogue) -> Value {
+    let Group { name, domain, roles, role_parameters, .. } = group;
+    let listed = LISTS.iter().filter_map(|(role, (pack, verb))| {
+        let action = ActionRef::new(pack(roles)?, verb).ok()?;
+        let mut told = match *role {
+            "dns" => role_parameters.dns.clone(),
+            "load_balancer" => role_parameters.load_balancer.clone(),
+            _ => BTreeMap::new(),
+        };
+        match *role {
+            "dns" => told.insert("domain".to_owned(), json!(format!("{name}.{domain}"))),
+            _ => told.insert("group".to_owned(), json!(name)),
+        };
+        let is_there = catalogue.actions.contains_key(&action);
+        is_there.then(|| ((*role).to_owned(), json!({ "action": action, "parameters": told })))
+    });
+    Value::Object(listed.collect())
+}
 
 /// Those of the verbs that the group's packs have, each with what it is told.
 fn around(state: &GroupState, verbs: &[GroupVerb], catalogue: &Catalogue) -> Value {
@@ -137,6 +171,6 @@ pub(super) fn named_roles(roles: &Roles) -> Value {
 }
 
 fn node(state: &GroupState, name: &NodeName) -> Option<Value> {
-    let Node { name, tag, address, .. } = state.nodes.iter().find(|node| node.name == *name)?;
-    Some(json!({ "name": name, "tag": tag, "address": address }))
+    let Node { name, tag, address, port, phase, .. } = state.nodes.iter().find(|node| node.name == *name)?;
+    Some(json!({ "name": name, "tag": tag, "address": address, "port": port, "phase": phase }))
 }

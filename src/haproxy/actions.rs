@@ -43,8 +43,8 @@ struct Haproxy {
 }
 
 impl Haproxy {
-    fn settings(&self) -> anyhow::Result<Settings> {
-        Settings::of(&self.catalogue.borrow())
+    fn settings(&self, call: &Call) -> anyhow::Result<Settings> {
+        Settings::of(&self.catalogue.borrow(), &call.parameters)
     }
 
     fn pool(&self, settings: &Settings) -> Pool {
@@ -74,7 +74,7 @@ impl NativeAction for AddBackend {
     async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
         answer(call, stop, async |add: Add| {
             let Add { group, name, address, port, within } = add;
-            let settings = self.0.settings()?;
+            let settings = self.0.settings(call)?;
             let address = place_of(&address, port, settings.port)?;
             let seat = seat(&settings, &group, &name);
             let server = self.0.pool(&settings).add(&seat, address, within).await?;
@@ -102,7 +102,7 @@ impl NativeAction for DrainBackend {
     async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
         answer(call, stop, async |drain: Drain| {
             let Drain { group, name, within } = drain;
-            let settings = self.0.settings()?;
+            let settings = self.0.settings(call)?;
             let drained = self.0.pool(&settings).drain(&seat(&settings, &group, &name), within).await?;
             let (found, sessions) = match drained {
                 Drained::NotThere => (false, 0),
@@ -128,7 +128,7 @@ impl NativeAction for RemoveBackend {
     async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
         answer(call, stop, async |remove: Remove| {
             let Remove { group, name } = remove;
-            let settings = self.0.settings()?;
+            let settings = self.0.settings(call)?;
             let seat = seat(&settings, &group, &name);
             let removal = self.0.pool(&settings).remove(&seat).await?;
             let mut said = removed(&seat.server, removal);
@@ -150,7 +150,7 @@ struct OfGroup {
 impl NativeAction for ListBackends {
     async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
         answer(call, stop, async |OfGroup { group }: OfGroup| {
-            let settings = self.0.settings()?;
+            let settings = self.0.settings(call)?;
             let backend = settings.backend.backend_of(&group);
             let servers = self.0.pool(&settings).runtime.servers(&backend).await?;
             let rows: Vec<Value> = servers.iter().map(row).collect();
@@ -166,7 +166,7 @@ struct CreatePool(Haproxy);
 impl NativeAction for CreatePool {
     async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
         answer(call, stop, async |OfGroup { group }: OfGroup| {
-            let settings = self.0.settings()?;
+            let settings = self.0.settings(call)?;
             let backend = settings.backend.backend_of(&group);
             if !self.0.pool(&settings).runtime.takes_servers(&backend).await? {
                 bail!(RuntimeError::NotDynamic(backend));
@@ -190,7 +190,7 @@ struct Clear {
 impl NativeAction for DeletePool {
     async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
         answer(call, stop, async |Clear { group, within }: Clear| {
-            let settings = self.0.settings()?;
+            let settings = self.0.settings(call)?;
             let backend = settings.backend.backend_of(&group);
             let removals = self.0.pool(&settings).clear(&backend, within).await?;
             let rows: Vec<Value> = removals.iter().map(|(name, removal)| removed(name, *removal)).collect();

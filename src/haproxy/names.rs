@@ -9,7 +9,7 @@ use crate::model::group::GroupName;
 use crate::model::node::NodeName;
 
 /// Stands for the group in the name of a backend.
-const GROUP: &str = "{group}";
+pub(super) const GROUP: &str = "{group}";
 
 /// The name of a backend or a server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -62,6 +62,13 @@ impl BackendTemplate {
     /// The backend of a group.
     pub(super) fn backend_of(&self, group: &GroupName) -> Name {
         Name(self.0.replace(GROUP, group.as_str()))
+    }
+}
+
+impl From<Name> for BackendTemplate {
+    /// Of one group, whose owner says how its backend is called.
+    fn from(name: Name) -> Self {
+        Self(name.0)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `configs/haproxy.yaml` says.
+//! What `configs/haproxy.yaml` says, and what the group says over it.
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::names::BackendTemplate;
+use super::names::{BackendTemplate, GROUP, Name};
 use super::runtime::Place;
 use crate::model::pack::Catalogue;
 use crate::model::time::{deserialize_duration, format_duration};
@@ -15,6 +15,9 @@ use crate::model::time::{deserialize_duration, format_duration};
 /// Checks more often than this are a load of their own.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 const LONGEST_INTERVAL: Duration = Duration::from_hours(1);
+
+/// What a call may say otherwise; `port` is a parameter of its own.
+const KEYS: [&str; 6] = ["socket", "backend", "check_interval", "rise", "fall", "maxconn"];
 
 /// Where HAProxy is, and how its servers are checked.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -48,21 +51,29 @@ pub(super) struct CheckOptions {
 }
 
 impl Settings {
-    /// The pack's configuration as it is now.
-    pub(super) fn of(catalogue: &Catalogue) -> anyhow::Result<Self> {
-        let said = catalogue.packs.get("haproxy").map(|pack| &pack.config);
-        let given: Map<String, Value> = said
-            .into_iter()
-            .flatten()
+    /// The pack's configuration as it is now, with what a call says otherwise.
+    pub(super) fn of(catalogue: &Catalogue, said: &Map<String, Value>) -> anyhow::Result<Self> {
+        let configured = catalogue.packs.get("haproxy").map(|pack| &pack.config).into_iter().flatten();
+        let otherwise = KEYS.iter().filter_map(|key| said.get_key_value(*key));
+        let mut given: Map<String, Value> = configured
+            .chain(otherwise)
             .filter(|(_, value)| !value.is_null())
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         ensure!(
             given.contains_key("socket"),
-            "no HAProxy is named: write `socket: /run/haproxy/admin.sock`, or its `host:port`, in configs/haproxy.yaml"
+            "no HAProxy is named: write `socket: /run/haproxy/admin.sock`, or its `host:port`, in configs/haproxy.yaml or \
+             into the group's load_balancer_parameters"
         );
-        let settings: Self =
-            serde_json::from_value(Value::Object(given)).context("cannot read configs/haproxy.yaml")?;
+        let own_backend = said.get("backend").and_then(Value::as_str).filter(|name| !name.contains(GROUP));
+        if own_backend.is_some() {
+            given.remove("backend");
+        }
+        let mut settings: Self = serde_json::from_value(Value::Object(given))
+            .context("cannot read configs/haproxy.yaml with the group's load_balancer_parameters")?;
+        if let Some(name) = own_backend {
+            settings.backend = name.parse::<Name>()?.into();
+        }
         let interval = settings.check.check_interval;
         ensure!(
             (SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&interval),
@@ -100,6 +111,10 @@ mod tests {
     use crate::model::pack::Pack;
 
     fn settings(config: Value) -> anyhow::Result<Settings> {
+        settings_with(config, &json!({}))
+    }
+
+    fn settings_with(config: Value, said: &Value) -> anyhow::Result<Settings> {
         let nothing = String::new;
         let pack = Pack {
             reference: "haproxy".to_owned(),
@@ -114,7 +129,18 @@ mod tests {
             config_schema: BTreeMap::new(),
             config: serde_json::from_value(config).unwrap(),
         };
-        Settings::of(&Catalogue { packs: [("haproxy".to_owned(), Arc::new(pack))].into(), ..Catalogue::default() })
+        let catalogue = Catalogue { packs: [("haproxy".to_owned(), Arc::new(pack))].into(), ..Catalogue::default() };
+        Settings::of(&catalogue, said.as_object().unwrap())
+    }
+
+    #[test]
+    fn what_a_group_says_comes_before_the_packs_configuration() {
+        let said = json!({ "socket": "127.0.0.1:9999", "backend": "be_shop", "rise": 5, "name": "web-001" });
+        let settings = settings_with(json!({ "socket": "/run/a.sock", "fall": 4 }), &said).unwrap();
+        assert_eq!(settings.backend.backend_of(&"web".parse().unwrap()).to_string(), "be_shop");
+        assert_eq!((settings.check.rise.get(), settings.check.fall.get()), (5, 4));
+        let hostile = json!({ "backend": "be; shutdown sessions" });
+        assert!(settings_with(json!({ "socket": "/run/a.sock" }), &hostile).is_err());
     }
 
     #[test]

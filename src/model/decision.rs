@@ -142,6 +142,11 @@ pub enum Verdict {
         /// All nodes not proven gone.
         nodes: Vec<NodeName>,
     },
+    /// Bring what is around these nodes back to what the ledger says.
+    Reconcile {
+        /// The nodes it is about.
+        nodes: Vec<NodeName>,
+    },
     /// Cancel this activity and undo what it did.
     FailActivity {
         /// Which.
@@ -167,6 +172,7 @@ impl Verdict {
             | Self::Deflate { .. }
             | Self::DeleteNode { .. }
             | Self::DeleteGroup { .. }
+            | Self::Reconcile { .. }
             | Self::FailActivity { .. } => &[],
         }
     }
@@ -183,8 +189,14 @@ impl Verdict {
             | Self::CreateGroup { .. }
             | Self::Expand { .. }
             | Self::AddNode { .. }
+            | Self::Reconcile { .. }
             | Self::FailActivity { .. } => &[],
         }
+    }
+
+    /// The nodes whose surroundings it mends.
+    pub fn mended(&self) -> &[NodeName] {
+        if let Self::Reconcile { nodes } = self { nodes } else { &[] }
     }
 
     /// The kind of activity that it opens, if the table's `row` gave it.
@@ -198,6 +210,7 @@ impl Verdict {
             Self::Deflate { .. } => ActivityKind::Deflate,
             Self::DeleteNode { .. } => ActivityKind::DeleteNode,
             Self::DeleteGroup { .. } => ActivityKind::Delete,
+            Self::Reconcile { .. } => ActivityKind::Reconcile,
             Self::Hold | Self::Rebase | Self::Refuse | Self::Record { .. } | Self::FailActivity { .. } => return None,
         };
         Some(kind)
@@ -214,6 +227,7 @@ impl Verdict {
             Self::Deflate { .. } => "deflating",
             Self::DeleteNode { .. } => "deleting a node",
             Self::DeleteGroup { .. } => "deleting the group",
+            Self::Reconcile { .. } => "reconciling",
             Self::FailActivity { .. } => "cancelling",
         }
     }
@@ -233,6 +247,8 @@ pub enum Row {
     Stuck,
     /// The mode is off, or everything is suspended.
     SwitchedOff,
+    /// Load balancer or zone are not as the ledger says.
+    Drifted,
     /// More live nodes than allowed. Delays and open incidents don't hold it back.
     AboveMax,
     /// Never set up, or fewer live nodes than wanted. Delays don't hold it back.
@@ -396,6 +412,7 @@ impl Decision {
             }
             ActivityKind::Deflate | ActivityKind::DeleteNode => -count(self.verdict.removed()),
             ActivityKind::Delete => -self.inputs.live.as_delta(),
+            ActivityKind::Reconcile => 0,
         };
         Some((kind, want))
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::decision::Notice;
+use super::drift::Drifting;
 use super::group::{Group, NodeCount};
 use super::incident::Incident;
 use super::load::{Load, Peak};
@@ -36,6 +37,8 @@ pub struct GroupMemory {
     pub next_node: u32,
     /// What people have been told already, while it lasts.
     pub told: BTreeSet<Notice>,
+    /// Where the world is not as the ledger says.
+    pub drift: Vec<Drifting>,
     /// What the governor wants to do and waits for somebody's word on.
     pub approval: Option<Approval>,
     /// When the group's load was reported last.

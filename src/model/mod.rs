@@ -16,6 +16,7 @@ pub mod scaling;
 pub mod gate;
 pub mod reason;
 pub mod decision;
+pub mod drift;
 pub mod group_state;
 
 /// On whose behalf rules and timers act, as in StackStorm.

@@ -158,6 +158,9 @@ pub struct Node {
     /// Where it answers, once known.
     #[serde(default)]
     pub address: Option<String>,
+    /// And on which port, if its provider says one.
+    #[serde(default)]
+    pub port: Option<u16>,
     /// What the provider is told with `create_node`, so that a repeated create finds the first one's node.
     pub tag: String,
     /// The activity that made it, or the one that last touched it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::drift::Drift;
 use super::gate::Gate;
 use super::group::NodeCount;
 use super::group_config::duration_text;
@@ -98,6 +99,11 @@ pub enum Reason {
         problem: String,
         /// Why it was granted.
         would: Box<Reason>,
+    },
+    /// The world is not as the ledger says.
+    Drifted {
+        /// How.
+        drift: Vec<Drift>,
     },
     /// More live nodes than allowed.
     AboveMax {
@@ -304,6 +310,10 @@ impl fmt::Display for Reason {
             }
             Self::Gated { gate, would: None } => write!(f, "{gate}"),
             Self::Gated { gate, would: Some(would) } => write!(f, "{gate}; otherwise: {would}"),
+            Self::Drifted { drift } => {
+                let lines: Vec<String> = drift.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("; "))
+            }
             Self::AboveMax { removing, max } => {
                 write!(f, "{removing} more than max_nodes {} allows", max.get())
             }

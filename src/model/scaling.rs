@@ -26,6 +26,8 @@ pub enum ActivityKind {
     DeleteNode,
     /// Fills up to the minimum, or (if it wants 0) clears failed nodes away.
     Repair,
+    /// Brings load balancer and zone back to what the ledger says.
+    Reconcile,
 }
 
 impl ActivityKind {
@@ -39,6 +41,7 @@ impl ActivityKind {
             Self::AddNode => "add_node",
             Self::DeleteNode => "delete_node",
             Self::Repair => "repair",
+            Self::Reconcile => "reconcile",
         }
     }
 }

@@ -32,6 +32,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("haproxy", "model clock runners"),
     ("dns", "model clock runners"),
     ("prometheus", "model runners"),
+    ("irc", "model store bus clock cluster chat"),
     ("core_pack", "model store bus clock intake runners"),
     ("rules", "model store bus clock templates datastore requests"),
     ("governor", "model store bus clock runners requests"),

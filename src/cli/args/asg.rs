@@ -63,6 +63,11 @@ pub enum AsgCommand {
         /// A file with one group, or several below `groups`
         file: PathBuf,
     },
+    /// Where load balancer, zone and provider are not as the ledger says
+    Drift {
+        /// The group
+        name: String,
+    },
     /// What was done to a group, newest first
     History {
         /// The group

@@ -10,6 +10,7 @@ use crate::cli::moments;
 use crate::cli::output::{Column, bare_table, plain, trimmed};
 use crate::cli::parameters::read_free_words;
 use crate::model::decision::Decision;
+use crate::model::drift::Drift;
 use crate::model::time::Timestamp;
 
 pub(super) async fn execute(session: &Session, command: &AsgCommand) -> Outcome {
@@ -50,6 +51,7 @@ pub(super) async fn execute(session: &Session, command: &AsgCommand) -> Outcome 
         }
         AsgCommand::Plan { file } => group_file::plan(session, file).await,
         AsgCommand::Apply { file } => group_file::apply(session, file).await,
+        AsgCommand::Drift { name } => drift(session, name).await,
         AsgCommand::History { name, limit } => history(session, name, *limit).await,
         AsgCommand::Explain { name, limit } => decisions(session, name, *limit).await,
         AsgCommand::Steer(command) => steer(session, command).await,
@@ -91,6 +93,24 @@ async fn decisions(session: &Session, name: &str, limit: u32) -> Outcome {
     let decisions = session.api.get(&["asg", name, "explain"], &[("limit", &limit.to_string())]).await?;
     session.output.answer(&decisions, || explain(&decisions, session.now()))?;
     Ok(Ending::Done)
+}
+
+async fn drift(session: &Session, name: &str) -> Outcome {
+    let group = session.api.get(&["asg", name], &[]).await?;
+    let lines = || {
+        let lines: Vec<String> = members(&group, "drift").map(|row| drift_line(row, session.now())).collect();
+        if lines.is_empty() { "(as the ledger says)".to_owned() } else { lines.join("\n") }
+    };
+    session.output.answer(&group["drift"], lines)?;
+    Ok(Ending::Done)
+}
+
+fn drift_line(row: &Value, now: Timestamp) -> String {
+    let words = match serde_json::from_value::<Drift>(row.clone()) {
+        Ok(known) => known.to_string(),
+        Err(_) => plain(row).replace('\n', "; "),
+    };
+    format!("{words} (since {}, seen {}x)", moments::ago(&row["since"], now), row["times"])
 }
 
 async fn history(session: &Session, name: &str, limit: u32) -> Outcome {

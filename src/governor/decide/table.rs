@@ -4,6 +4,7 @@ use crate::governor::decide::{Ruling, gone_by, left, load, scaling, untold};
 use crate::governor::names::next_names;
 use crate::governor::situation::Situation;
 use crate::model::decision::{Delays, Notice, Rebase, Row, Verdict};
+use crate::model::drift::Drift;
 use crate::model::gate::Gate;
 use crate::model::group::{NodeCount, Part};
 use crate::model::group_config::Mode;
@@ -15,7 +16,8 @@ use crate::model::scaling::ActivityStatus;
 type RowOf = fn(&Situation<'_>) -> Option<Ruling>;
 
 /// What stands above delays and incidents, after the clock.
-const UPPER_ROWS: [RowOf; 7] = [in_flight, switched_off, above_max, below_min, failed_nodes, circuit_open, backoff];
+const UPPER_ROWS: [RowOf; 8] =
+    [in_flight, switched_off, drifted, above_max, below_min, failed_nodes, circuit_open, backoff];
 
 /// The governor's own look at a group.
 pub(super) fn look(situation: &Situation<'_>, rebase: Option<Rebase>) -> Ruling {
@@ -85,6 +87,24 @@ pub(super) fn switched_off(situation: &Situation<'_>) -> Option<Ruling> {
     }
     let off = || Ruling::hold(Row::SwitchedOff, Reason::Gated { gate: Gate::Off, would: None });
     (situation.config().mode == Mode::Off).then(off)
+}
+
+/// What was seen twice is no passing state. Lost nodes are failures in the ledger and mended like those.
+fn drifted(situation: &Situation<'_>) -> Option<Ruling> {
+    if situation.backs_off_until().is_some() || situation.suspended(Part::Replace).is_some() {
+        return None;
+    }
+    let certain = situation.state.memory.drift.iter().filter(|drifting| drifting.is_certain());
+    let drift: Vec<Drift> = certain.map(|drifting| drifting.drift.clone()).filter(Drift::can_be_mended).collect();
+    let mut nodes: Vec<_> = drift.iter().filter(|drift| !is_lost(drift)).filter_map(Drift::node).cloned().collect();
+    nodes.sort();
+    nodes.dedup();
+    let mend = || Ruling::act(Row::Drifted, Verdict::Reconcile { nodes: nodes.clone() }, Reason::Drifted { drift });
+    (!nodes.is_empty()).then(mend)
+}
+
+const fn is_lost(drift: &Drift) -> bool {
+    matches!(drift, Drift::Lost { .. })
 }
 
 /// The maximum was lowered: nodes go without regard to delays and incidents.

@@ -5,6 +5,7 @@ mod watched;
 mod rows;
 mod regressions;
 mod approvals;
+mod drift;
 mod invariants;
 mod loads;
 mod service;

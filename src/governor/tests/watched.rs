@@ -131,7 +131,7 @@ impl Watched {
         match activity.kind {
             ActivityKind::Expand | ActivityKind::AddNode => self.expanded = Some(self.steady),
             ActivityKind::Deflate | ActivityKind::DeleteNode => self.deflated = Some(self.steady),
-            ActivityKind::Create | ActivityKind::Delete | ActivityKind::Repair => {}
+            ActivityKind::Create | ActivityKind::Delete | ActivityKind::Repair | ActivityKind::Reconcile => {}
         }
     }
 

@@ -277,12 +277,12 @@ fn policies_are_read() {
 }
 
 #[test]
-fn an_alias_is_kept_as_written_and_said_to_be_without_effect() {
-    let text = "name: a\naction_ref: core.local\nformats: ['run {{cmd}}']\nack: {enabled: false}\n";
+fn an_alias_is_kept_as_written() {
+    let text = "name: a\naction_ref: core.local\nformats: ['run {{cmd}}']\nack: {enabled: false}\nusers: [ann]\nconfirm: true\n";
     let (alias, findings) = read(alias::read_alias, text);
     let alias = alias.unwrap();
     assert_eq!(alias.metadata["formats"][0], "run {{cmd}}");
-    assert_eq!(findings, ["note read, not acted on: action aliases are listed, but no chat calls them"]);
+    assert_eq!(findings, Vec::<String>::new());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! - PostgreSQL: the one that `PETREL_TEST_POSTGRES_URL` names, else a private one on a free port of the loopback;
 //! - RabbitMQ: the one that `PETREL_TEST_AMQP_URL` names, else a private one;
 //! - HAProxy: a private one for each story;
-//! - BIND: always private ones.
+//! - BIND and ngircd: always private ones.
 //!
 //! Private ones are started at their first use, shared by all stories of the process, and end with it, whatever ends
 //! it. Missing programs are installed where we are root on Debian; else the story fails and says what to do. None is
@@ -14,6 +14,7 @@ pub(crate) mod bind;
 mod certificates;
 pub(crate) mod guarded;
 pub(crate) mod haproxy;
+pub(crate) mod ngircd;
 mod packages;
 mod ports;
 pub(crate) mod postgres;
@@ -25,7 +26,7 @@ use std::sync::Once;
 
 use tokio::sync::OnceCell;
 
-use packages::{BIND, HAPROXY, Need, POSTGRES, RABBITMQ};
+use packages::{BIND, HAPROXY, NGIRCD, Need, POSTGRES, RABBITMQ};
 pub(crate) use ports::free_port;
 pub(crate) use postgres::Postgres;
 pub(crate) use proxy::Proxy;
@@ -68,7 +69,8 @@ async fn share<S>(need: &Need, start: impl AsyncFnOnce() -> S) -> Shared<S> {
 fn announce() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let lines = [&POSTGRES, &RABBITMQ, &HAPROXY, &BIND].map(|need| format!("  {}: {}\n", need.name, need.source()));
+        let lines = [&POSTGRES, &RABBITMQ, &HAPROXY, &BIND, &NGIRCD]
+            .map(|need| format!("  {}: {}\n", need.name, need.source()));
         let list = format!("\nservers that these stories talk to:\n{}", lines.concat());
         stderr().write_all(list.as_bytes()).expect("standard error");
     });

@@ -44,6 +44,9 @@ pub(super) const HAPROXY: Need =
 pub(super) const BIND: Need =
     Need { name: "BIND", variable: None, packages: "bind9 bind9-dnsutils", folders: "/usr/sbin", program: "named" };
 
+pub(super) const NGIRCD: Need =
+    Need { name: "ngircd", variable: None, packages: "ngircd", folders: "/usr/sbin", program: "ngircd" };
+
 /// Held while packages are looked for or installed: what another test process installs is not there by halves.
 const LOCK: &str = "/run/lock/petrel-test-packages";
 

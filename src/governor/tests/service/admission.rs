@@ -47,8 +47,8 @@ async fn names_tags_and_rows_exist_before_anybody_is_called() {
             "node_parameters": {}, "setup": [],
             "role_parameters": { "dns": {}, "load_balancer": {}, "configure": {} }, "boot_timeout": "15m", "drain_timeout": "1m",
             "nodes": [
-                { "name": "web-001", "tag": format!("web-001-{id}"), "address": null },
-                { "name": "web-002", "tag": format!("web-002-{id}"), "address": null },
+                { "name": "web-001", "tag": format!("web-001-{id}"), "address": null, "port": null, "phase": "requested" },
+                { "name": "web-002", "tag": format!("web-002-{id}"), "address": null, "port": null, "phase": "requested" },
             ],
         })
     );

@@ -216,7 +216,7 @@ impl Desk {
     }
 
     pub(super) async fn report(&self, node: &str, phase: NodePhase) {
-        let report = NodeReport { node: node.parse().unwrap(), phase, address: None };
+        let report = NodeReport { node: node.parse().unwrap(), phase, address: None, port: None };
         self.governor.node_phase(&web(), &report).await.unwrap();
     }
 

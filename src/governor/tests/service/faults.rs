@@ -21,7 +21,8 @@ use crate::store::rows::Page;
 async fn fault_02_reports_of_many_nodes_at_once_lose_no_update() {
     let desk = Desk::serving(&json!({ "expand_by": 12 })).await;
     let nodes = desk.ask(&expand(Delays::Skip)).await.view().nodes;
-    let reports = nodes.into_iter().map(|node| NodeReport { node, phase: NodePhase::InService, address: None });
+    let reports =
+        nodes.into_iter().map(|node| NodeReport { node, phase: NodePhase::InService, address: None, port: None });
     let (name, reports): (_, Vec<_>) = (web(), reports.collect());
     for told in join_all(reports.iter().map(|report| desk.governor.node_phase(&name, report))).await {
         told.unwrap();

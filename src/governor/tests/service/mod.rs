@@ -4,6 +4,7 @@ mod desk;
 mod admission;
 mod ends;
 mod incidents;
+mod observations;
 mod definition;
 mod faults;
 mod actions;
