@@ -1,5 +1,5 @@
 //! Several daemons over one PostgreSQL behind one RabbitMQ: events a second with one, two and three of them beside what
-//! broker and database do by themselves, what an event and a step cost in transactions, and how long a take-over takes.
+//! broker and database do by themselves, what an event and a step cost in transactions and statements, and how long a take-over takes.
 //!
 //! The servers are named by `PETREL_TEST_POSTGRES_URL` (a role that may create databases) and `PETREL_TEST_AMQP_URL`.
 #![expect(clippy::disallowed_methods, reason = "a bench measures the wall clock and starts real processes")]
@@ -274,9 +274,37 @@ impl Cluster {
         anyhow::bail!("what was accepted had not landed after {PATIENCE:?}")
     }
 
-    async fn transactions(&self) -> Result<i64> {
-        let sql = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()";
-        Ok(connect(&self.database).await?.query_one(sql, &[]).await?.get(0))
+    /// What the database has done so far. Its server must have `shared_preload_libraries = pg_stat_statements`.
+    async fn spent(&self) -> Result<Spent> {
+        let sql =
+            "SELECT (SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()),
+            (SELECT COALESCE(sum(calls), 0)::BIGINT FROM pg_stat_statements
+                WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+        let client = connect(&self.database).await?;
+        client.batch_execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await?;
+        let row =
+            client.query_one(sql, &[]).await.context("shared_preload_libraries = pg_stat_statements is needed")?;
+        let number = |column: usize| Ok::<_, anyhow::Error>(f64::from(i32::try_from(row.get::<_, i64>(column))?));
+        Ok(Spent { transactions: number(0)?, statements: number(1)? })
+    }
+}
+
+/// Work of the database.
+#[derive(Clone, Copy)]
+struct Spent {
+    transactions: f64,
+    /// `BEGIN` and `COMMIT` among them.
+    statements: f64,
+}
+
+impl Spent {
+    /// What was spent since then on each of so many things, without what an idle daemon spends in that time.
+    fn on_each(self, since: Self, idle: Self, seconds: f64, things: f64) -> Self {
+        let each = |now: f64, then: f64, idle: f64| (now - then - idle * seconds) / things;
+        Self {
+            transactions: each(self.transactions, since.transactions, idle.transactions),
+            statements: each(self.statements, since.statements, idle.statements),
+        }
     }
 }
 
@@ -301,7 +329,7 @@ async fn events_per_second(servers: &Servers, daemons: usize) -> Result<(f64, f6
     Ok((accepted, total / began.elapsed().as_secs_f64()))
 }
 
-/// What one event and one step cost the database, in transactions, with everything that goes on beside them.
+/// What one event and one step cost the database, with everything that goes on beside them.
 async fn costs(servers: &Servers) -> Result<()> {
     let script = format!("for n in 0..{STEPS} {{ run(\"core.noop\"); }}");
     let metadata = "name: steps\nrunner_type: workflow\n".to_owned();
@@ -310,37 +338,36 @@ async fn costs(servers: &Servers) -> Result<()> {
     let member = cluster.members.first().context("a daemon")?;
     let request = support::request_bytes("POST", "/v1/webhooks/bench", &cluster.key, &event());
     let idle = {
-        let before = settled_transactions(&cluster).await?;
+        let (before, began) = (settled(&cluster).await?, Instant::now());
         tokio::time::sleep(Duration::from_secs(4)).await;
-        f64::from(i32::try_from(settled_transactions(&cluster).await? - before)?) / 4.0
+        let nothing = Spent { transactions: 0.0, statements: 0.0 };
+        settled(&cluster).await?.on_each(before, nothing, 0.0, began.elapsed().as_secs_f64())
     };
-    let (before, began) = (cluster.transactions().await?, Instant::now());
+    let (before, began) = (settled(&cluster).await?, Instant::now());
     let mut client = Client::connect(member.address).await?;
     for _ in 0..500 {
         ensure!(client.exchange(&request).await?.0 == 202, "an event was not accepted");
     }
     cluster.until_drained(500).await?;
-    let spent = f64::from(i32::try_from(settled_transactions(&cluster).await? - before)?);
-    let event_cost = (spent - idle * began.elapsed().as_secs_f64()) / 500.0;
-    let (before, began) = (cluster.transactions().await?, Instant::now());
+    let event = settled(&cluster).await?.on_each(before, idle, began.elapsed().as_secs_f64(), 500.0);
+    let (before, began) = (settled(&cluster).await?, Instant::now());
     let started = cluster.ask("POST", "/v1/executions", &json!({ "action": "default.steps" }).to_string()).await?;
     let path = format!("/v1/executions/{}", started["id"].as_str().unwrap_or_default());
     while cluster.ask("GET", &path, "").await?["status"] != "succeeded" {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let spent = f64::from(i32::try_from(settled_transactions(&cluster).await? - before)?);
-    let step_cost = (spent - idle * began.elapsed().as_secs_f64()) / f64::from(STEPS);
-    println!(
-        "transactions: {event_cost:.2} an event (one at a time, no rule matches), {step_cost:.2} a step of a hot workflow, \
-         {idle:.1} a second of one idle daemon"
-    );
+    let step = settled(&cluster).await?.on_each(before, idle, began.elapsed().as_secs_f64(), f64::from(STEPS));
+    let costs = [("an event, one at a time, no rule matches", event), ("a step of a hot workflow", step)];
+    for (what, Spent { transactions, statements }) in costs.into_iter().chain([("a second of one idle daemon", idle)]) {
+        println!("{what}: {transactions:.2} transactions, {statements:.2} statements");
+    }
     Ok(())
 }
 
 /// The statistics of PostgreSQL are up to date a second later.
-async fn settled_transactions(cluster: &Cluster) -> Result<i64> {
+async fn settled(cluster: &Cluster) -> Result<Spent> {
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    cluster.transactions().await
+    cluster.spent().await
 }
 
 /// Kills a daemon that runs shell actions; another one starts each of them again when the leases have run out.
