@@ -5,27 +5,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::governor::admission::Answer;
+use crate::governor::call::{Done, Problem, answered, origin, parameters};
 use crate::governor::drift::Seen;
-use crate::governor::error::GovernorError;
 use crate::governor::incidents::Report;
 use crate::governor::phases::NodeReport;
 use crate::governor::requested;
 use crate::governor::service::Governor;
-use crate::model::SYSTEM_USER;
 use crate::model::decision::{Delays, Request};
 use crate::model::group::{GroupName, NodeCount};
 use crate::model::incident::{IncidentState, Severity};
 use crate::model::load::Load;
 use crate::model::node::{NodeName, NodePhase};
-use crate::model::scaling::Origin;
 use crate::model::time::Timestamp;
 use crate::runners::native::NativeAction;
 use crate::runners::{Call, Outcome, Stop};
-use crate::store::StoreError;
 
 /// While the store is away.
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
@@ -121,33 +116,6 @@ impl GovernorAction {
     }
 }
 
-/// Why an action could not be done.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Problem {
-    #[error("parameters: {0}")]
-    Parameters(#[from] serde_json::Error),
-    #[error("name the `application`, the `server` or the `entities` that the alert is about")]
-    AboutNothing,
-    #[error(transparent)]
-    Governor(#[from] GovernorError),
-}
-
-impl Problem {
-    /// The store comes back; until then nothing is known.
-    const fn passes(&self) -> bool {
-        matches!(self, Self::Governor(GovernorError::Store(StoreError::Unavailable(_))))
-    }
-}
-
-pub(super) type Done = Result<Outcome, Problem>;
-
-/// What is given; a parameter without a value is as good as absent.
-pub(super) fn parameters<T: DeserializeOwned>(call: &Call) -> Result<T, Problem> {
-    let given = call.parameters.iter().filter(|(_, value)| !value.is_null());
-    let given: Map<String, Value> = given.map(|(name, value)| (name.clone(), value.clone())).collect();
-    Ok(serde_json::from_value(Value::Object(given))?)
-}
-
 async fn tick(governor: &Governor) -> Done {
     let report = governor.tick_all().await?;
     let result = json!(report);
@@ -215,20 +183,6 @@ async fn deflate(governor: &Governor, call: &Call) -> Done {
     let request = Request::Deflate { by: scale.by, delays: scale.delays(), origin: origin(call) };
     let answer = governor.admit_for(call.execution, &scale.asg, &request).await?;
     Ok(answered(&answer, &request))
-}
-
-pub(super) fn origin(call: &Call) -> Origin {
-    if call.user == SYSTEM_USER { Origin::Rule } else { Origin::Human { user: call.user.clone() } }
-}
-
-/// A person is told that it did not work; to a rule "not now" is an answer like any other.
-pub(super) fn answered(answer: &Answer, request: &Request) -> Outcome {
-    let mut result = json!(answer.view());
-    if let Some(reason) = answer.refusal().filter(|_| !request.origin().is_automatic()) {
-        result["error"] = Value::String(reason);
-        return Outcome::failed(result);
-    }
-    Outcome::succeeded(result)
 }
 
 #[derive(Deserialize)]

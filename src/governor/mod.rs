@@ -30,6 +30,7 @@ pub mod redefinition;
 pub mod end;
 pub mod view;
 pub mod actions;
+mod call;
 mod requested;
 mod situation;
 mod workflow;

@@ -4,8 +4,8 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::governor::actions::{Done, answered, origin, parameters};
 use crate::governor::admission::Answer;
+use crate::governor::call::{Done, answered, origin, parameters};
 use crate::governor::definition::NewGroup;
 use crate::governor::error::GovernorError;
 use crate::governor::service::Governor;

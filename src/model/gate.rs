@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::group::Part;
-use super::reason::moment;
+use super::moment::moment;
 use super::time::Timestamp;
 
 /// What keeps a verdict from having an effect.

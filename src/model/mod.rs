@@ -2,6 +2,7 @@
 
 pub mod refs;
 pub mod time;
+pub mod moment;
 pub mod pack;
 pub mod trigger;
 pub mod rule;

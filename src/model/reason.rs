@@ -13,7 +13,7 @@ use super::load::Load;
 use super::node::NodeName;
 use super::refs::ActivityId;
 use super::scaling::{ActivityKind, Origin};
-use super::time::{Timestamp, format_duration};
+use super::time::format_duration;
 
 /// Which way the clock moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -428,23 +428,4 @@ fn plural(count: u32, noun: &str) -> String {
 fn are(count: u32, noun: &str) -> String {
     let verb = if count == 1 { "is" } else { "are" };
     format!("{} {verb}", plural(count, noun))
-}
-
-/// Day and time in UTC, to the second.
-pub fn moment(at: Timestamp) -> String {
-    written(at, "%Y-%m-%d %H:%M:%S")
-}
-
-/// The time of day in UTC, to the second; with the day if it is not the day of `now`.
-pub fn clock_time(at: Timestamp, now: Timestamp) -> String {
-    const DAY: i64 = 86_400;
-    let same_day = at.as_seconds().div_euclid(DAY) == now.as_seconds().div_euclid(DAY);
-    if same_day { written(at, "%H:%M:%S") } else { moment(at) }
-}
-
-fn written(at: Timestamp, format: &str) -> String {
-    match jiff::Timestamp::from_microsecond(at.as_micros()) {
-        Ok(time) => time.strftime(format).to_string(),
-        Err(_) => at.to_string(),
-    }
 }
