@@ -14,9 +14,11 @@ use super::packages::HAPROXY;
 use super::ports::free_port;
 use crate::support::eventually;
 
-/// Without `option redispatch`: what goes to a server that is dead shows, and is not mended by another one.
+/// Without `option redispatch`: what goes to a server that is dead shows, and is not mended by another one. A check that is
+/// answered late is answered: without a time of its own it would have to be there within the interval, which a busy
+/// machine misses now and then.
 const DEFAULTS: &str = "defaults\n    mode http\n    timeout connect 1s\n    timeout client 30s\n    timeout server 30s\n    \
-                        timeout queue 10s\n";
+                        timeout queue 10s\n    timeout check 5s\n";
 
 /// A load balancer that runs, or the place where one ran.
 pub(crate) struct Haproxy {
