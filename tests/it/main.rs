@@ -28,6 +28,7 @@ mod publishing;
 mod runners;
 mod scaling;
 mod servers;
+mod ssh;
 #[path = "servers/tests/mod.rs"]
 mod servers_keep_their_promises;
 mod store;

@@ -44,6 +44,15 @@ pub(super) const HAPROXY: Need =
 pub(super) const BIND: Need =
     Need { name: "BIND", variable: None, packages: "bind9 bind9-dnsutils", folders: "/usr/sbin", program: "named" };
 
+/// The client is needed as well; it comes with the same packages.
+pub(super) const OPENSSH: Need = Need {
+    name: "OpenSSH",
+    variable: None,
+    packages: "openssh-server openssh-client",
+    folders: "/usr/sbin",
+    program: "sshd",
+};
+
 /// Held while packages are looked for or installed: what another test process installs is not there by halves.
 const LOCK: &str = "/run/lock/petrel-test-packages";
 
