@@ -98,7 +98,7 @@ impl ConfigureNode {
             group: &given.group,
             name: &given.name,
             address: given.address.name(),
-            port: given.port.or(given.address.port()),
+            port: given.port.or_else(|| given.address.port()),
             public_key: given.public_key.as_deref().unwrap_or_default().trim(),
             variables: &given.variables,
         };

@@ -48,22 +48,19 @@ impl NodeFile<'_> {
     }
 
     fn has_content(&self, quoted_path: &str) -> String {
-        let sum: String = Sha256::digest(self.content).iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("[ \"$(sha256sum < {quoted_path} | cut -d ' ' -f 1)\" = {sum} ]")
+        let sum: Vec<String> = Sha256::digest(self.content).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("[ \"$(sha256sum < {quoted_path} | cut -d ' ' -f 1)\" = {} ]", sum.concat())
     }
 }
 
 /// Lines of a check and of what is done, by which a user may log in with a key.
 pub(super) fn authorized_key(user: &str, key: &str, file: Option<&str>) -> (String, String) {
-    let (place, owner) = match file {
-        Some(file) => (format!("keys={}", word(file)), String::new()),
-        None => {
-            let home = format!("home=$(getent passwd {user} | cut -d : -f 6); [ -n \"$home\" ] || exit 1");
-            (
-                format!("{home}; keys=$home/.ssh/authorized_keys"),
-                format!("chown -- {user}: \"$keys\" \"${{keys%/*}}\" || exit 1\n"),
-            )
-        }
+    let (place, owner) = if let Some(file) = file {
+        (format!("keys={}", word(file)), String::new())
+    } else {
+        let home = format!("home=$(getent passwd {user} | cut -d : -f 6); [ -n \"$home\" ] || exit 1");
+        let place = format!("{home}; keys=$home/.ssh/authorized_keys");
+        (place, format!("chown -- {user}: \"$keys\" \"${{keys%/*}}\" || exit 1\n"))
     };
     let key = word(key);
     let check = format!("{place}\ngrep -qxF -- {key} \"$keys\"");

@@ -67,7 +67,7 @@ impl Node<'_> {
                     Content::Inline(text) => text.as_bytes(),
                     Content::Bytes(bytes) => bytes,
                     Content::Template(text) => {
-                        rendered = self.render(text)?;
+                        rendered = with_last_newline_of(text, self.render(text)?);
                         rendered.as_bytes()
                     }
                 };
@@ -122,6 +122,14 @@ impl Node<'_> {
         });
         own.chain(variables).collect()
     }
+}
+
+/// Jinja takes the last line's end away, and programs want the files that they read to have it.
+fn with_last_newline_of(template: &str, mut rendered: String) -> String {
+    if template.ends_with('\n') && !rendered.ends_with('\n') {
+        rendered.push('\n');
+    }
+    rendered
 }
 
 /// Looks, does, looks again. What the first look says is nobody's concern: it is expected to fail once.

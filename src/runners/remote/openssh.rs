@@ -139,17 +139,10 @@ impl Connection<'_> {
         }
         argv.extend(self.ways_in().into_iter().flat_map(|(name, value)| option(name, value)));
         match &self.login.private_key {
-            Some(PrivateKey::Text(_)) => argv.extend([self.identity(&self.files.key)].concat()),
-            Some(PrivateKey::File(file)) => argv.extend([self.identity(file)].concat()),
+            Some(PrivateKey::Text(_)) => argv.extend(identity(&self.files.key)),
+            Some(PrivateKey::File(file)) => argv.extend(identity(file)),
             None => {}
         }
-        argv
-    }
-
-    #[expect(clippy::unused_self, reason = "reads beside its neighbours")]
-    fn identity(&self, file: &Path) -> Vec<String> {
-        let mut argv = option("IdentitiesOnly", "yes").to_vec();
-        argv.extend(option("IdentityFile", &in_option(file)));
         argv
     }
 
@@ -196,6 +189,12 @@ fn words(words: &[&str]) -> Vec<String> {
 
 fn option(name: &str, value: &str) -> [String; 2] {
     ["-o".to_owned(), format!("{name}={value}")]
+}
+
+/// This key and no other.
+fn identity(file: &Path) -> Vec<String> {
+    let [only, file] = [option("IdentitiesOnly", "yes"), option("IdentityFile", &in_option(file))];
+    [only, file].concat()
 }
 
 fn text(path: &Path) -> String {

@@ -90,7 +90,9 @@ fn lines(call: &Call, given: &RemoteParameters) -> io::Result<String> {
         lines.push_str(&file.lines());
     }
     let name = script(call).file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    lines.push_str(&format!("script=\"$folder\"/{}\nchmod 700 \"$script\"\n(\n", word(&name)));
+    lines.push_str("script=\"$folder\"/");
+    lines.push_str(&word(&name));
+    lines.push_str("\nchmod 700 \"$script\"\n(\n");
     lines.push_str(&start(call, given)?);
     lines.push_str(")\ncode=$?\nrm -rf -- \"$folder\"\nexit \"$code\"\n");
     Ok(lines)
@@ -109,8 +111,8 @@ fn start(call: &Call, given: &RemoteParameters) -> io::Result<String> {
         }
         Interpreter::Other => {
             let secrets = as_texts(&arguments.secrets_as_variables());
-            let exports: String =
-                secrets.iter().map(|(name, value)| format!("export {name}={}\n", word(value))).collect();
+            let exports = secrets.iter().map(|(name, value)| format!("export {name}={}\n", word(value)));
+            let exports = exports.collect::<Vec<_>>().concat();
             format!("{exports}exec \"$script\" {}\n", words(arguments.visible()))
         }
     })

@@ -201,8 +201,8 @@ fn visited(end: ProcessEnd, said: &Said, whom: Whom<'_>) -> Visited {
 /// Whoever watches several machines at once sees which of them a line is from.
 async fn hand_on(mut lines: Receiver<OutputChunk>, label: &str, to: &OutputSink) {
     while let Some(OutputChunk { stream, text }) = lines.recv().await {
-        let labelled = text.split_inclusive('\n').map(|line| format!("{label}{line}")).collect();
-        to.write(stream, labelled).await;
+        let labelled: Vec<String> = text.split_inclusive('\n').map(|line| format!("{label}{line}")).collect();
+        to.write(stream, labelled.concat()).await;
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -40,7 +41,7 @@ impl Sshd {
         let mut sshd = Self { guarded, program, port: free_port() };
         let place = |name: &str| sshd.file(name).display().to_string();
         let own = [("HostKey", "host_key"), ("AuthorizedKeysFile", "authorized_keys")];
-        let own: String = own.iter().map(|(key, name)| format!("{key} {}\n", place(name))).collect();
+        let own = own.map(|(key, name)| format!("{key} {}\n", place(name))).concat();
         fs::write(sshd.file("sshd_config"), format!("Port {}\n{own}{SETTINGS}", sshd.port)).expect("our own folder");
         sshd.make_key("host_key", "").await;
         let public = sshd.make_key("id", "").await;
@@ -99,8 +100,11 @@ impl Sshd {
         let connections = children_of(&listeners);
         self.guarded.kill_9().await;
         for pid in connections {
-            // It may have ended by itself.
-            drop(kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL));
+            match kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL) {
+                // It ended by itself in the meantime.
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => panic!("cannot end the connection {pid}: {error}"),
+            }
         }
     }
 

@@ -61,6 +61,7 @@ async fn each_node_of_a_group_is_configured_once_before_it_serves() {
     let daemon = Daemon::start(&site).await;
     keep_key(&daemon, &sshd).await;
     create(&daemon).await;
+    assert_eq!(at_rest(&daemon).await.len(), 1);
     let said = daemon.cli(&["asg", "expand", "web", "--by", "2", "--force"]).await;
     let ready = eventually("three nodes serve", async || {
         let nodes = at_rest(&daemon).await;
