@@ -3,12 +3,16 @@
 use std::process::ExitCode;
 
 use petrel::cli::args::Command;
-use petrel::{cli, daemon, demo, local, runners};
+use petrel::runners::remote::askpass;
+use petrel::{cli, config, daemon, demo, local, runners};
 
 #[global_allocator]
 static HEAP: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Some(question) = askpass::question(std::env::args_os()) {
+        return askpass::askpass_main(&question, &config::process_environment());
+    }
     match cli::parse(std::env::args_os()) {
         Err(code) => code,
         Ok(Command::Guard) => runners::guard::guard_main(),

@@ -10,7 +10,7 @@ use super::broker;
 use super::engine::{Home, World};
 use super::installation::Installation;
 use crate::chat::answers;
-use crate::config::Config;
+use crate::config::{Config, process_environment};
 use crate::core_pack::{self, CoreTools};
 use crate::datastore::Datastore;
 use crate::dispatch::{Dispatcher, Neighbours};
@@ -28,9 +28,11 @@ use crate::prometheus;
 use crate::requests::{Cancels, EndHook, Requests};
 use crate::runners::native::Native;
 use crate::runners::process::GuardDir;
+use crate::runners::remote::{Remote, RemoteCommand, RemoteScript};
 use crate::runners::shell::ShellCommand;
 use crate::runners::shell_script::ShellScript;
 use crate::runners::{self, Registry, Runner};
+use crate::ssh;
 use crate::store::Store;
 use crate::workflows::Limits as ScriptLimits;
 use crate::workflows::parked::Parked;
@@ -67,6 +69,8 @@ pub(super) fn build_runners(
 ) -> anyhow::Result<Built> {
     let store = &installation.store;
     let guards = Arc::new(GuardDir::new(&installation.guards_dir, &home.program)?);
+    guards.clear_private_files()?;
+    let remote = remote(config, home, &guards, world)?;
     let mut native = Native::default();
     let tools = CoreTools {
         intake: world.intake.clone(),
@@ -91,16 +95,26 @@ pub(super) fn build_runners(
     haproxy::actions::add_actions(&mut native, world.catalogue, &world.world.clock);
     dns::actions::add_actions(&mut native, world.catalogue, &world.world.clock);
     prometheus::actions::add_actions(&mut native, world.catalogue);
+    ssh::actions::add_actions(&mut native, world.catalogue, &remote);
     native.add("amqp.publish", broker::publish_action(config, world));
     let parked = Arc::new(Parked::new(config.workers.max_parked));
     let workflows = workflow_runner(config, store, datastore, &parked, world);
     let mut registry = plain_runners();
     registry.add(Arc::new(ShellCommand::new(Arc::clone(&guards))));
     registry.add(Arc::new(ShellScript::new(guards)));
+    registry.add(Arc::new(RemoteCommand::new(remote.clone())));
+    registry.add(Arc::new(RemoteScript::new(remote)));
     registry.add(Arc::new(native));
     registry.add(Arc::new(workflows));
     let end_hook: Arc<dyn EndHook> = Arc::<Governor>::clone(governor);
     Ok(Built { registry, neighbours: Neighbours { end_hook, parents: parked } })
+}
+
+/// How other machines are reached: with the agent that whoever started the daemon has, if he has one.
+fn remote(config: &Config, home: &Home, guards: &Arc<GuardDir>, world: &WorldWith<'_>) -> anyhow::Result<Remote> {
+    let clock = Arc::clone(&world.world.clock);
+    let remote = Remote::new(Arc::clone(guards), &config.data_dir, &home.program, clock)?;
+    Ok(remote.with_agent(process_environment().get("SSH_AUTH_SOCK").cloned()))
 }
 
 /// The runners that need nothing of the engine.
@@ -118,6 +132,8 @@ pub fn runner_parameters() -> Runners {
     let mut runners = parameters_of(&plain_runners());
     runners.insert("local-shell-cmd".to_owned(), ShellCommand::takes());
     runners.insert("local-shell-script".to_owned(), ShellScript::takes());
+    runners.insert("remote-shell-cmd".to_owned(), RemoteCommand::takes());
+    runners.insert("remote-shell-script".to_owned(), RemoteScript::takes());
     runners.insert("native".to_owned(), Native::default().parameters());
     runners.insert(WORKFLOW_RUNNER.to_owned(), BTreeMap::new());
     runners

@@ -18,6 +18,8 @@ const SHIPPED: &[(&str, &str)] = &[
     ("core/actions/local.yaml", include_str!("../../packs/core/actions/local.yaml")),
     ("core/actions/noop.yaml", include_str!("../../packs/core/actions/noop.yaml")),
     ("core/actions/pause.yaml", include_str!("../../packs/core/actions/pause.yaml")),
+    ("core/actions/remote.yaml", include_str!("../../packs/core/actions/remote.yaml")),
+    ("core/actions/remote_sudo.yaml", include_str!("../../packs/core/actions/remote_sudo.yaml")),
     ("core/actions/uuid.yaml", include_str!("../../packs/core/actions/uuid.yaml")),
     ("core/triggers/actiontrigger.yaml", include_str!("../../packs/core/triggers/actiontrigger.yaml")),
     ("core/triggers/cron_timer.yaml", include_str!("../../packs/core/triggers/cron_timer.yaml")),
@@ -37,6 +39,9 @@ const SHIPPED: &[(&str, &str)] = &[
     ("dns/actions/delete_zone.yaml", include_str!("../../packs/dns/actions/delete_zone.yaml")),
     ("dns/actions/list_records.yaml", include_str!("../../packs/dns/actions/list_records.yaml")),
     ("dns/actions/upsert_record.yaml", include_str!("../../packs/dns/actions/upsert_record.yaml")),
+    ("ssh/pack.yaml", include_str!("../../packs/ssh/pack.yaml")),
+    ("ssh/config.schema.yaml", include_str!("../../packs/ssh/config.schema.yaml")),
+    ("ssh/actions/configure_node.yaml", include_str!("../../packs/ssh/actions/configure_node.yaml")),
     ("local/pack.yaml", include_str!("../../packs/local/pack.yaml")),
     ("local/actions/crash_node.yaml", include_str!("../../packs/local/actions/crash_node.yaml")),
     ("local/actions/create_node.yaml", include_str!("../../packs/local/actions/create_node.yaml")),
@@ -141,7 +146,8 @@ mod tests {
     fn load_from(root: PathBuf) -> Loaded {
         let any = ParameterSpec { schema: json!({}), ..ParameterSpec::default() };
         let cmd = BTreeMap::from([("cmd".to_owned(), any)]);
-        let names = ["local-shell-cmd", "local-shell-script", "http-request", "noop", "native", "inquirer"];
+        let names =
+            ["local-shell-cmd", "local-shell-script", "http-request", "noop", "native", "inquirer", "remote-shell-cmd"];
         let runners: Runners = names.iter().map(|name| ((*name).to_owned(), cmd.clone())).collect();
         let roots = ContentRoots { site: "/nonexistent".into(), packs: vec![root] };
         load(&roots, &BTreeMap::new(), &Checks { runners: &runners, compile: &() })

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::session::Session;
 
+const LOCK: &str = "lock";
+const SCRIPT: &str = "script";
+const PRIVATE: &str = "private";
+
 /// What a guard leaves behind about its attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -121,7 +125,7 @@ impl AttemptFile {
 
     /// Ends what is left of the last attempt and forgets it. `Err` says how many processes survived.
     pub(super) fn settle(&mut self) -> io::Result<Result<(), usize>> {
-        remove_if_there(&script_path(&self.path))?;
+        remove_private_files(&self.path)?;
         let survivors = match self.read()? {
             Some(record) => record.session.kill()?.len(),
             None => 0,
@@ -143,8 +147,15 @@ impl AttemptFile {
 pub(super) fn forget_old(dir: &Path, kept: Duration) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        let is_old = |found: fs::Metadata| found.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age > kept));
-        if path.extension().is_none_or(|extension| extension != "lock") || !fs::metadata(&path).is_ok_and(is_old) {
+        if path.is_dir() {
+            forget_old(&path, kept)?;
+            // Only an empty one goes, and one in which somebody works is young or has a file.
+            if is_older(&path, kept) {
+                drop(fs::remove_dir(&path));
+            }
+            continue;
+        }
+        if !is_attempt_file(&path) || !is_older(&path, kept) {
             continue;
         }
         let Some(mut file) = AttemptFile::try_take(&path)? else { continue };
@@ -156,14 +167,72 @@ pub(super) fn forget_old(dir: &Path, kept: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// The attempt files in a folder that may not be there.
+pub(super) fn attempt_files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    Ok(paths.into_iter().filter(|path| is_attempt_file(path)).collect())
+}
+
+/// Removes the private files below `dir` that belong to nobody who lives.
+pub(super) fn clear_private_files(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        match extension {
+            None if path.is_dir() => clear_private_files(&path)?,
+            Some(SCRIPT | PRIVATE) => {
+                let Some(mut held) = AttemptFile::try_take(&path.with_extension(LOCK))? else { continue };
+                remove_if_there(&path)?;
+                if held.read()?.is_none() {
+                    held.remove()?;
+                }
+            }
+            None | Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes what belongs to an attempt file and nobody else may read.
+pub(super) fn remove_private_files(attempt_file: &Path) -> io::Result<()> {
+    remove_if_there(&script_path(attempt_file))?;
+    remove_if_there(&private_path(attempt_file))
+}
+
 /// The private script that belongs to an attempt file.
 pub(super) fn script_path(attempt_file: &Path) -> PathBuf {
-    attempt_file.with_extension("script")
+    attempt_file.with_extension(SCRIPT)
+}
+
+/// The private file that belongs to an attempt file and is no script.
+pub(super) fn private_path(attempt_file: &Path) -> PathBuf {
+    attempt_file.with_extension(PRIVATE)
+}
+
+fn is_attempt_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == LOCK)
+}
+
+fn is_older(path: &Path, age: Duration) -> bool {
+    let modified = fs::metadata(path).and_then(|found| found.modified());
+    modified.is_ok_and(|at| at.elapsed().is_ok_and(|since| since > age))
 }
 
 /// Removes a file that may be gone already.
 pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Removes a folder with all that is in it, if it is there.
+pub(super) fn remove_folder_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }

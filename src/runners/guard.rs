@@ -43,6 +43,8 @@ pub(super) struct Order {
     pub(super) stdin: Option<String>,
     /// Put into a file that only its owner can read; the file's path becomes the last argument.
     pub(super) script: Option<String>,
+    /// Put into another such file, which the arguments name already.
+    pub(super) private_file: Option<String>,
     pub(super) timeout: Option<Duration>,
     /// Between SIGTERM and SIGKILL.
     pub(super) grace: Duration,
@@ -72,7 +74,7 @@ fn guard() -> io::Result<()> {
     let mut record = Record { attempt: order.attempt, session, report: None };
     file.write(&record)?;
     let report = run(&order, &record.session, events, &happened)?;
-    attempt_file::remove_if_there(&attempt_file::script_path(&order.attempt_file))?;
+    attempt_file::remove_private_files(&order.attempt_file)?;
     record.report = Some(report);
     file.write(&record)
 }
@@ -133,7 +135,10 @@ fn start(order: &Order) -> io::Result<Child> {
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(&order.env).current_dir(&order.cwd);
     if let Some(script) = &order.script {
-        command.arg(write_script(&attempt_file::script_path(&order.attempt_file), script)?);
+        command.arg(write_private(&attempt_file::script_path(&order.attempt_file), script)?);
+    }
+    if let Some(text) = &order.private_file {
+        write_private(&attempt_file::private_path(&order.attempt_file), text)?;
     }
     command.stdin(if order.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
     // A group of its own, so that a child that signals its group does not hit the guard.
@@ -142,7 +147,7 @@ fn start(order: &Order) -> io::Result<Child> {
     started.map_err(|error| io::Error::new(error.kind(), format!("cannot start `{program}`: {error}")))
 }
 
-fn write_script<'a>(path: &'a Path, text: &str) -> io::Result<&'a Path> {
+fn write_private<'a>(path: &'a Path, text: &str) -> io::Result<&'a Path> {
     attempt_file::remove_if_there(path)?;
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())?;
     Ok(path)

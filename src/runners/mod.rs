@@ -8,12 +8,14 @@ pub mod inquirer;
 pub mod native;
 pub mod noop;
 pub mod process;
+pub mod remote;
 pub mod rhai;
 pub mod shell;
 pub mod shell_script;
 mod attempt_file;
 mod captured;
 mod declared;
+mod parts;
 mod session;
 
 use std::collections::BTreeMap;

@@ -25,15 +25,9 @@ pub async fn answer<P: DeserializeOwned>(
     stop: &Stop,
     work: impl AsyncFnOnce(P) -> anyhow::Result<Value>,
 ) -> Outcome {
-    let given: Map<String, Value> = call
-        .parameters
-        .iter()
-        .filter(|(_, value)| !value.is_null())
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    let parameters = match serde_json::from_value(Value::Object(given)) {
+    let parameters = match parameters(call) {
         Ok(parameters) => parameters,
-        Err(error) => return Outcome::error(format!("parameters of {}: {error}", call.action.reference)),
+        Err(outcome) => return outcome,
     };
     tokio::select! {
         done = work(parameters) => done.map_or_else(|error| Outcome::error(format!("{error:#}")), Outcome::succeeded),
@@ -41,6 +35,18 @@ pub async fn answer<P: DeserializeOwned>(
             Outcome { status: ExecutionStatus::Canceled, result: json!({ "error": "stopped on request" }) }
         }
     }
+}
+
+/// The parameters of a call as the action's own type.
+pub fn parameters<P: DeserializeOwned>(call: &Call) -> Result<P, Outcome> {
+    let given: Map<String, Value> = call
+        .parameters
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    serde_json::from_value(Value::Object(given))
+        .map_err(|error| Outcome::error(format!("parameters of {}: {error}", call.action.reference)))
 }
 
 /// The native actions by name.

@@ -89,6 +89,8 @@ pub struct ProcessSpec {
     pub stdin: Option<String>,
     /// Put into a private file for as long as the process runs; its path becomes the last argument.
     pub script: Option<String>,
+    /// Put into another private file for as long; whoever starts the process knows its path (see [`super::parts`]).
+    pub private_file: Option<String>,
 }
 
 /// What came out of a process.
@@ -164,7 +166,16 @@ impl GuardDir {
     /// Ends whatever attempts of `execution` before `attempt` have left alive on this host (G3), also those of another
     /// daemon that was stopped or cut off and lost its lease.
     pub async fn prove_dead(&self, execution: ExecutionId, attempt: u64) -> Result<Proof, StillAlive> {
-        let file = self.attempt_file(execution);
+        let parts = self.folder_of_parts(execution);
+        let unknown = |source| StillAlive::Unknown { execution, source };
+        for part in attempt_file::attempt_files_in(&parts).map_err(unknown)? {
+            self.prove_one_dead(execution, attempt, part).await?;
+        }
+        attempt_file::remove_folder_if_there(&parts).map_err(unknown)?;
+        self.prove_one_dead(execution, attempt, self.attempt_file(execution)).await
+    }
+
+    async fn prove_one_dead(&self, execution: ExecutionId, attempt: u64, file: PathBuf) -> Result<Proof, StillAlive> {
         let (path, grace) = (file.clone(), self.grace);
         let settled = blocking(move || settle(&path, attempt, grace)).await;
         match settled {
@@ -175,16 +186,22 @@ impl GuardDir {
         }
     }
 
+    /// Removes private files whose guard was killed together with its daemon. Who is at work keeps them.
+    pub fn clear_private_files(&self) -> io::Result<()> {
+        attempt_file::clear_private_files(&self.dir)
+    }
+
     /// Executions whose last attempt was not cleared away: it runs, or its daemon died. After a start it is the latter,
     /// and [`Self::prove_dead`] clears it.
     pub fn left_behind(&self) -> io::Result<Vec<ExecutionId>> {
         let mut executions = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let name = entry?.file_name();
-            let id = name.to_str().and_then(|name| name.strip_suffix(".lock"));
+            let id = name.to_str().map(|name| name.strip_suffix(".lock").unwrap_or(name));
             executions.extend(id.and_then(|id| id.parse::<ExecutionId>().ok()));
         }
         executions.sort_unstable();
+        executions.dedup();
         Ok(executions)
     }
 
@@ -193,8 +210,20 @@ impl GuardDir {
     /// First it is proven that no earlier attempt is alive. Dropping the future ends the process as well.
     pub async fn run(&self, call: &Call, spec: ProcessSpec, stop: &Stop) -> Result<ProcessEnd, ProcessError> {
         let proof = self.prove_dead(call.execution, call.attempt).await?;
-        let order = serde_json::to_string(&self.order(call, spec)).map_err(io::Error::from)? + "\n";
-        let Guard { mut child, stdin, stdout, stderr } = Guard::start(&self.guard_program, &proof)?;
+        self.run_at(self.attempt_file(call.execution), &proof, call, spec, stop).await
+    }
+
+    /// The same where the attempt file is not the execution's only one.
+    pub(super) async fn run_at(
+        &self,
+        file: PathBuf,
+        proof: &Proof,
+        call: &Call,
+        spec: ProcessSpec,
+        stop: &Stop,
+    ) -> Result<ProcessEnd, ProcessError> {
+        let order = serde_json::to_string(&self.order(file.clone(), call, spec)).map_err(io::Error::from)? + "\n";
+        let Guard { mut child, stdin, stdout, stderr } = Guard::start(&self.guard_program, proof)?;
         let ended = CancellationToken::new();
         let (status, stdout, stderr) = tokio::join!(
             async {
@@ -205,10 +234,10 @@ impl GuardDir {
             capture(stderr, OutputStream::Stderr, &call.output, &ended),
         );
         let (status, stdout, stderr) = (status?, stdout?, stderr?);
-        match self.take_report(call.execution).await? {
+        match self.take_report(call.execution, file.clone()).await? {
             Some(report) if status.success() => Ok(ProcessEnd { ending: ending(report), stdout, stderr }),
             Some(_) | None => {
-                self.prove_dead(call.execution, call.attempt).await?;
+                self.prove_one_dead(call.execution, call.attempt, file).await?;
                 let message = stderr.lines().last().unwrap_or_default().to_owned();
                 Err(ProcessError::GuardLost { status, message })
             }
@@ -225,19 +254,20 @@ impl GuardDir {
         ])
     }
 
-    fn order(&self, call: &Call, spec: ProcessSpec) -> Order {
+    fn order(&self, attempt_file: PathBuf, call: &Call, spec: ProcessSpec) -> Order {
         let mut env = self.environment.clone();
         env.extend(Self::identity(call));
         env.extend(spec.env);
         let home = || self.environment.get("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
         Order {
-            attempt_file: self.attempt_file(call.execution),
+            attempt_file,
             attempt: call.attempt,
             argv: spec.argv,
             env,
             cwd: spec.cwd.unwrap_or_else(home),
             stdin: spec.stdin,
             script: spec.script,
+            private_file: spec.private_file,
             timeout: call.timeout,
             grace: self.grace,
         }
@@ -247,10 +277,14 @@ impl GuardDir {
         self.dir.join(format!("{execution}.lock"))
     }
 
+    /// Where the processes of an execution have their files that has several at a time.
+    pub(super) fn folder_of_parts(&self, execution: ExecutionId) -> PathBuf {
+        self.dir.join(execution.to_string())
+    }
+
     /// Reads what the guard, which has ended, has to say, and removes the file unless somebody survived. After a retry it
     /// stays for a while: a daemon that was stopped before it started the first attempt is told there that it is too late.
-    async fn take_report(&self, execution: ExecutionId) -> io::Result<Option<Report>> {
-        let path = self.attempt_file(execution);
+    async fn take_report(&self, execution: ExecutionId, path: PathBuf) -> io::Result<Option<Report>> {
         blocking(move || {
             let Some(mut file) = AttemptFile::try_take(&path)? else { return Ok(None) };
             let Some(Record { attempt, report: Some(report), .. }) = file.read()? else { return Ok(None) };
@@ -355,7 +389,9 @@ async fn tell(stdin: &mut ChildStdin, line: &str) -> io::Result<()> {
 }
 
 /// File locks and the process table are read by blocking calls.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     #[expect(clippy::disallowed_methods, reason = "awaited at once: it cannot outlive its caller unseen")]
     let task = tokio::task::spawn_blocking(work);
     task.await?

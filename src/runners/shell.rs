@@ -22,7 +22,7 @@ pub(super) const MAX_VARIABLE_BYTES: usize = 100 << 10;
 /// Runs the command without showing it, and without handing it on to the command's own children.
 pub(super) const RUN_COMMAND: &str = "eval \"unset PETREL_CMD\n$PETREL_CMD\"";
 /// What StackStorm reports as the return code of a process that ran out of time.
-const TIMED_OUT_RETURN_CODE: i32 = -9;
+pub(super) const TIMED_OUT_RETURN_CODE: i32 = -9;
 /// What a shell reports for a program that it cannot start.
 const NOT_STARTED_RETURN_CODE: i32 = 127;
 
@@ -102,7 +102,7 @@ impl ShellParameters {
         let env = as_texts(&self.env);
         if !self.sudo {
             let argv = vec![shell.to_owned()];
-            return ProcessSpec { argv, env, cwd: self.cwd, stdin: None, script: Some(text.to_owned()) };
+            return ProcessSpec { argv, env, cwd: self.cwd, script: Some(text.to_owned()), ..ProcessSpec::default() };
         }
         let exported = GuardDir::identity(call).into_iter().chain(env);
         let exports =
@@ -151,7 +151,7 @@ pub(super) async fn run_shell(guards: &GuardDir, call: &Call, spec: ProcessSpec,
     }
 }
 
-fn lost(error: &ProcessError) -> Outcome {
+pub(super) fn lost(error: &ProcessError) -> Outcome {
     let first: &dyn std::error::Error = error;
     let chain = std::iter::successors(Some(first), |error| error.source());
     let reason = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
@@ -190,7 +190,7 @@ fn outcome(end: ProcessEnd, call: &Call) -> Outcome {
     Outcome { status, result }
 }
 
-fn without_last_newline(mut text: String) -> String {
+pub(super) fn without_last_newline(mut text: String) -> String {
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
@@ -201,7 +201,7 @@ fn without_last_newline(mut text: String) -> String {
 }
 
 /// Programs that print JSON are read by the next step without a filter; a number or a word stays the text it was.
-fn parsed_if_structured(text: String) -> Value {
+pub(super) fn parsed_if_structured(text: String) -> Value {
     if !text.trim_start().starts_with(['{', '[']) {
         return Value::String(text);
     }

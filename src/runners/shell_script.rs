@@ -121,7 +121,7 @@ fn executed(shell: ShellParameters, call: &Call, script: &Path, arguments: Vec<S
 
 /// Who reads a script.
 #[derive(Debug, PartialEq, Eq)]
-enum Interpreter {
+pub(super) enum Interpreter {
     /// A shell, with a line that sets the options of the interpreter line.
     Shell { program: String, options: String },
     /// Anything else, or a shell with options that cannot be set later: it is executed.
@@ -129,7 +129,7 @@ enum Interpreter {
 }
 
 impl Interpreter {
-    fn of(script: &Path) -> io::Result<Self> {
+    pub(super) fn of(script: &Path) -> io::Result<Self> {
         let mut start = Vec::new();
         File::open(script)?.take(MAX_SHEBANG_BYTES).read_to_end(&mut start)?;
         let first_line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
@@ -160,23 +160,23 @@ fn is_settable(option: &str) -> bool {
 
 /// The action's own parameters as a script's arguments, as StackStorm orders and writes them: first those by name,
 /// in alphabetical order, then those by position.
-struct Arguments<'a> {
-    call: &'a Call,
+pub(super) struct Arguments<'a> {
+    pub(super) call: &'a Call,
     /// The runner's parameters are not the script's.
-    own: &'a BTreeSet<String>,
-    kwarg_op: &'a str,
+    pub(super) own: &'a BTreeSet<String>,
+    pub(super) kwarg_op: &'a str,
 }
 
 impl Arguments<'_> {
-    fn all(&self) -> Vec<String> {
+    pub(super) fn all(&self) -> Vec<String> {
         self.select(|_| true)
     }
 
-    fn visible(&self) -> Vec<String> {
+    pub(super) fn visible(&self) -> Vec<String> {
         self.select(|spec| !spec.secret)
     }
 
-    fn secrets_as_variables(&self) -> Map<String, Value> {
+    pub(super) fn secrets_as_variables(&self) -> Map<String, Value> {
         let secrets = self.given().filter(|(_, spec, _)| spec.secret);
         let variable = |name: &str| format!("PETREL_PARAM_{}", name.to_ascii_uppercase().replace(['-', '.'], "_"));
         secrets.map(|(name, _, value)| (variable(name), value.clone())).collect()

@@ -19,10 +19,8 @@ use crate::packs::suggest::did_you_mean;
 pub type Runners = BTreeMap<String, BTreeMap<String, ParameterSpec>>;
 
 /// Runners of StackStorm that Petrel does not have: content for them is legal, and refused when it is called.
-const FOREIGN_RUNNERS: [&str; 12] = [
+const FOREIGN_RUNNERS: [&str; 10] = [
     "python-script",
-    "remote-shell-cmd",
-    "remote-shell-script",
     "orquesta",
     "action-chain",
     "mistral-v2",

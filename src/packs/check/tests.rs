@@ -117,10 +117,8 @@ fn an_action_must_fit_its_runner() {
             vec!["runner_type: there is no runner `magic` (the runners are local-shell-cmd, noop, rhai)"],
         ),
         (
-            json!({"name": "a", "runner_type": "run-remote"}),
-            vec![
-                "runner_type: there is no runner `remote-shell-cmd` here; the action is listed, and refused when called",
-            ],
+            json!({"name": "a", "runner_type": "orquesta"}),
+            vec!["runner_type: there is no runner `orquesta` here; the action is listed, and refused when called"],
         ),
         (
             json!({"name": "a", "runner_type": "rhai"}),

@@ -1,6 +1,6 @@
 //! A catalogue as it is published for many daemons: the content files of a site and its packs, as one bounded value.
 //!
-//! Files lie in it as in a site: `rules/`, `workflows/`, `configs/`, and `packs/<pack>/`. Whoever unpacks it has a site.
+//! Files lie in it as in a site: `rules/`, `workflows/`, `configs/`, `profiles/`, and `packs/<pack>/`. Whoever unpacks it has a site.
 
 pub mod collect;
 mod path;
@@ -17,7 +17,7 @@ use crate::packs::digest::sha256_of_bytes;
 pub use path::ContentPath;
 
 /// The folders of a site that are published.
-pub(crate) const SITE_FOLDERS: [&str; 3] = ["rules", "workflows", "configs"];
+pub(crate) const SITE_FOLDERS: [&str; 4] = ["rules", "workflows", "configs", "profiles"];
 /// Packs, each in a folder of its own name.
 pub(crate) const PACKS_FOLDER: &str = "packs";
 /// More would not be content but somebody's home.
@@ -29,7 +29,7 @@ pub const MOST_BYTES: usize = 32 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum PublicationError {
     /// Nothing to publish.
-    #[error("there is nothing to publish: no file below rules/, workflows/, configs/ or a pack")]
+    #[error("there is nothing to publish: no file below rules/, workflows/, configs/, profiles/ or a pack")]
     Empty,
     /// Too many files.
     #[error("there are more than {MOST_FILES} files; publish fewer")]

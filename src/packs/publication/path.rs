@@ -56,7 +56,7 @@ fn wrong_with(path: &str) -> Option<&'static str> {
     } else if first == PACKS_FOLDER && parts.len() < 3 {
         Some("files of a pack lie in the pack's folder, as packs/github/pack.yaml")
     } else if first != PACKS_FOLDER && (!SITE_FOLDERS.contains(&first) || parts.len() < 2) {
-        Some("only what lies below rules/, workflows/, configs/ or packs/ is content")
+        Some("only what lies below rules/, workflows/, configs/, profiles/ or packs/ is content")
     } else {
         None
     }

@@ -18,12 +18,14 @@ const MARK: &str = "PETREL_TEST_SERVER";
 const SHOWN_LOG_BYTES: usize = 4000;
 
 /// Waits until nobody holds the other end of its input: we let go of it, or we are gone, in whatever way. A process
-/// belongs to the server if it has the mark, or works in the folder `data`: PostgreSQL writes over its environment.
+/// belongs to the server if it has the mark, or works in the folder `data`: PostgreSQL writes over its environment. So
+/// does OpenSSH, which works nowhere and has the folder in its title.
 const GUARD: &str = r#"
 folder=$1 signal=$2 patience=30
 while read -r _; do :; done
 members() {
     grep -lszxF "PETREL_TEST_SERVER=$folder" /proc/[0-9]*/environ | cut -d/ -f3
+    grep -ls "^sshd: .*$folder/" /proc/[0-9]*/cmdline | cut -d/ -f3
     for process in /proc/[0-9]*; do
         if [ "$process/cwd" -ef "$folder/data" ]; then echo "${process#/proc/}"; fi
     done
@@ -128,7 +130,10 @@ impl Guarded {
         let members = processes.filter(|process| {
             let environment = fs::read(process.join("environ")).unwrap_or_default();
             let marked = environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes());
-            marked || fs::read_link(process.join("cwd")).is_ok_and(|folder| folder == data)
+            let title = fs::read(process.join("cmdline")).unwrap_or_default();
+            let title = String::from_utf8_lossy(&title).into_owned();
+            let listens = title.starts_with("sshd: ") && title.contains(&format!("{}/", self.folder.display()));
+            marked || listens || fs::read_link(process.join("cwd")).is_ok_and(|folder| folder == data)
         });
         let pids = members.filter_map(|process| process.file_name()?.to_str()?.parse().ok());
         pids.filter(|pid| !is_dead(*pid)).collect()

@@ -3,7 +3,7 @@
 //! - PostgreSQL: the one that `PETREL_TEST_POSTGRES_URL` names, else a private one on a free port of the loopback;
 //! - RabbitMQ: the one that `PETREL_TEST_AMQP_URL` names, else a private one;
 //! - HAProxy: a private one for each story;
-//! - BIND and ngircd: always private ones.
+//! - BIND, ngircd and OpenSSH: always private ones.
 //!
 //! Private ones are started at their first use, shared by all stories of the process, and end with it, whatever ends
 //! it. Missing programs are installed where we are root on Debian; else the story fails and says what to do. None is
@@ -20,13 +20,14 @@ mod ports;
 pub(crate) mod postgres;
 mod proxy;
 pub(crate) mod rabbitmq;
+pub(crate) mod sshd;
 
 use std::io::{Write, stderr};
 use std::sync::Once;
 
 use tokio::sync::OnceCell;
 
-use packages::{BIND, HAPROXY, NGIRCD, Need, POSTGRES, RABBITMQ};
+use packages::{BIND, HAPROXY, NGIRCD, Need, OPENSSH, POSTGRES, RABBITMQ};
 pub(crate) use ports::free_port;
 pub(crate) use postgres::Postgres;
 pub(crate) use proxy::Proxy;
@@ -69,8 +70,8 @@ async fn share<S>(need: &Need, start: impl AsyncFnOnce() -> S) -> Shared<S> {
 fn announce() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let lines = [&POSTGRES, &RABBITMQ, &HAPROXY, &BIND, &NGIRCD]
-            .map(|need| format!("  {}: {}\n", need.name, need.source()));
+        let lines = [&POSTGRES, &RABBITMQ, &HAPROXY, &BIND, &NGIRCD, &OPENSSH];
+        let lines = lines.map(|need| format!("  {}: {}\n", need.name, need.source()));
         let list = format!("\nservers that these stories talk to:\n{}", lines.concat());
         stderr().write_all(list.as_bytes()).expect("standard error");
     });

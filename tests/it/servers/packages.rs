@@ -47,6 +47,15 @@ pub(super) const BIND: Need =
 pub(super) const NGIRCD: Need =
     Need { name: "ngircd", variable: None, packages: "ngircd", folders: "/usr/sbin", program: "ngircd" };
 
+/// The client is needed as well; it comes with the same packages.
+pub(super) const OPENSSH: Need = Need {
+    name: "OpenSSH",
+    variable: None,
+    packages: "openssh-server openssh-client",
+    folders: "/usr/sbin",
+    program: "sshd",
+};
+
 /// Held while packages are looked for or installed: what another test process installs is not there by halves.
 const LOCK: &str = "/run/lock/petrel-test-packages";
 
