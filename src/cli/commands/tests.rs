@@ -108,7 +108,9 @@ async fn ask(url: &str, key: &str, line: &[&str]) -> Told {
 }
 
 fn runners() -> Runners {
-    ["noop", "local-shell-cmd", "http-request", "native", "inquirer"].map(|name| (name.to_owned(), any())).into()
+    ["noop", "local-shell-cmd", "remote-shell-cmd", "http-request", "native", "inquirer"]
+        .map(|name| (name.to_owned(), any()))
+        .into()
 }
 
 fn any() -> std::collections::BTreeMap<String, ParameterSpec> {
