@@ -41,11 +41,8 @@ pub(super) struct Server {
 impl Settings {
     /// The pack's configuration as it is now, with what a call says otherwise.
     pub(super) fn of(catalogue: &Catalogue, said: &Map<String, Value>) -> anyhow::Result<Self> {
-        let configured = catalogue.packs.get("dns").map(|pack| &pack.config);
-        let value = |name: &str| {
-            let otherwise = said.get(name).filter(|value| !value.is_null());
-            otherwise.or_else(|| configured?.get(name).filter(|value| !value.is_null()))
-        };
+        let configured = catalogue.configuration("dns");
+        let value = |name: &str| said.get(name).filter(|value| !value.is_null()).or_else(|| configured.get(name));
         let text = |name: &str| value(name).and_then(Value::as_str);
         let needed = |name: &str, example: &str| {
             let missing = "nor has the group's dns_parameters";
@@ -106,7 +103,6 @@ impl fmt::Display for Server {
 mod tests {
     use super::*;
 
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use serde_json::json;
@@ -118,20 +114,7 @@ mod tests {
     }
 
     fn settings_with(config: Value, said: &Value) -> anyhow::Result<Settings> {
-        let nothing = String::new;
-        let pack = Pack {
-            reference: "dns".to_owned(),
-            name: nothing(),
-            description: nothing(),
-            version: nothing(),
-            author: nothing(),
-            email: nothing(),
-            keywords: Vec::new(),
-            dependencies: Vec::new(),
-            path: "/packs/dns".into(),
-            config_schema: BTreeMap::new(),
-            config: serde_json::from_value(config).unwrap(),
-        };
+        let pack = Pack { config: serde_json::from_value(config).unwrap(), ..Pack::default() };
         let catalogue = Catalogue { packs: [("dns".to_owned(), Arc::new(pack))].into(), ..Catalogue::default() };
         Settings::of(&catalogue, said.as_object().unwrap())
     }

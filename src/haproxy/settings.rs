@@ -53,13 +53,9 @@ pub(super) struct CheckOptions {
 impl Settings {
     /// The pack's configuration as it is now, with what a call says otherwise.
     pub(super) fn of(catalogue: &Catalogue, said: &Map<String, Value>) -> anyhow::Result<Self> {
-        let configured = catalogue.packs.get("haproxy").map(|pack| &pack.config).into_iter().flatten();
-        let otherwise = KEYS.iter().filter_map(|key| said.get_key_value(*key));
-        let mut given: Map<String, Value> = configured
-            .chain(otherwise)
-            .filter(|(_, value)| !value.is_null())
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
+        let mut given = catalogue.configuration("haproxy");
+        let otherwise = KEYS.iter().filter_map(|key| said.get_key_value(*key)).filter(|(_, value)| !value.is_null());
+        given.extend(otherwise.map(|(key, value)| (key.clone(), value.clone())));
         ensure!(
             given.contains_key("socket"),
             "no HAProxy is named: write `socket: /run/haproxy/admin.sock`, or its `host:port`, in configs/haproxy.yaml or \
@@ -103,7 +99,6 @@ const fn default_fall() -> NonZeroU16 {
 mod tests {
     use super::*;
 
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use serde_json::json;
@@ -115,20 +110,7 @@ mod tests {
     }
 
     fn settings_with(config: Value, said: &Value) -> anyhow::Result<Settings> {
-        let nothing = String::new;
-        let pack = Pack {
-            reference: "haproxy".to_owned(),
-            name: nothing(),
-            description: nothing(),
-            version: nothing(),
-            author: nothing(),
-            email: nothing(),
-            keywords: Vec::new(),
-            dependencies: Vec::new(),
-            path: "/packs/haproxy".into(),
-            config_schema: BTreeMap::new(),
-            config: serde_json::from_value(config).unwrap(),
-        };
+        let pack = Pack { config: serde_json::from_value(config).unwrap(), ..Pack::default() };
         let catalogue = Catalogue { packs: [("haproxy".to_owned(), Arc::new(pack))].into(), ..Catalogue::default() };
         Settings::of(&catalogue, said.as_object().unwrap())
     }

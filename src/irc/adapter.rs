@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::cluster::Turns;
 use crate::model::pack::Catalogue;
 use crate::store::{Announcements, Contents};
+use crate::supervise::Backoff;
 
 const TURN: &str = "chat:irc";
 /// How far announcements were read.
@@ -26,6 +27,8 @@ const ROUTE: &str = "irc";
 /// A lost hint costs this much.
 const LOOK_BY_ITSELF: Duration = Duration::from_secs(1);
 const BATCH: i64 = 100;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Chat over IRC.
 pub struct Adapter {
@@ -52,25 +55,31 @@ impl std::fmt::Debug for Adapter {
 }
 
 impl Adapter {
-    /// Is in the rooms until the token is cancelled. An error is the end of a connection; whoever runs this tries again.
+    /// Is in the rooms until the token is cancelled.
     pub async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut trouble = Trouble::new();
         while !stop.is_cancelled() {
             let mut catalogue = self.catalogue.clone();
-            let settings = Settings::of(&catalogue.borrow_and_update()).map_err(anyhow::Error::msg)?;
-            let Some(settings) = settings else {
+            let settings = Settings::of(&catalogue.borrow_and_update());
+            if let Err(problem) = &settings {
+                tracing::error!(problem, "nobody is in the rooms of IRC");
+            }
+            let Ok(Some(settings)) = settings else {
                 tokio::select! {
                     changed = catalogue.changed() => changed?,
                     () = stop.cancelled() => {}
                 }
                 continue;
             };
-            if self.turns.take(TURN).await? {
-                self.be_there(&settings, catalogue, &stop).await?;
+            let pause = if self.turns.take(TURN).await? {
+                let left = self.be_there(&settings, catalogue, &mut trouble, &stop).await;
+                trouble.pause_after(left)
             } else {
-                tokio::select! {
-                    () = self.clock.sleep_for(Turns::EVERY) => {}
-                    () = stop.cancelled() => {}
-                }
+                Turns::EVERY
+            };
+            tokio::select! {
+                () = self.clock.sleep_for(pause) => {}
+                () = stop.cancelled() => {}
             }
         }
         Ok(())
@@ -81,17 +90,20 @@ impl Adapter {
         &self,
         settings: &Settings,
         mut catalogue: watch::Receiver<Arc<Catalogue>>,
+        trouble: &mut Trouble,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
         let (mut ear, mut mouth) = tokio::select! {
             joined = connect(settings, &*self.clock) => joined?,
             () = stop.cancelled() => return Ok(()),
         };
+        *trouble = Trouble::new();
         tracing::info!(server = settings.server, channels = ?settings.channels, "in the rooms of IRC");
         let mut news = self.bus.listen(Topic::Announcements);
         let mut kept_at = self.clock.now();
+        let mut cursor = self.cursor().await?;
         loop {
-            self.pass_on(settings, &mut mouth).await?;
+            self.pass_on(settings, &mut mouth, &mut cursor).await?;
             // Only waiting is given up when something else happens; what was begun for a line is finished.
             let mut heard = None;
             tokio::select! {
@@ -173,21 +185,45 @@ impl Adapter {
     }
 
     /// Says what was announced since the last time. What was said is remembered one by one.
-    async fn pass_on(&self, settings: &Settings, mouth: &mut Mouth) -> anyhow::Result<()> {
-        let begun_at = self.cursor().await?;
-        let mut cursor = begun_at;
-        for row in self.announcements.announcements_read(cursor, BATCH).await? {
-            cursor = row.sequence;
+    async fn pass_on(&self, settings: &Settings, mouth: &mut Mouth, cursor: &mut i64) -> anyhow::Result<()> {
+        let begun_at = *cursor;
+        for row in self.announcements.announcements_read(*cursor, BATCH).await? {
+            *cursor = row.sequence;
             let meant = row.name.starts_with("st2.announcement__").then_some(row.payload).flatten();
             if let Some((to, message)) = meant.and_then(|payload| said_to(settings, &payload)) {
                 mouth.say(&to, &message, &*self.clock).await?;
                 self.contents.setting_put(CURSOR, Some(&cursor.to_string())).await?;
             }
         }
-        if cursor != begun_at {
+        if *cursor != begun_at {
             self.contents.setting_put(CURSOR, Some(&cursor.to_string())).await?;
         }
         Ok(())
+    }
+}
+
+/// Says what keeps us out of the rooms once and not at every attempt, and tries less often meanwhile.
+struct Trouble {
+    problem: Option<String>,
+    backoff: Backoff,
+}
+
+impl Trouble {
+    fn new() -> Self {
+        Self { problem: None, backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE) }
+    }
+
+    /// How long to wait after a connection has ended like this.
+    fn pause_after(&mut self, left: anyhow::Result<()>) -> Duration {
+        let Err(problem) = left else {
+            return Duration::ZERO;
+        };
+        let problem = format!("{problem:#}");
+        if self.problem.as_ref() != Some(&problem) {
+            tracing::warn!(problem, "out of the rooms of IRC; trying again");
+            *self = Self { problem: Some(problem), ..Self::new() };
+        }
+        self.backoff.next_delay()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::model::pack::Catalogue;
 
@@ -32,9 +32,7 @@ fn own_name() -> String {
 impl Settings {
     /// The pack's configuration as it is now; `None`: no server is named.
     pub(super) fn of(catalogue: &Catalogue) -> Result<Option<Self>, String> {
-        let said = catalogue.packs.get("irc").map(|pack| &pack.config).into_iter().flatten();
-        let given: Map<String, Value> =
-            said.filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value.clone())).collect();
+        let given = catalogue.configuration("irc");
         if !given.contains_key("server") {
             return Ok(None);
         }
@@ -79,20 +77,7 @@ mod tests {
     use crate::model::pack::Pack;
 
     fn settings(config: Value) -> Result<Option<Settings>, String> {
-        let nothing = String::new;
-        let pack = Pack {
-            reference: "irc".to_owned(),
-            name: nothing(),
-            description: nothing(),
-            version: nothing(),
-            author: nothing(),
-            email: nothing(),
-            keywords: Vec::new(),
-            dependencies: Vec::new(),
-            path: "/packs/irc".into(),
-            config_schema: BTreeMap::new(),
-            config: serde_json::from_value(config).unwrap(),
-        };
+        let pack = Pack { config: serde_json::from_value(config).unwrap(), ..Pack::default() };
         Settings::of(&Catalogue { packs: [("irc".to_owned(), Arc::new(pack))].into(), ..Catalogue::default() })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::action::{Action, ParameterSpec};
 use super::refs::{ActionRef, AliasRef, PolicyRef, RuleRef, SensorRef, TriggerTypeRef};
@@ -12,7 +12,7 @@ use super::rule::Rule;
 use super::trigger::{Sensor, TriggerType};
 
 /// `pack.yaml` and where it was found.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pack {
     /// Short unique name, `^[a-z0-9_]+$`.
     pub reference: String,
@@ -141,6 +141,13 @@ impl Catalogue {
     /// What an instance records that was matched with it.
     pub fn recorded_version(&self) -> u64 {
         self.published.unwrap_or(self.version)
+    }
+
+    /// What a pack's configuration says; nothing if it is not there, and without what it leaves empty.
+    pub fn configuration(&self, pack: &str) -> Map<String, Value> {
+        let said = self.packs.get(pack).map(|pack| &pack.config).into_iter().flatten();
+        let said = said.filter(|(_, value)| !value.is_null());
+        said.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// Where it came from, as shown to people: `v3` as published, or `files`.

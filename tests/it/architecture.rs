@@ -33,7 +33,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("dns", "model clock runners"),
     ("ssh", "model templates runners"),
     ("prometheus", "model runners"),
-    ("irc", "model store bus clock cluster chat"),
+    ("irc", "model store bus clock supervise cluster chat"),
     ("core_pack", "model store bus clock intake runners"),
     ("rules", "model store bus clock templates datastore requests"),
     ("governor", "model store bus clock runners requests"),

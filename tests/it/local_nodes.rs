@@ -1,6 +1,5 @@
 //! Real nodes: that there is exactly one where one is wanted, and none where none is.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::num::NonZeroU16;
@@ -13,19 +12,18 @@ use petrel::clock::{Clock, SystemClock};
 use petrel::local::actions::add_actions;
 use petrel::local::load::Load;
 use petrel::local::nodes::{Knobs, LocalNodes, NodeError, NodeState, Registration, Running};
-use petrel::model::action::{Action, OnLost};
 use petrel::model::execution::ExecutionStatus;
 use petrel::model::group::GroupName;
 use petrel::model::node::NodeName;
-use petrel::model::refs::ExecutionId;
 use petrel::model::time::Timestamp;
 use petrel::runners::native::Native;
-use petrel::runners::{Call, Outcome, OutputSink, RunEnd, Runner, Stop};
+use petrel::runners::{Call, Outcome, RunEnd, Runner, Stop};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::native;
 use crate::support::processes::processes_with;
 use crate::support::{eventually, is_dead, stat};
 
@@ -319,28 +317,7 @@ async fn an_open_loop_of_load_counts_what_was_served_and_what_was_shed() {
 }
 
 fn call(action: &str, parameters: &Value) -> Call {
-    let action = Action {
-        reference: format!("local.{action}").parse().unwrap(),
-        description: String::new(),
-        enabled: true,
-        runner: "native".to_owned(),
-        entry_point: format!("local.{action}").into(),
-        parameters: BTreeMap::new(),
-        output_schema: BTreeMap::new(),
-        tags: Vec::new(),
-        notify: Value::Null,
-        on_lost: OnLost::Retry,
-        metadata_file: String::new(),
-    };
-    Call {
-        execution: ExecutionId::from_bytes([8; 12]),
-        attempt: 1,
-        action: Arc::new(action),
-        parameters: parameters.as_object().unwrap().clone(),
-        user: "admin".to_owned(),
-        output: OutputSink::ignored(),
-        timeout: None,
-    }
+    native::call(&format!("local.{action}"), parameters)
 }
 
 async fn run(site: &Site, action: &str, parameters: Value, stop: Stop) -> Outcome {

@@ -61,20 +61,7 @@ mod tests {
     }
 
     fn catalogue(config: Value) -> Catalogue {
-        let nothing = String::new;
-        let pack = Pack {
-            reference: "amqp".to_owned(),
-            name: nothing(),
-            description: nothing(),
-            version: nothing(),
-            author: nothing(),
-            email: nothing(),
-            keywords: Vec::new(),
-            dependencies: Vec::new(),
-            path: "/packs/amqp".into(),
-            config_schema: BTreeMap::new(),
-            config: serde_json::from_value(config).unwrap(),
-        };
+        let pack = Pack { config: serde_json::from_value(config).unwrap(), ..Pack::default() };
         Catalogue { packs: [("amqp".to_owned(), Arc::new(pack))].into(), ..Catalogue::default() }
     }
 

@@ -12,16 +12,15 @@ use std::sync::Arc;
 
 use petrel::clock::{Clock, SystemClock};
 use petrel::dns::actions::add_actions;
-use petrel::model::action::{Action, OnLost};
 use petrel::model::execution::ExecutionStatus;
 use petrel::model::pack::{Catalogue, Pack};
-use petrel::model::refs::ExecutionId;
 use petrel::runners::native::Native;
-use petrel::runners::{Call, Outcome, OutputSink, RunEnd, Runner, Stop};
+use petrel::runners::{Call, Outcome, RunEnd, Runner, Stop};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::servers::bind::{Bind, ZONE};
+use crate::support::native;
 
 /// The actions of the pack with a configuration.
 struct Desk {
@@ -115,26 +114,5 @@ fn zone_with(records: impl IntoIterator<Item = String>) -> Vec<String> {
 }
 
 fn call(action: &str, parameters: &Value) -> Call {
-    let action = Action {
-        reference: format!("dns.{action}").parse().unwrap(),
-        description: String::new(),
-        enabled: true,
-        runner: "native".to_owned(),
-        entry_point: format!("dns.{action}").into(),
-        parameters: BTreeMap::new(),
-        output_schema: BTreeMap::new(),
-        tags: Vec::new(),
-        notify: Value::Null,
-        on_lost: OnLost::Retry,
-        metadata_file: String::new(),
-    };
-    Call {
-        execution: ExecutionId::from_bytes([8; 12]),
-        attempt: 1,
-        action: Arc::new(action),
-        parameters: parameters.as_object().unwrap().clone(),
-        user: "admin".to_owned(),
-        output: OutputSink::ignored(),
-        timeout: None,
-    }
+    native::call(&format!("dns.{action}"), parameters)
 }

@@ -1,6 +1,5 @@
 //! What the stories share: an HAProxy with the pack's actions in front of it, nodes, and visitors.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +9,12 @@ use axum::http::{StatusCode, Uri};
 use petrel::clock::{Clock, SystemClock};
 use petrel::haproxy::actions::add_actions;
 use petrel::local::nodes::{Knobs, LocalNodes, Registration, Running};
-use petrel::model::action::{Action, OnLost};
 use petrel::model::execution::ExecutionStatus;
 use petrel::model::group::GroupName;
 use petrel::model::pack::{Catalogue, Pack};
-use petrel::model::refs::ExecutionId;
 use petrel::model::time::Timestamp;
 use petrel::runners::native::Native;
-use petrel::runners::{Call, Outcome, OutputSink, RunEnd, Runner, Stop};
+use petrel::runners::{Call, Outcome, RunEnd, Runner, Stop};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -25,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::servers::haproxy::Haproxy;
+use crate::support::native;
 
 /// Long enough for what happens at once, also on a slow machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -48,20 +46,7 @@ impl Desk {
 
     /// Actions with this content of `configs/haproxy.yaml`.
     pub(super) fn configured(config: Value) -> Self {
-        let nothing = String::new;
-        let pack = Pack {
-            reference: "haproxy".to_owned(),
-            name: nothing(),
-            description: nothing(),
-            version: nothing(),
-            author: nothing(),
-            email: nothing(),
-            keywords: Vec::new(),
-            dependencies: Vec::new(),
-            path: "/packs/haproxy".into(),
-            config_schema: BTreeMap::new(),
-            config: serde_json::from_value(config).unwrap(),
-        };
+        let pack = Pack { config: serde_json::from_value(config).unwrap(), ..Pack::default() };
         let catalogue = Catalogue { packs: [("haproxy".to_owned(), Arc::new(pack))].into(), ..Catalogue::default() };
         let catalogue = watch::Sender::new(Arc::new(catalogue));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -122,28 +107,7 @@ pub(super) fn states<const N: usize>(expected: [(&str, &str); N]) -> Vec<(String
 }
 
 fn call(action: &str, parameters: &Value) -> Call {
-    let action = Action {
-        reference: format!("haproxy.{action}").parse().unwrap(),
-        description: String::new(),
-        enabled: true,
-        runner: "native".to_owned(),
-        entry_point: format!("haproxy.{action}").into(),
-        parameters: BTreeMap::new(),
-        output_schema: BTreeMap::new(),
-        tags: Vec::new(),
-        notify: Value::Null,
-        on_lost: OnLost::Retry,
-        metadata_file: String::new(),
-    };
-    Call {
-        execution: ExecutionId::from_bytes([8; 12]),
-        attempt: 1,
-        action: Arc::new(action),
-        parameters: parameters.as_object().unwrap().clone(),
-        user: "admin".to_owned(),
-        output: OutputSink::ignored(),
-        timeout: None,
-    }
+    native::call(&format!("haproxy.{action}"), parameters)
 }
 
 /// Real nodes of the provider `local`. They end with their folder.

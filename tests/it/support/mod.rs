@@ -1,6 +1,7 @@
 //! What the stories share: a site on disk with an engine, the real binary, processes, waiting for a condition.
 
 pub(crate) mod daemon;
+pub(crate) mod native;
 pub(crate) mod processes;
 pub mod site;
 
