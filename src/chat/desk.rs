@@ -1,7 +1,7 @@
 //! The desk at which chat asks: understands a line, sees whether it may be done and is meant, and has it done. What is
 //! done goes the way of every execution; its end comes back through a notify trigger.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -25,9 +25,17 @@ const CODE_LETTERS: usize = 6;
 /// The pair that says that something is meant.
 const CONFIRM: &str = "confirm";
 
-/// What the desk works with.
+/// Where commands are understood and begun.
 #[derive(Clone)]
 pub struct Desk {
+    parts: Parts,
+    /// The book of a catalogue, as long as that is the one: its formats are compiled once and not for each line.
+    open_at: Arc<Mutex<Option<(Arc<Catalogue>, Arc<Book>)>>>,
+}
+
+/// What the desk works with.
+#[derive(Clone)]
+pub struct Parts {
     /// The aliases there are.
     pub catalogue: watch::Receiver<Arc<Catalogue>>,
     /// Plans executions.
@@ -113,9 +121,23 @@ pub enum Refusal {
 }
 
 impl Desk {
+    /// A desk that works with these.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, open_at: Arc::default() }
+    }
+
     /// What there is at the moment.
-    pub fn book(&self) -> Book {
-        Book::of(&self.catalogue.borrow())
+    pub fn book(&self) -> Arc<Book> {
+        let catalogue = Arc::clone(&self.parts.catalogue.borrow());
+        let mut open_at = self.open_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, book)) = &*open_at
+            && Arc::ptr_eq(of, &catalogue)
+        {
+            return Arc::clone(book);
+        }
+        let book = Arc::new(Book::of(&catalogue));
+        *open_at = Some((catalogue, Arc::clone(&book)));
+        book
     }
 
     /// Does what a line says.
@@ -161,9 +183,9 @@ impl Desk {
             self.make_sure(line, &mut command.given, speaker)?;
         }
         let wanted = self.wanted(&alias, &command.given, speaker)?;
-        let plan = self.requests.plan(wanted)?;
+        let plan = self.parts.requests.plan(wanted)?;
         let execution = plan.execution().clone();
-        self.executions.execution_request(&execution).await?;
+        self.parts.executions.execution_request(&execution).await?;
         plan.committed();
         let message = acknowledgement(&alias, execution.id);
         tracing::info!(execution = %execution.id, alias = %alias.reference, user = speaker.chat_user, "asked for in chat");
@@ -178,10 +200,10 @@ impl Desk {
             None => line.to_owned(),
         };
         let span = SURE_WITHIN.as_secs().cast_signed();
-        let slot = self.clock.now().as_seconds().div_euclid(span);
+        let slot = self.parts.clock.now().as_seconds().div_euclid(span);
         let code_of = |slot: i64| {
             let text = format!("{bare}\n{}\n{}\n{slot}", speaker.chat_user, speaker.channel);
-            self.datastore.keyed_hash(text.as_bytes()).chars().take(CODE_LETTERS).collect::<String>()
+            self.parts.datastore.keyed_hash(text.as_bytes()).chars().take(CODE_LETTERS).collect::<String>()
         };
         let is_meant = said.is_some_and(|code| [slot, slot - 1].into_iter().any(|slot| code == code_of(slot)));
         let code = code_of(slot);
@@ -189,7 +211,7 @@ impl Desk {
     }
 
     fn wanted(&self, alias: &ChatAlias, given: &Given, speaker: &Speaker) -> Result<Wanted, Refusal> {
-        let view = self.datastore.for_templates(&speaker.user);
+        let view = self.parts.datastore.for_templates(&speaker.user);
         let names: Arc<dyn templates::Datastore> = Arc::<TemplateView>::clone(&view);
         let own = alias.immutable.render(&Context::new(&json!({}), Some(&names)));
         if let Some(problem) = view.missed() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::engine::Engine;
-use crate::chat::desk::Desk;
+use crate::chat::desk::{Desk, Parts};
 use crate::dispatch::Dispatcher;
 use crate::irc;
 use crate::requests::Requests;
@@ -11,13 +11,13 @@ use crate::requests::Requests;
 /// Where commands are understood.
 pub(super) fn desk(engine: &Engine) -> Desk {
     let requests: Arc<dyn Requests> = Arc::<Dispatcher>::clone(&engine.dispatcher);
-    Desk {
+    Desk::new(Parts {
         catalogue: engine.catalogue.clone(),
         requests,
         executions: engine.store.executions(),
         datastore: engine.datastore.clone(),
         clock: Arc::clone(&engine.world.clock),
-    }
+    })
 }
 
 /// Chat over IRC.

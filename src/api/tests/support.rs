@@ -23,7 +23,7 @@ use crate::api::upkeep::{BackupError, BackupService, Checked, WorkflowCheck};
 use crate::api::{Doors, Gate, Stores, first_start, router};
 use crate::auth::WebhookAuth;
 use crate::bus::{MemoryBus, Topic};
-use crate::chat::desk::Desk;
+use crate::chat::desk::{Desk, Parts};
 use crate::clock::{Clock, SeededIds, SimClock};
 use crate::config::{Limits, Webhooks};
 use crate::content::{self, ContentKeeper, Origins, Writers};
@@ -309,13 +309,13 @@ fn doors(
     };
     let World { clock, ids, bus, supervisor, metrics } = world.clone();
     let intake = Intake::new(Landing::new(store.events(), bus), Arc::clone(&clock), ids);
-    let chat = Desk {
+    let chat = Desk::new(Parts {
         catalogue: catalogue.clone(),
         requests: Arc::<Dispatcher>::clone(&dispatcher),
         executions: store.executions(),
         datastore: datastore.clone(),
         clock: Arc::clone(&clock),
-    };
+    });
     Doors {
         chat,
         me: myself(clock.now()),
