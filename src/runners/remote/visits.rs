@@ -15,6 +15,7 @@ use super::openssh::{Connection, Files, Login};
 use super::payload::{COMMAND_ENDED_WITH_255, Task};
 use super::said::Said;
 use crate::clock::Clock;
+use crate::runners::attempt_file::remove_if_there;
 use crate::runners::parts::Parts;
 use crate::runners::process::{Ending, GuardDir, ProcessEnd, ProcessError, ProcessSpec};
 use crate::runners::{Call, OutputChunk, OutputSink, Stop};
@@ -42,7 +43,7 @@ impl Remote {
         let folder = std::path::absolute(folder)?;
         let askpass = folder.join(askpass::NAME);
         let fresh = folder.join(format!("{}.new", askpass::NAME));
-        drop(fs::remove_file(&fresh));
+        remove_if_there(&fresh)?;
         std::os::unix::fs::symlink(std::path::absolute(program)?, &fresh)?;
         fs::rename(&fresh, &askpass)?;
         Ok(Self { guards, known_hosts: folder.join("known_hosts"), askpass, agent: None, clock })
