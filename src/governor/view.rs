@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::governor::error::GovernorError;
-use crate::governor::service::Governor;
+use crate::governor::service::{Governor, TRIES};
 use crate::governor::workflow::{self, named_roles};
 use crate::model::decision::Decision;
 use crate::model::drift::Drifting;
@@ -15,6 +15,7 @@ use crate::model::incident::Incident;
 use crate::model::node::{Node, NodeName, NodePhase};
 use crate::model::scaling::ScalingActivity;
 use crate::model::time::Timestamp;
+use crate::store::StoreError;
 use crate::store::groups::DecisionRow;
 use crate::store::rows::Page;
 
@@ -102,9 +103,23 @@ pub struct Explained {
 impl Governor {
     /// A group as it is now.
     pub async fn get(&self, name: &GroupName) -> Result<GroupView, GovernorError> {
-        let state = self.read(name).await?.state;
+        let state = self.read_whole(name).await?;
         let last = self.explain(name, 1).await?.into_iter().next();
         Ok(view(state, last, self.now()))
+    }
+
+    /// What nobody changed while it was read: half of a change would show a group that never was.
+    async fn read_whole(&self, name: &GroupName) -> Result<GroupState, GovernorError> {
+        for _ in 0..TRIES {
+            let seen = self.read(name).await?;
+            match self.parts.groups.group_version(name.as_str()).await {
+                Ok(version) if version == seen.version => return Ok(seen.state),
+                Ok(_) => {}
+                Err(StoreError::NotFound(_)) => return Err(GovernorError::NoSuchGroup(name.clone())),
+                Err(problem) => return Err(problem.into()),
+            }
+        }
+        Err(GovernorError::Busy(name.clone()))
     }
 
     /// How the packs of a group show what they have.

@@ -157,6 +157,12 @@ impl Groups {
         rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
     }
 
+    /// The version that a group has now.
+    pub async fn group_version(&self, name: &str) -> StoreResult<i64> {
+        let rows = self.driver.query("SELECT version FROM asg_groups WHERE name = ?1", cells![name]).await?;
+        rows.first().ok_or_else(|| StoreError::NotFound(format!("group `{name}`")))?.int(0)
+    }
+
     /// A group with its rows. They are read one after another; the version guards what is made of them.
     pub async fn group_get(&self, name: &str) -> StoreResult<GroupRow> {
         let rows = self.driver.query("SELECT version, state FROM asg_groups WHERE name = ?1", cells![name]).await?;

@@ -1,14 +1,17 @@
 //! Looks around a group that other things happen to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::desk::{Desk, expand, web};
+use super::desk::{Desk, expand, new_group, web};
 use crate::clock::Clock;
 use crate::governor::drift::Seen;
-use crate::model::decision::{Delays, Row};
+use crate::model::decision::{Delays, Request, Row};
+use crate::model::execution::ExecutionStatus;
 use crate::model::node::NodePhase;
+use crate::model::scaling::Origin;
 
 async fn look(desk: &Desk, seen: &Value) -> usize {
     desk.clock.advance(Duration::from_secs(1));
@@ -47,4 +50,22 @@ async fn a_look_during_which_the_group_changed_counts_for_nothing() {
     assert_eq!(desk.governor.observe_surroundings(&web(), &seen, began_at).await.unwrap(), []);
     desk.succeed().await;
     assert_eq!(desk.governor.observe_surroundings(&web(), &seen, began_at).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_looks_while_a_group_goes_sees_it_going_or_gone() {
+    let desk = Arc::new(Desk::new());
+    for _ in 0..40 {
+        desk.governor.create(new_group(&json!({ "min_nodes": 0 })), Origin::Api).await.unwrap();
+        desk.succeed().await;
+        desk.ask(&Request::Delete { origin: Origin::Api }).await;
+        let watching = Arc::clone(&desk);
+        let looks = tokio::spawn(async move {
+            while let Ok(group) = watching.governor.get(&web()).await {
+                assert!(group.activity.is_some(), "half of the end was seen");
+            }
+        });
+        desk.end(ExecutionStatus::Succeeded).await.unwrap();
+        looks.await.unwrap();
+    }
 }
