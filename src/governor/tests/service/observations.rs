@@ -53,6 +53,7 @@ async fn a_look_during_which_the_group_changed_counts_for_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "somebody else who looks, at the same time")]
 async fn whoever_looks_while_a_group_goes_sees_it_going_or_gone() {
     let desk = Arc::new(Desk::new());
     for _ in 0..40 {
