@@ -66,6 +66,8 @@ pub struct NewGroup {
     pub load_balancer: Option<String>,
     /// The pack that sets them up, or `none`.
     pub configure: Option<String>,
+    /// The pack that measures how much work they have, or `none`.
+    pub metrics: Option<String>,
     /// Where people are told.
     pub channel: Option<String>,
     /// Handed to the provider with every node.
@@ -80,6 +82,9 @@ pub struct NewGroup {
     /// Handed to the pack that sets nodes up, beside its configuration.
     #[serde(default)]
     pub configure_parameters: Map<String, Value>,
+    /// Handed to the pack that measures, beside its configuration.
+    #[serde(default)]
+    pub metrics_parameters: Map<String, Value>,
 }
 
 /// What is to be different about a group, in the fields of a new one; the rest stays.

@@ -6,6 +6,7 @@ use std::path::Path;
 /// Path below the site, and content.
 const FILES: &[(&str, &str)] = &[
     ("rules/asg_governor_tick.yaml", include_str!("../../rules/asg_governor_tick.yaml")),
+    ("rules/asg_measure.yaml", include_str!("../../rules/asg_measure.yaml")),
     ("rules/asg_newrelic_application_alert.yaml", include_str!("../../rules/asg_newrelic_application_alert.yaml")),
     (
         "rules/asg_newrelic_application_recovery.yaml",
@@ -30,6 +31,8 @@ const FILES: &[(&str, &str)] = &[
     ("workflows/asg_delete_node.yaml", include_str!("../../workflows/asg_delete_node.yaml")),
     ("workflows/asg_expand.rhai", include_str!("../../workflows/asg_expand.rhai")),
     ("workflows/asg_expand.yaml", include_str!("../../workflows/asg_expand.yaml")),
+    ("workflows/asg_measure.rhai", include_str!("../../workflows/asg_measure.rhai")),
+    ("workflows/asg_measure.yaml", include_str!("../../workflows/asg_measure.yaml")),
     ("workflows/asg_observe.rhai", include_str!("../../workflows/asg_observe.rhai")),
     ("workflows/asg_observe.yaml", include_str!("../../workflows/asg_observe.yaml")),
     ("workflows/asg_reconcile.rhai", include_str!("../../workflows/asg_reconcile.rhai")),

@@ -48,6 +48,9 @@ pub struct NewGroup {
     /// The pack that configures them, or `none`.
     #[serde(default)]
     pub configure: Option<String>,
+    /// The pack that measures their work, or `none`.
+    #[serde(default)]
+    pub metrics: Option<String>,
     /// Where notices go.
     #[serde(default)]
     pub channel: Option<String>,
@@ -63,14 +66,18 @@ pub struct NewGroup {
     /// What the pack that configures nodes is told beside its own configuration.
     #[serde(default)]
     pub configure_parameters: BTreeMap<String, Value>,
+    /// What the pack that measures is told beside its own configuration.
+    #[serde(default)]
+    pub metrics_parameters: BTreeMap<String, Value>,
 }
 
 /// The verbs that a pack must have to play a role.
-const VERBS: [(&str, &[&str]); 4] = [
+const VERBS: [(&str, &[&str]); 5] = [
     ("provider", &["create_node", "delete_node", "wait_ready"]),
     ("dns", &["upsert_record", "delete_record"]),
     ("load_balancer", &["add_backend", "drain_backend", "remove_backend"]),
     ("configure", &["configure_node"]),
+    ("metrics", &["measure_load"]),
 ];
 
 /// As people write it: `none` is nobody.
@@ -90,12 +97,14 @@ impl NewGroup {
                 dns: played(self.dns),
                 load_balancer: played(self.load_balancer),
                 configure: played(self.configure),
+                metrics: played(self.metrics),
             },
             node_parameters: self.node_parameters,
             role_parameters: RoleParameters {
                 dns: self.dns_parameters,
                 load_balancer: self.load_balancer_parameters,
                 configure: self.configure_parameters,
+                metrics: self.metrics_parameters,
             },
             channel: self.channel.filter(|channel| !channel.is_empty()),
             suspensions: Vec::new(),
@@ -190,8 +199,8 @@ pub(super) fn refusal(name: &str, problems: Vec<String>) -> GovernorError {
 /// All that is wrong with a group.
 pub(super) fn faults(group: &Group, catalogue: &Catalogue) -> Vec<String> {
     let mut faults = group.config.validate().err().unwrap_or_default();
-    let Roles { provider, dns, load_balancer, configure } = &group.roles;
-    let packs = [Some(provider), dns.as_ref(), load_balancer.as_ref(), configure.as_ref()];
+    let Roles { provider, dns, load_balancer, configure, metrics } = &group.roles;
+    let packs = [Some(provider), dns.as_ref(), load_balancer.as_ref(), configure.as_ref(), metrics.as_ref()];
     for ((role, verbs), pack) in VERBS.iter().zip(packs) {
         let missing = |pack: &String| missing_verbs(pack, verbs, catalogue);
         let missing = pack.map(missing).unwrap_or_default();

@@ -31,6 +31,7 @@ pub mod end;
 pub mod view;
 pub mod actions;
 mod call;
+mod defaults;
 mod requested;
 mod situation;
 mod workflow;

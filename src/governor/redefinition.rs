@@ -30,6 +30,8 @@ pub struct Redefinition {
     pub load_balancer_parameters: Option<BTreeMap<String, Value>>,
     /// All that the pack that configures nodes is told.
     pub configure_parameters: Option<BTreeMap<String, Value>>,
+    /// All that the pack that measures is told.
+    pub metrics_parameters: Option<BTreeMap<String, Value>>,
     /// Only while there are no nodes: who made them must take them away.
     pub domain: Option<String>,
     /// Only while there are no nodes.
@@ -40,6 +42,8 @@ pub struct Redefinition {
     pub load_balancer: Option<String>,
     /// For new nodes only.
     pub configure: Option<String>,
+    /// The load that was measured counts until it is stale.
+    pub metrics: Option<String>,
 }
 
 impl Governor {
@@ -82,12 +86,18 @@ fn redefined(state: &GroupState, change: &Redefinition) -> Result<Group, Vec<Str
         (&mut told.dns, change.dns_parameters),
         (&mut told.load_balancer, change.load_balancer_parameters),
         (&mut told.configure, change.configure_parameters),
+        (&mut told.metrics, change.metrics_parameters),
     ];
     parameters.into_iter().for_each(|(known, said)| *known = said.unwrap_or_else(|| std::mem::take(known)));
     group.domain = change.domain.unwrap_or(group.domain);
     group.roles.provider = change.provider.unwrap_or(group.roles.provider);
-    let Roles { dns, load_balancer, configure, .. } = &mut group.roles;
-    let roles = [(dns, change.dns), (load_balancer, change.load_balancer), (configure, change.configure)];
+    let Roles { dns, load_balancer, configure, metrics, .. } = &mut group.roles;
+    let roles = [
+        (dns, change.dns),
+        (load_balancer, change.load_balancer),
+        (configure, change.configure),
+        (metrics, change.metrics),
+    ];
     for (role, said) in roles {
         *role = if said.is_some() { played(said) } else { role.take() };
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::governor::admission::Answer;
 use crate::governor::call::{Done, answered, origin, parameters};
+use crate::governor::defaults::filled;
 use crate::governor::definition::NewGroup;
 use crate::governor::error::GovernorError;
 use crate::governor::service::Governor;
@@ -20,7 +21,7 @@ pub(super) async fn list(governor: &Governor) -> Done {
         json!({
             "name": group.name, "mode": group.mode, "in_service": group.in_service, "total": group.total,
             "min_nodes": group.min_nodes, "max_nodes": group.max_nodes, "incidents": group.incidents.len(),
-            "activity": group.activity.as_ref().map(|activity| activity.kind),
+            "activity": group.activity.as_ref().map(|activity| activity.kind), "metrics": group.roles["metrics"],
         })
     });
     Ok(Outcome::succeeded(json!({ "groups": rows.collect::<Vec<Value>>() })))
@@ -47,7 +48,8 @@ pub(super) async fn explain(governor: &Governor, call: &Call) -> Done {
 
 /// A group that is there, as it was asked for before, is no error.
 pub(super) async fn create(governor: &Governor, call: &Call) -> Done {
-    let new: NewGroup = parameters(call)?;
+    let said = filled(&call.parameters, &governor.parts.catalogue.borrow());
+    let new: NewGroup = serde_json::from_value(Value::Object(said))?;
     let name = new.name.clone();
     match governor.create(new, origin(call)).await {
         Ok(admission) => Ok(Outcome::succeeded(json!(admission.view()))),

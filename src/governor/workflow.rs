@@ -163,10 +163,11 @@ fn around(state: &GroupState, verbs: &[GroupVerb], catalogue: &Catalogue) -> Val
 
 /// As people write them: a role that nobody plays is `none`.
 pub(super) fn named_roles(roles: &Roles) -> Value {
-    let Roles { provider, dns, load_balancer, configure } = roles;
+    let Roles { provider, dns, load_balancer, configure, metrics } = roles;
     let pack = |role: &Option<String>| role.clone().unwrap_or_else(|| "none".to_owned());
     json!({
         "provider": provider, "dns": pack(dns), "load_balancer": pack(load_balancer), "configure": pack(configure),
+        "metrics": pack(metrics),
     })
 }
 

@@ -192,6 +192,9 @@ pub struct Roles {
     /// Configures them.
     #[serde(default)]
     pub configure: Option<String>,
+    /// Measures how much work they have.
+    #[serde(default)]
+    pub metrics: Option<String>,
 }
 
 /// What each role's pack is told about a group with every call: which server, which backend, which key.
@@ -204,6 +207,8 @@ pub struct RoleParameters {
     pub load_balancer: BTreeMap<String, Value>,
     /// Whoever configures them.
     pub configure: BTreeMap<String, Value>,
+    /// Whoever measures their work.
+    pub metrics: BTreeMap<String, Value>,
 }
 
 /// An autoscaling group.

@@ -1,13 +1,16 @@
-//! The actions of the pack `prometheus`. Both can be repeated: what is written says all there is, and what is gone is gone.
+//! The actions of the pack `prometheus`. All can be repeated: what is written says all there is, what is gone is gone, and a
+//! question changes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::Context;
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
+use super::query::{Settings, evaluate};
 use super::targets::{Folder, Targets};
 use crate::model::group::GroupName;
 use crate::model::pack::Catalogue;
@@ -18,6 +21,9 @@ use crate::runners::{Call, Outcome, Stop};
 pub fn add_actions(native: &mut Native, catalogue: &watch::Receiver<Arc<Catalogue>>) {
     native.add("prometheus.write_targets", Arc::new(WriteTargets(catalogue.clone())));
     native.add("prometheus.remove_targets", Arc::new(RemoveTargets(catalogue.clone())));
+    let http = reqwest::Client::new();
+    native.add("prometheus.query", Arc::new(Query { catalogue: catalogue.clone(), http: http.clone() }));
+    native.add("prometheus.measure_load", Arc::new(MeasureLoad { catalogue: catalogue.clone(), http }));
 }
 
 struct WriteTargets(watch::Receiver<Arc<Catalogue>>);
@@ -57,6 +63,57 @@ impl NativeAction for RemoveTargets {
             let folder = Folder::of(&self.0.borrow())?;
             let removed = folder.remove(&group).await?;
             Ok(json!({ "group": group, "removed": removed }))
+        })
+        .await
+    }
+}
+
+struct Query {
+    catalogue: watch::Receiver<Arc<Catalogue>>,
+    http: reqwest::Client,
+}
+
+#[derive(Deserialize)]
+struct Question {
+    query: String,
+    #[serde(flatten)]
+    said: Map<String, Value>,
+}
+
+#[async_trait]
+impl NativeAction for Query {
+    async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
+        answer(call, stop, async |Question { query, said }: Question| {
+            let settings = Settings::of(&self.catalogue.borrow(), &said)?;
+            let evaluated = evaluate(&self.http, &settings, &query).await?;
+            Ok(json!({ "type": evaluated.kind, "result": evaluated.result }))
+        })
+        .await
+    }
+}
+
+struct MeasureLoad {
+    catalogue: watch::Receiver<Arc<Catalogue>>,
+    http: reqwest::Client,
+}
+
+#[derive(Deserialize)]
+struct Measure {
+    group: GroupName,
+    #[serde(flatten)]
+    said: Map<String, Value>,
+}
+
+#[async_trait]
+impl NativeAction for MeasureLoad {
+    async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
+        answer(call, stop, async |Measure { group, said }: Measure| {
+            let settings = Settings::of(&self.catalogue.borrow(), &said)?;
+            let query = settings.load_query(&group)?;
+            let evaluated = evaluate(&self.http, &settings, &query).await?;
+            let load =
+                evaluated.number().with_context(|| format!("the load of `{group}` is not known by `{query}`"))?;
+            Ok(json!({ "group": group, "load": load }))
         })
         .await
     }

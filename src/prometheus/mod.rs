@@ -1,7 +1,8 @@
-//! The pack `prometheus`, as far as it is Rust: which targets Prometheus finds for a group. Its alerts are a mapping
-//! script of the pack.
+//! The pack `prometheus`, as far as it is Rust: which targets Prometheus finds for a group, and what it
+//! measures. Its alerts are a mapping script of the pack.
 //!
 //! A domain: it reaches the engine as actions, and the engine does not know it.
 
 pub mod actions;
+mod query;
 mod targets;

@@ -31,6 +31,8 @@ struct WrittenGroup {
     load_balancer: String,
     #[serde(default = "nobody")]
     configure: String,
+    #[serde(default = "nobody")]
+    metrics: String,
     #[serde(default)]
     channel: String,
     #[serde(default)]
@@ -43,6 +45,8 @@ struct WrittenGroup {
     load_balancer_parameters: Map<String, Value>,
     #[serde(default)]
     configure_parameters: Map<String, Value>,
+    #[serde(default)]
+    metrics_parameters: Map<String, Value>,
 }
 
 fn nobody() -> String {
@@ -163,9 +167,11 @@ fn in_fields(present: &Value) -> Value {
     json!({
         "name": present["name"], "application": present["application"], "domain": present["domain"],
         "provider": role("provider"), "dns": role("dns"), "load_balancer": role("load_balancer"),
-        "configure": role("configure"), "channel": text(present, "/channel"), "config": present["config"],
+        "configure": role("configure"), "metrics": role("metrics"), "channel": text(present, "/channel"),
+        "config": present["config"],
         "node_parameters": present["node_parameters"], "dns_parameters": told("dns"),
         "load_balancer_parameters": told("load_balancer"), "configure_parameters": told("configure"),
+        "metrics_parameters": told("metrics"),
     })
 }
 
@@ -233,9 +239,9 @@ mod tests {
             GroupConfig { max_nodes: crate::model::group::NodeCount::new(max_nodes), ..GroupConfig::default() };
         json!({
             "name": "web", "application": "web", "domain": "", "channel": null, "config": config,
-            "roles": { "provider": "local", "dns": "none", "load_balancer": "none", "configure": "none" },
+            "roles": { "provider": "local", "dns": "none", "load_balancer": "none", "configure": "none", "metrics": "none" },
             "node_parameters": { "size": "s" },
-            "role_parameters": { "dns": {}, "load_balancer": {}, "configure": {} },
+            "role_parameters": { "dns": {}, "load_balancer": {}, "configure": {}, "metrics": {} },
         })
     }
 

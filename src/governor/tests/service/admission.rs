@@ -43,9 +43,9 @@ async fn names_tags_and_rows_exist_before_anybody_is_called() {
         execution.parameters,
         json!({
             "group": "web", "activity": id, "domain": "example.org", "channel": "ops",
-            "roles": { "provider": "cloud", "dns": "none", "load_balancer": "none", "configure": "none" },
+            "roles": { "provider": "cloud", "dns": "none", "load_balancer": "none", "configure": "none", "metrics": "none" },
             "node_parameters": {}, "setup": [],
-            "role_parameters": { "dns": {}, "load_balancer": {}, "configure": {} }, "boot_timeout": "15m", "drain_timeout": "1m",
+            "role_parameters": { "dns": {}, "load_balancer": {}, "configure": {}, "metrics": {} }, "boot_timeout": "15m", "drain_timeout": "1m",
             "nodes": [
                 { "name": "web-001", "tag": format!("web-001-{id}"), "address": null, "port": null, "phase": "requested" },
                 { "name": "web-002", "tag": format!("web-002-{id}"), "address": null, "port": null, "phase": "requested" },
