@@ -49,6 +49,29 @@ fn assert_no_difference(said: &str, place: &Path) {
     assert_eq!(place.read_dir().unwrap().count(), 0, "nothing lies about");
 }
 
+/// The showcase with real servers around the daemon, from the command that makes the group to the one that deletes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_whole_showcase_loses_no_request_and_leaves_nothing_behind() {
+    servers::programs_of_the_demo().await;
+    let _stage = STAGE.lock().await;
+    let (place, pictures) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut command = demo(place.path(), &["--full", "--steady", "20s", "--pictures"]);
+    command.arg(pictures.path());
+    let demo = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&demo.stdout);
+    assert!(demo.status.success(), "{said}\n{}", String::from_utf8_lossy(&demo.stderr));
+    assert!(said.contains("No difference"), "{said}");
+    for kill in ["mid-expand", "mid-drain"] {
+        assert!(said.lines().any(|line| line.contains("kill -9") && line.contains(kill)), "{said}");
+    }
+    assert_eq!(processes_with(place.path()), [""; 0], "nothing runs on");
+    assert_eq!(place.path().read_dir().unwrap().count(), 0, "nothing lies about");
+    let svg = std::fs::read_to_string(pictures.path().join("petrel-demo.svg")).unwrap();
+    assert!(svg.contains("nodes for a load of"), "as many as the load needs at once: {said}");
+    let png = std::fs::read(pictures.path().join("petrel-demo.png")).unwrap();
+    assert!(png.starts_with(b"\x89PNG"), "a picture");
+}
+
 /// Three daemons, killed when it hurts most, the database killed in the middle of an expansion, the broker in that of a
 /// rollback.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

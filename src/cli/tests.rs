@@ -7,7 +7,8 @@ use clap::CommandFactory as _;
 
 use super::*;
 use crate::cli::args::{
-    AsgCommand, ClientCommand, DemoOptions, ExecutionCommand, Format, KeyCommand, RuleCommand, ServeOptions,
+    AsgCommand, ClientCommand, ClusterOptions, DemoOptions, ExecutionCommand, Format, FullOptions, KeyCommand,
+    RuleCommand, Scene, ServeOptions,
 };
 
 fn parsed(line: &str) -> Result<Command, clap::Error> {
@@ -142,8 +143,15 @@ fn the_parts_of_a_command_land_where_they_belong() {
     let line = "petrel serve --data-dir d --listen 127.0.0.1:0 --packs a --packs b --roles api,rules";
     assert_eq!(parsed(line).unwrap(), Command::Serve(serve));
     assert_eq!(parsed("petrel demo").unwrap(), Command::Demo(DemoOptions::default()));
-    let Ok(Command::Demo(demo)) = parsed("petrel demo --cluster --store postgres://a/b") else { panic!("no demo") };
-    assert_eq!(demo.cluster.unwrap().store.as_deref(), Some("postgres://a/b"));
+    let scene = |line: &str| match parsed(line) {
+        Ok(Command::Demo(demo)) => demo.scene,
+        other => panic!("no demo: {other:?}"),
+    };
+    let cluster = ClusterOptions { store: Some("postgres://a/b".into()), bus: None };
+    assert_eq!(scene("petrel demo --cluster --store postgres://a/b"), Scene::Cluster(cluster));
+    let full = FullOptions { steady: Duration::from_mins(10), pictures: "p".into() };
+    assert_eq!(scene("petrel demo --full --steady 10m --pictures p"), Scene::Full(full));
+    assert!(parsed("petrel demo --steady 10m").is_err(), "the short story holds no load");
     let Ok(Command::Client(_, globals)) = parsed("petrel thaw -o json") else { panic!("not a client's") };
     assert_eq!((globals.format, globals.data_dir()), (Format::Json, PathBuf::from(".petrel").as_path()));
     assert!(matches!(client("petrel execution stop 1"), ClientCommand::Execution(ExecutionCommand::Cancel { .. })));

@@ -21,6 +21,8 @@ pub(super) struct Stage {
     pub(super) log: PathBuf,
     /// What they are told beside that.
     settings: Vec<(&'static str, String)>,
+    /// Where the daemon's API is; several daemons take free ports.
+    listen: String,
 }
 
 /// What several daemons share.
@@ -41,7 +43,15 @@ impl Stage {
         let nodes = folder.join("nodes");
         let settings = vec![("PETREL__LOCAL__NODES_DIR", nodes.display().to_string())];
         let (site, log) = (folder.join("site"), folder.join("daemon.log"));
-        Self { site, data: vec![folder.join("data")], nodes, log, settings }
+        let listen = "127.0.0.1:0".to_owned();
+        Self { site, data: vec![folder.join("data")], nodes, log, settings, listen }
+    }
+
+    /// With doors that others know, so that they are the same after a restart.
+    pub(super) fn listening(mut self, api: u16, newrelic: u16) -> Self {
+        self.listen = format!("127.0.0.1:{api}");
+        self.settings.push(("PETREL__LISTENERS__NEWRELIC__ADDRESS", format!("127.0.0.1:{newrelic}")));
+        self
     }
 
     /// The stage of several daemons below this folder.
@@ -72,7 +82,7 @@ impl Daemon {
             Ok(()) | Err(_) => {}
         }
         let mut command = this_program()?;
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data);
+        command.args(["serve", "--listen", &stage.listen, "--data-dir"]).arg(data);
         command.current_dir(&stage.site).env_clear().envs(stage.settings.iter().map(|(name, value)| (name, value)));
         command.kill_on_drop(true).stdin(Stdio::null()).stdout(log(stage)?).stderr(log(stage)?);
         let child = command.spawn().context("starting a daemon")?;

@@ -60,6 +60,8 @@ pub(super) struct Group {
     pub(super) total: u32,
     /// What is under way.
     pub(super) activity: Option<ScalingActivity>,
+    /// What is believed to go on.
+    pub(super) incidents: Vec<Value>,
 }
 
 /// What the ledger says of a node.
@@ -115,6 +117,12 @@ impl Door {
     /// The governor's latest decisions, newest first.
     pub(super) async fn explain(&self) -> anyhow::Result<Vec<Explained>> {
         Ok(serde_json::from_value(self.ask(Method::GET, &format!("asg/{GROUP}/explain?limit=20"), None).await?)?)
+    }
+
+    /// All of the governor's decisions, newest first.
+    pub(super) async fn all_decisions(&self) -> anyhow::Result<Vec<Explained>> {
+        let path = format!("asg/{GROUP}/explain?limit={PAGE}");
+        Ok(serde_json::from_value(self.ask(Method::GET, &path, None).await?)?)
     }
 
     /// All activities of the group.

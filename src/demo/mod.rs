@@ -7,6 +7,7 @@ mod audit;
 mod child;
 mod door;
 mod folder;
+mod full;
 mod play;
 mod site;
 mod story;
@@ -25,7 +26,7 @@ use self::folder::Folder;
 use self::play::Play;
 use self::timeline::Timeline;
 use self::witness::Witness;
-use crate::cli::args::{ClusterOptions, DemoOptions};
+use crate::cli::args::{ClusterOptions, DemoOptions, Scene};
 use crate::cli::output;
 use crate::clock::{Clock, SystemClock};
 use crate::config::process_environment;
@@ -49,13 +50,12 @@ pub fn demo_main(options: &DemoOptions) -> ExitCode {
 fn run(options: &DemoOptions) -> anyhow::Result<Vec<String>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let folder = Folder::make(options.data_dir.as_deref(), &clock)?;
-    let stage = match &options.cluster {
-        None => Stage::below(folder.path()),
-        Some(cluster) => Stage::of_cluster(folder.path(), &shared(cluster)?),
-    };
-    site::write(&stage.site).with_context(|| format!("writing the site {}", stage.site.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcome = runtime.block_on(play(stage, &clock));
+    let outcome = match &options.scene {
+        Scene::Short => runtime.block_on(short(Stage::below(folder.path()), &clock)),
+        Scene::Cluster(cluster) => runtime.block_on(short(Stage::of_cluster(folder.path(), &shared(cluster)?), &clock)),
+        Scene::Full(full) => runtime.block_on(full::play(folder.path(), full, &clock)),
+    };
     match &outcome {
         Ok(differences) if differences.is_empty() => folder.remove()?,
         Ok(_) | Err(_) => output::say(&format!("everything is kept in {}", folder.path().display())),
@@ -74,7 +74,8 @@ fn shared(cluster: &ClusterOptions) -> anyhow::Result<Shared> {
     Ok(Shared { store_url, bus_url: of(&cluster.bus, "PETREL__BUS__URL") })
 }
 
-async fn play(stage: Stage, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<String>> {
+async fn short(stage: Stage, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<String>> {
+    site::write(&stage.site).with_context(|| format!("writing the site {}", stage.site.display()))?;
     let timeline = Timeline::new(Arc::clone(clock));
     let witness = Arc::new(Witness::new(&stage.nodes, Arc::clone(clock))?);
     let supervisor = Supervisor::new(Arc::clone(clock));

@@ -56,6 +56,8 @@ pub(super) struct Play {
     pub(super) differences: Vec<String>,
     daemons: Vec<Daemon>,
     told: Told,
+    /// What the clock said at the beginning of the timeline.
+    begun_at: Timestamp,
 }
 
 /// What has been told of the governor's decisions.
@@ -88,7 +90,13 @@ impl Play {
             count => timeline.tell("start", &format!("{count} daemons over one store are ready")),
         }
         let (kills, differences, told) = (Vec::new(), Vec::new(), Told::default());
-        Ok(Self { timeline, clock, witness, stage, door, kills, differences, daemons, told })
+        let begun_at = clock.now().minus(timeline.elapsed());
+        Ok(Self { timeline, clock, witness, stage, door, kills, differences, daemons, told, begun_at })
+    }
+
+    /// How long after the beginning something happened.
+    pub(super) fn since_beginning(&self, at: Timestamp) -> Duration {
+        at.since(self.begun_at)
     }
 
     /// One line of the timeline.

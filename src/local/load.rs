@@ -15,24 +15,37 @@ use crate::clock::{self, Clock};
 
 /// Requests are sent in bunches this far apart: fine enough to look even, coarse enough to cost nothing.
 const BUNCH: Duration = Duration::from_millis(5);
-/// Unanswered requests at one time; a request beyond is not sent, and counted.
-const MOST_IN_FLIGHT: usize = 1024;
 /// After a pause of the whole machine it does not make up for more than this.
 const LONGEST_CATCH_UP: Duration = Duration::from_secs(1);
-/// Whoever waits longer for an answer has gone away.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// One request in microseconds times requests per second.
 const ONE_REQUEST: u64 = 1_000_000;
 
 /// Where the load may go at the moment, as base URLs; asked for every bunch.
 pub type Targets = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
+/// How much the world puts up with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Whoever waits longer for an answer has gone away.
+    pub patience: Duration,
+    /// Unanswered requests at one time; a request beyond is not sent, and counted.
+    pub most_in_flight: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { patience: Duration::from_secs(5), most_in_flight: 1024 }
+    }
+}
+
 /// Sends requests to whoever is in service.
 pub struct Load {
     clock: Arc<dyn Clock>,
     targets: Targets,
     http: reqwest::Client,
+    most_in_flight: usize,
     rate: AtomicU32,
+    due: AtomicU64,
     ok: AtomicU64,
     shed: AtomicU64,
     errors: AtomicU64,
@@ -42,6 +55,8 @@ pub struct Load {
 /// What became of the requests so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Counts {
+    /// That the rate asked for, also those that are in flight.
+    pub due: u64,
     /// Answered well.
     pub ok: u64,
     /// Refused with 503 by a node that had enough.
@@ -52,15 +67,29 @@ pub struct Counts {
     pub not_sent: u64,
 }
 
+impl Counts {
+    /// All that were not answered well.
+    pub fn failed(self) -> u64 {
+        self.shed + self.errors + self.not_sent
+    }
+}
+
 impl Load {
     /// A load of `rate` requests per second, once it runs.
     pub fn new(clock: Arc<dyn Clock>, targets: Targets, rate: u32) -> anyhow::Result<Self> {
+        Self::within(Bounds::default(), clock, targets, rate)
+    }
+
+    /// As [`Load::new`], from a world with more or less patience.
+    pub fn within(bounds: Bounds, clock: Arc<dyn Clock>, targets: Targets, rate: u32) -> anyhow::Result<Self> {
         let zero = AtomicU64::default;
         Ok(Self {
             clock,
             targets,
-            http: reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?,
+            http: reqwest::Client::builder().no_proxy().timeout(bounds.patience).build()?,
+            most_in_flight: bounds.most_in_flight,
             rate: AtomicU32::new(rate),
+            due: zero(),
             ok: zero(),
             shed: zero(),
             errors: zero(),
@@ -73,10 +102,11 @@ impl Load {
         self.rate.store(requests_per_second, Ordering::Relaxed);
     }
 
-    /// What became of the requests so far; those in flight are in none of the numbers.
+    /// What became of the requests so far; those in flight are only in the first number.
     pub fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
+            due: read(&self.due),
             ok: read(&self.ok),
             shed: read(&self.shed),
             errors: read(&self.errors),
@@ -101,9 +131,10 @@ impl Load {
             let now = self.clock.monotonic();
             let count = due.after(now.saturating_sub(looked_at), self.rate.load(Ordering::Relaxed));
             looked_at = now;
+            self.due.fetch_add(count, Ordering::Relaxed);
             let targets = (self.targets)();
             for _ in 0..count {
-                if targets.is_empty() || in_flight.len() >= MOST_IN_FLIGHT {
+                if targets.is_empty() || in_flight.len() >= self.most_in_flight {
                     self.not_sent.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }

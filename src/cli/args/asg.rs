@@ -153,6 +153,9 @@ pub struct CreateArguments {
     /// The pack that sets nodes up
     #[arg(long)]
     pub configure: Option<String>,
+    /// The pack that measures how much work they have
+    #[arg(long)]
+    pub metrics: Option<String>,
     /// DNS domain of its nodes
     #[arg(long)]
     pub domain: Option<String>,

@@ -21,7 +21,7 @@ pub use self::content::{ActionCommand, KeyCommand, PackCommand, RuleCommand, Tri
 pub use self::dead_letter::DeadLetterCommand;
 pub use self::execution::{ExecutionCommand, InquiryCommand, RunArguments, SignalArguments, WorkflowCommand};
 pub use self::serve::{
-    ClusterOptions, DemoOptions, MigrateStoreOptions, RestoreOptions, ServeOptions, ValidateOptions,
+    ClusterOptions, DemoOptions, FullOptions, MigrateStoreOptions, RestoreOptions, Scene, ServeOptions, ValidateOptions,
 };
 
 use self::serve::{DemoArguments, MigrateStoreArguments, RestoreArguments, ServeArguments, ValidateArguments};

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::{Format, Globals};
 use crate::config::Role;
+use crate::model::time::parse_duration;
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArguments {
@@ -133,12 +135,26 @@ pub(super) struct DemoArguments {
     /// The broker of the three; `PETREL__BUS__URL` if not said, none if that is not set
     #[arg(long, value_name = "URL", requires = "cluster")]
     bus: Option<String>,
+    /// The whole story with real servers: HAProxy, BIND, sshd, ngircd, Prometheus, Alertmanager
+    #[arg(long, conflicts_with = "cluster")]
+    full: bool,
+    /// How long the load is held once the site has recovered
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration, requires = "full")]
+    steady: Duration,
+    /// The folder for the picture of the story, as SVG and PNG
+    #[arg(long, value_name = "FOLDER", default_value = ".", requires = "full")]
+    pictures: PathBuf,
 }
 
 impl DemoArguments {
     pub(super) fn with(self, globals: Globals) -> DemoOptions {
-        let Self { cluster, store, bus } = self;
-        DemoOptions { data_dir: globals.data_dir, cluster: cluster.then_some(ClusterOptions { store, bus }) }
+        let Self { cluster, store, bus, full, steady, pictures } = self;
+        let scene = match (cluster, full) {
+            (true, _) => Scene::Cluster(ClusterOptions { store, bus }),
+            (false, true) => Scene::Full(FullOptions { steady, pictures }),
+            (false, false) => Scene::Short,
+        };
+        DemoOptions { data_dir: globals.data_dir, scene }
     }
 }
 
@@ -147,8 +163,29 @@ impl DemoArguments {
 pub struct DemoOptions {
     /// Its data folder, kept afterwards; one that vanishes if not said.
     pub data_dir: Option<PathBuf>,
-    /// Several daemons instead of one.
-    pub cluster: Option<ClusterOptions>,
+    /// What is played.
+    pub scene: Scene,
+}
+
+/// Which story.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Scene {
+    /// In about a minute, with nothing but the binary.
+    #[default]
+    Short,
+    /// The same with several daemons.
+    Cluster(ClusterOptions),
+    /// With real servers around it.
+    Full(FullOptions),
+}
+
+/// How the whole story is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FullOptions {
+    /// How long the load is held once the site has recovered.
+    pub steady: Duration,
+    /// Where the picture goes.
+    pub pictures: PathBuf,
 }
 
 /// What several daemons share, as far as it is said.

@@ -3,7 +3,7 @@
 //! - PostgreSQL: the one that `PETREL_TEST_POSTGRES_URL` names, else a private one on a free port of the loopback;
 //! - RabbitMQ: the one that `PETREL_TEST_AMQP_URL` names, else a private one;
 //! - HAProxy: a private one for each story;
-//! - BIND, ngircd and OpenSSH: always private ones.
+//! - BIND, ngircd, OpenSSH, Prometheus and Alertmanager: always private ones.
 //!
 //! Private ones are started at their first use, shared by all stories of the process, and end with it, whatever ends
 //! it. Missing programs are installed where we are root on Debian; else the story fails and says what to do. None is
@@ -27,7 +27,7 @@ use std::sync::Once;
 
 use tokio::sync::OnceCell;
 
-use packages::{BIND, HAPROXY, NGIRCD, Need, OPENSSH, POSTGRES, RABBITMQ};
+use packages::{ALERTMANAGER, BIND, HAPROXY, NGIRCD, Need, OPENSSH, POSTGRES, PROMETHEUS, RABBITMQ, RSVG};
 pub(crate) use ports::free_port;
 pub(crate) use postgres::Postgres;
 pub(crate) use proxy::Proxy;
@@ -37,6 +37,14 @@ pub(crate) use rabbitmq::RabbitMq;
 enum Shared<S> {
     Given(String),
     Private(S),
+}
+
+/// Brings all programs of the whole demo, which starts them itself.
+pub(crate) async fn programs_of_the_demo() {
+    announce();
+    for need in [&HAPROXY, &BIND, &NGIRCD, &OPENSSH, &PROMETHEUS, &ALERTMANAGER, &RSVG] {
+        need.programs().await;
+    }
 }
 
 /// A new database on the shared PostgreSQL; its URL.
@@ -70,7 +78,7 @@ async fn share<S>(need: &Need, start: impl AsyncFnOnce() -> S) -> Shared<S> {
 fn announce() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let lines = [&POSTGRES, &RABBITMQ, &HAPROXY, &BIND, &NGIRCD, &OPENSSH];
+        let lines = [&POSTGRES, &RABBITMQ, &HAPROXY, &BIND, &NGIRCD, &OPENSSH, &PROMETHEUS, &ALERTMANAGER];
         let lines = lines.map(|need| format!("  {}: {}\n", need.name, need.source()));
         let list = format!("\nservers that these stories talk to:\n{}", lines.concat());
         stderr().write_all(list.as_bytes()).expect("standard error");

@@ -56,6 +56,26 @@ pub(super) const OPENSSH: Need = Need {
     program: "sshd",
 };
 
+pub(super) const PROMETHEUS: Need =
+    Need { name: "Prometheus", variable: None, packages: "prometheus", folders: "/usr/bin", program: "prometheus" };
+
+pub(super) const ALERTMANAGER: Need = Need {
+    name: "Alertmanager",
+    variable: None,
+    packages: "prometheus-alertmanager",
+    folders: "/usr/bin",
+    program: "prometheus-alertmanager",
+};
+
+/// Makes pixels of pictures; without a font there are no letters on them.
+pub(super) const RSVG: Need = Need {
+    name: "rsvg-convert",
+    variable: None,
+    packages: "librsvg2-bin fonts-dejavu-core",
+    folders: "/usr/bin",
+    program: "rsvg-convert",
+};
+
 /// Held while packages are looked for or installed: what another test process installs is not there by halves.
 const LOCK: &str = "/run/lock/petrel-test-packages";
 
