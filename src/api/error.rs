@@ -99,6 +99,21 @@ impl ApiError {
         self.status
     }
 
+    /// Tells whoever keeps this installation that a delivery was not taken. What strangers send, or anybody to where
+    /// nobody listens, is no news and must not fill the log.
+    pub(super) fn note(&self, door: &str, path: &str) {
+        let Self { status, fault, .. } = self;
+        match *status {
+            StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED => {
+                tracing::debug!(door, path, status = status.as_u16(), %fault, "a delivery was refused");
+            }
+            _ => tracing::warn!(door, path, status = status.as_u16(), %fault, "a delivery was refused"),
+        }
+    }
+
     /// What it says.
     pub fn fault(&self) -> &str {
         &self.fault

@@ -44,6 +44,7 @@ pub fn router(listener: Listener) -> Router {
 }
 
 async fn receive(State(listener): State<Listener>, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
     match listener.take(request).await {
         Ok(receipts) => {
             receipts.iter().for_each(|receipt| listener.metrics.event_accepted("sensor", *receipt));
@@ -52,6 +53,7 @@ async fn receive(State(listener): State<Listener>, request: Request) -> Response
         }
         Err(refusal) => {
             listener.metrics.event_refused("sensor", refusal.status().as_u16());
+            refusal.note(&listener.name, &path);
             refusal.into_response()
         }
     }

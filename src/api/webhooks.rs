@@ -130,11 +130,12 @@ impl Indexed {
 }
 
 async fn receive(State(door): State<Arc<Door>>, Path(url): Path<String>, request: Request) -> Response {
-    answer(&door, door.receive(url.trim_matches('/'), request).await)
+    let url = url.trim_matches('/');
+    answer(&door, url, door.receive(url, request).await)
 }
 
 async fn inject(State(door): State<Arc<Door>>, request: Request) -> Response {
-    answer(&door, door.inject(request).await)
+    answer(&door, "", door.inject(request).await)
 }
 
 /// What was made durable, and the body as it is said back, in JSON.
@@ -143,8 +144,8 @@ struct Taken {
     receipts: Vec<Receipt>,
 }
 
-/// 202 with the body that came and the first instance's id; what is refused is counted.
-fn answer(door: &Door, taken: ApiResult<Taken>) -> Response {
+/// 202 with the body that came and the first instance's id; what is refused is counted and noted.
+fn answer(door: &Door, url: &str, taken: ApiResult<Taken>) -> Response {
     match taken {
         Ok(Taken { body, receipts }) => {
             for receipt in &receipts {
@@ -159,6 +160,7 @@ fn answer(door: &Door, taken: ApiResult<Taken>) -> Response {
         }
         Err(refusal) => {
             door.metrics.event_refused("webhook", refusal.status().as_u16());
+            refusal.note("webhooks", url);
             refusal.into_response()
         }
     }

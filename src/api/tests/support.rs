@@ -256,7 +256,8 @@ async fn load_content(
     let origins = Origins { own, shipped, shelf, catalogues: store.catalogues() };
     // The shipped packs name these; only `noop` is really here.
     let any = [("cmd".to_owned(), ParameterSpec::default())].into();
-    let names = ["local-shell-cmd", "local-shell-script", "remote-shell-cmd", "http-request", "native", "inquirer"];
+    let names =
+        ["local-shell-cmd", "local-shell-script", "remote-shell-cmd", "http-request", "native", "inquirer", "workflow"];
     let mut runners: Runners = names.map(|name| (name.to_owned(), BTreeMap::clone(&any))).into();
     runners.insert("noop".to_owned(), Noop.parameters());
     let (bus, clock) = (Arc::clone(&world.bus), Arc::clone(&world.clock));
