@@ -51,8 +51,10 @@ fn assert_no_difference(said: &str, place: &Path) {
 
 /// The showcase with real servers around the daemon, from the command that makes the group to the one that deletes it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_whole_showcase_loses_no_request_and_leaves_nothing_behind() {
-    servers::programs_of_the_demo().await;
+async fn a15_the_whole_showcase_loses_no_request_and_leaves_nothing_behind() {
+    for need in servers::packages::DEMO {
+        need.programs().await;
+    }
     let _stage = STAGE.lock().await;
     let (place, pictures) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut command = demo(place.path(), &["--full", "--steady", "20s", "--pictures"]);

@@ -186,7 +186,8 @@ mod tests {
             let options = ValidateOptions { path: self.0.path().join(path), packs: Vec::new(), format };
             let any = crate::model::action::ParameterSpec::default();
             let cmd = BTreeMap::from([("cmd".to_owned(), any)]);
-            let names = ["local-shell-cmd", "http-request", "noop", "native", "inquirer", "remote-shell-cmd"];
+            let names =
+                ["local-shell-cmd", "http-request", "noop", "native", "inquirer", "remote-shell-cmd", "workflow"];
             let runners: Runners = names.iter().map(|name| ((*name).to_owned(), cmd.clone())).collect();
             let shown = Arc::new(Mutex::new(Vec::new()));
             let output = Output::to(format, Arc::<Mutex<Vec<u8>>>::clone(&shown), Arc::new(Mutex::new(Vec::new())));

@@ -89,6 +89,9 @@ const SHIPPED: &[(&str, &str)] = &[
     ("chatops/rules/notify.yaml", include_str!("../../packs/chatops/rules/notify.yaml")),
     ("irc/pack.yaml", include_str!("../../packs/irc/pack.yaml")),
     ("irc/config.schema.yaml", include_str!("../../packs/irc/config.schema.yaml")),
+    ("newrelic/actions/simulate.rhai", include_str!("../../packs/newrelic/actions/simulate.rhai")),
+    ("newrelic/actions/simulate.yaml", include_str!("../../packs/newrelic/actions/simulate.yaml")),
+    ("newrelic/aliases/asg_simulate.yaml", include_str!("../../packs/newrelic/aliases/asg_simulate.yaml")),
     ("newrelic/config.schema.yaml", include_str!("../../packs/newrelic/config.schema.yaml")),
     ("newrelic/pack.yaml", include_str!("../../packs/newrelic/pack.yaml")),
     ("newrelic/sensors/newrelic_hook.rhai", include_str!("../../packs/newrelic/sensors/newrelic_hook.rhai")),
@@ -149,8 +152,16 @@ mod tests {
     fn load_from(root: PathBuf) -> Loaded {
         let any = ParameterSpec { schema: json!({}), ..ParameterSpec::default() };
         let cmd = BTreeMap::from([("cmd".to_owned(), any)]);
-        let names =
-            ["local-shell-cmd", "local-shell-script", "http-request", "noop", "native", "inquirer", "remote-shell-cmd"];
+        let names = [
+            "local-shell-cmd",
+            "local-shell-script",
+            "http-request",
+            "noop",
+            "native",
+            "inquirer",
+            "remote-shell-cmd",
+            "workflow",
+        ];
         let runners: Runners = names.iter().map(|name| ((*name).to_owned(), cmd.clone())).collect();
         let roots = ContentRoots { site: "/nonexistent".into(), packs: vec![root] };
         load(&roots, &BTreeMap::new(), &Checks { runners: &runners, compile: &() })

@@ -18,7 +18,7 @@ fn site(server: &Ngircd) -> Site {
 }
 
 /// The bot is in the room when it is seen to come, or is there already.
-async fn until_there(person: &mut Person) {
+pub(crate) async fn until_there(person: &mut Person) {
     person.send(&format!("NAMES {ROOM}")).await;
     let names = person.hear(" 353 ").await;
     let (_, names) = names.rsplit_once(':').expect("a list");
@@ -29,7 +29,7 @@ async fn until_there(person: &mut Person) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_group_is_made_from_a_room_and_each_step_is_told_there_once() {
+async fn a14_each_step_is_told_in_the_room_once_and_in_order_also_across_kill_9() {
     let server = Ngircd::start().await;
     let site = site(&server);
     let mut daemon = Daemon::start(&site).await;
@@ -41,6 +41,8 @@ async fn a_group_is_made_from_a_room_and_each_step_is_told_there_once() {
     while !told.iter().any(|line: &String| line.contains("web-001 is in service")) {
         told.push(ann.hear("PRIVMSG").await);
     }
+    let place = |step: &str| told.iter().position(|line| line.contains(step)).unwrap();
+    assert!(place("ASG[web] is being set up") < place("web-001 is in service"), "{told:?}");
     let of = |part: &str| told.iter().filter(|line| line.contains(part)).count();
     assert_eq!((of("ann: create_group web-001"), of("ASG[web] is being set up")), (1, 1), "{told:?}");
 

@@ -204,7 +204,7 @@ async fn a_node_ends_by_itself_when_the_data_folder_is_gone() {
 }
 
 #[tokio::test]
-async fn deleting_twice_succeeds_twice_and_so_does_deleting_what_never_was() {
+async fn a22_deleting_twice_succeeds_twice_and_so_does_deleting_what_never_was() {
     let site = Site::new();
     assert!(!site.delete(Duration::ZERO).await);
     let node = site.create(Knobs::default()).await;

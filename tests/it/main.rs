@@ -30,6 +30,7 @@ mod reconcile;
 mod runners;
 mod scaling;
 mod servers;
+mod showcase;
 mod ssh;
 #[path = "servers/tests/mod.rs"]
 mod servers_keep_their_promises;

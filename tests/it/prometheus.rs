@@ -5,6 +5,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::scaling::{copy_shipped, site};
+use crate::servers::prometheus::Prometheus;
 use crate::support::daemon::Daemon;
 use crate::support::eventually;
 use crate::support::site::Site;
@@ -81,4 +82,39 @@ async fn prometheus_is_told_a_groups_targets_and_to_forget_them() {
         assert_eq!((&end["status"], &end["result"]["removed"]), (&json!("succeeded"), &json!(removed)), "{end}");
     }
     assert!(!folder.join("web.json").exists());
+}
+
+/// As the rule on a timer does; the first group's part of the result.
+async fn measure(daemon: &Daemon<'_>) -> Value {
+    let id = daemon.run("default.asg_measure", json!({})).await;
+    let ended = daemon.end_of(&id).await;
+    assert_eq!(ended["status"], "succeeded", "{ended}");
+    assert!(ended["result"]["output"]["measured"][0].is_object(), "{ended}");
+    ended["result"]["output"]["measured"][0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_load_of_a_group_is_what_prometheus_says_and_sizes_its_expansion() {
+    let prometheus = Prometheus::start().await;
+    let site = site("none").file("configs/prometheus.yaml", &format!("url: {}\n", prometheus.url()));
+    let site = site.file(
+        "web.yaml",
+        "name: web\nprovider: files\nmetrics: prometheus\nmetrics_parameters: {load_query: 'sum(up) * 42'}\n\
+         config: {min_nodes: 1, max_nodes: 9, warmup: 0s, node_capacity: 20, safe_util_pct: 70}\n",
+    );
+    let daemon = Daemon::start(&site).await;
+    daemon.cli(&["asg", "apply", "web.yaml"]).await;
+    group_when(&daemon, "the group is there", |group| group["in_service"] == 1 && group["activity"].is_null()).await;
+    assert_eq!(measure(&daemon).await, json!({ "group": "web", "load": 42.0 }));
+    let alert = json!({ "application": "web", "incident_key": "7", "severity": "critical", "state": "open" });
+    let seen = daemon.end_of(&daemon.run("autoscale.alert", alert).await).await.to_string();
+    assert!(seen.contains("adding 2 nodes for a load of 42"), "{seen}");
+
+    let unknown = json!({ "metrics_parameters": { "load_query": "sum(nobody_knows_this)" } });
+    daemon.put("/v1/asg/web", &unknown).await;
+    let problem = measure(&daemon).await.to_string();
+    assert!(problem.contains("the load of `web` is not known by `sum(nobody_knows_this)`"), "{problem}");
+    let nonsense = daemon.end_of(&daemon.run("prometheus.query", json!({ "query": "sum(" })).await).await;
+    let why = nonsense["result"]["error"].to_string();
+    assert!(nonsense["status"] == "failed" && why.contains("bad_data") && why.contains("`sum(`"), "{why}");
 }

@@ -108,7 +108,7 @@ async fn ask(url: &str, key: &str, line: &[&str]) -> Told {
 }
 
 fn runners() -> Runners {
-    ["noop", "local-shell-cmd", "remote-shell-cmd", "http-request", "native", "inquirer"]
+    ["noop", "local-shell-cmd", "remote-shell-cmd", "http-request", "native", "inquirer", "workflow"]
         .map(|name| (name.to_owned(), any()))
         .into()
 }

@@ -38,7 +38,7 @@ fn a_creation_that_failed_is_tried_again_after_a_rest() {
 }
 
 #[test]
-fn a_critical_incident_expands_at_once_and_again_after_expand_delay() {
+fn a25_a_critical_incident_expands_at_once_and_again_after_expand_delay() {
     let mut world = World::serving(2, limits(1, 5));
     world.open("cpu");
     let first = world.tick();
@@ -50,6 +50,25 @@ fn a_critical_incident_expands_at_once_and_again_after_expand_delay() {
     assert_eq!(held.next_at, Some(world.ended[1].ended_at.unwrap().plus(minutes(10))));
     let (_, waited) = world.tick_until_action(minutes(11));
     assert!(waited > minutes(9) && waited <= minutes(10), "{waited:?}");
+}
+
+#[test]
+fn a26_after_recovery_nodes_go_one_step_at_a_time_far_apart_and_never_below_the_minimum() {
+    let mut world = World::serving(5, limits(2, 5));
+    world.open("cpu");
+    world.wait(minutes(2));
+    world.incident("cpu", Severity::Critical, IncidentState::Closed);
+    for left in [4, 3, 2] {
+        let (decision, waited) = world.tick_until_action(minutes(40));
+        assert_eq!((decision.row, names(decision.verdict.reserved()).len()), (Row::Deflate, 0), "{decision}");
+        assert!(left == 4 || waited >= minutes(30), "deflate_delay lies between them: {waited:?}");
+        world.succeed();
+        assert_eq!(world.state.in_service(), nodes(left), "deflate_by is 1");
+    }
+    for _ in 0..200 {
+        let held = world.tick();
+        assert!(!held.verdict.acts(), "{held}");
+    }
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn assert_emitted(says: &str, emit: &Emit, expected: &Expected) {
 }
 
 #[test]
-fn every_recorded_message_becomes_exactly_the_right_triggers() {
+fn a04_every_recorded_message_becomes_exactly_the_right_triggers() {
     let (mapper, mut count) = (newrelic(), 0);
     for case in files().iter().flat_map(|file| cases(file)) {
         let outcome = mapper.map(&request(&case), &json!(case.config));

@@ -49,7 +49,7 @@ async fn ask(daemon: &Daemon<'_>, verb: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_zone_has_the_ledgers_names_while_a_group_is_made_grows_shrinks_and_goes() {
+async fn a19_the_zone_has_the_ledgers_names_while_a_group_is_made_grows_shrinks_and_goes() {
     let bind = Bind::start().await;
     let site = site(&bind);
     let mut daemon = Daemon::start(&site).await;

@@ -45,7 +45,7 @@ fn names(rows: &[Value]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_group_grows_and_shrinks_behind_haproxy_and_no_request_fails() {
+async fn a21_a_group_grows_and_shrinks_behind_haproxy_and_no_request_fails() {
     let haproxy = Haproxy::start(&[("be_web", "")]).await;
     let configuration =
         format!("socket: {}\nbackend: be_{{group}}\ncheck_interval: 100ms\n", haproxy.socket().display());

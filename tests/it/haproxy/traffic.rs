@@ -59,7 +59,7 @@ async fn a_request_that_never_ends_does_not_keep_a_server_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_request_is_lost_while_nodes_come_and_go_and_come_again() {
+async fn a27_no_request_is_lost_while_nodes_come_and_go_and_come_again() {
     let haproxy = Haproxy::start(&[("web", "")]).await;
     let (desk, nodes) = (Desk::of(&haproxy), Nodes::new());
     desk.add("web-001", nodes.start("web-001").await).await;

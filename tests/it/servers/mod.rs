@@ -15,9 +15,10 @@ mod certificates;
 pub(crate) mod guarded;
 pub(crate) mod haproxy;
 pub(crate) mod ngircd;
-mod packages;
+pub(crate) mod packages;
 mod ports;
 pub(crate) mod postgres;
+pub(crate) mod prometheus;
 mod proxy;
 pub(crate) mod rabbitmq;
 pub(crate) mod sshd;
@@ -27,7 +28,7 @@ use std::sync::Once;
 
 use tokio::sync::OnceCell;
 
-use packages::{ALERTMANAGER, BIND, HAPROXY, NGIRCD, Need, OPENSSH, POSTGRES, PROMETHEUS, RABBITMQ, RSVG};
+use packages::{DEMO, Need, POSTGRES, RABBITMQ};
 pub(crate) use ports::free_port;
 pub(crate) use postgres::Postgres;
 pub(crate) use proxy::Proxy;
@@ -37,14 +38,6 @@ pub(crate) use rabbitmq::RabbitMq;
 enum Shared<S> {
     Given(String),
     Private(S),
-}
-
-/// Brings all programs of the whole demo, which starts them itself.
-pub(crate) async fn programs_of_the_demo() {
-    announce();
-    for need in [&HAPROXY, &BIND, &NGIRCD, &OPENSSH, &PROMETHEUS, &ALERTMANAGER, &RSVG] {
-        need.programs().await;
-    }
 }
 
 /// A new database on the shared PostgreSQL; its URL.
@@ -78,8 +71,8 @@ async fn share<S>(need: &Need, start: impl AsyncFnOnce() -> S) -> Shared<S> {
 fn announce() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let lines = [&POSTGRES, &RABBITMQ, &HAPROXY, &BIND, &NGIRCD, &OPENSSH, &PROMETHEUS, &ALERTMANAGER];
-        let lines = lines.map(|need| format!("  {}: {}\n", need.name, need.source()));
+        let needs = [&POSTGRES, &RABBITMQ].into_iter().chain(DEMO);
+        let lines: Vec<String> = needs.map(|need| format!("  {}: {}\n", need.name, need.source())).collect();
         let list = format!("\nservers that these stories talk to:\n{}", lines.concat());
         stderr().write_all(list.as_bytes()).expect("standard error");
     });

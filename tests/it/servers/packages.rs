@@ -8,7 +8,7 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 /// A server that these tests need.
-pub(super) struct Need {
+pub(crate) struct Need {
     pub(super) name: &'static str,
     /// Names a running server to use instead of a private one. Without it, all are private.
     pub(super) variable: Option<&'static str>,
@@ -20,7 +20,7 @@ pub(super) struct Need {
     program: &'static str,
 }
 
-pub(super) const POSTGRES: Need = Need {
+pub(crate) const POSTGRES: Need = Need {
     name: "PostgreSQL",
     variable: Some("PETREL_TEST_POSTGRES_URL"),
     packages: "postgresql",
@@ -29,7 +29,7 @@ pub(super) const POSTGRES: Need = Need {
 };
 
 /// Not the program of the same name in `/usr/sbin`: that one becomes another user first.
-pub(super) const RABBITMQ: Need = Need {
+pub(crate) const RABBITMQ: Need = Need {
     name: "RabbitMQ",
     variable: Some("PETREL_TEST_AMQP_URL"),
     packages: "rabbitmq-server",
@@ -38,17 +38,17 @@ pub(super) const RABBITMQ: Need = Need {
 };
 
 /// Each story has its own: what it adds to it is forgotten with it.
-pub(super) const HAPROXY: Need =
+pub(crate) const HAPROXY: Need =
     Need { name: "HAProxy", variable: None, packages: "haproxy", folders: "/usr/sbin", program: "haproxy" };
 
-pub(super) const BIND: Need =
+pub(crate) const BIND: Need =
     Need { name: "BIND", variable: None, packages: "bind9 bind9-dnsutils", folders: "/usr/sbin", program: "named" };
 
-pub(super) const NGIRCD: Need =
+pub(crate) const NGIRCD: Need =
     Need { name: "ngircd", variable: None, packages: "ngircd", folders: "/usr/sbin", program: "ngircd" };
 
 /// The client is needed as well; it comes with the same packages.
-pub(super) const OPENSSH: Need = Need {
+pub(crate) const OPENSSH: Need = Need {
     name: "OpenSSH",
     variable: None,
     packages: "openssh-server openssh-client",
@@ -56,10 +56,10 @@ pub(super) const OPENSSH: Need = Need {
     program: "sshd",
 };
 
-pub(super) const PROMETHEUS: Need =
+pub(crate) const PROMETHEUS: Need =
     Need { name: "Prometheus", variable: None, packages: "prometheus", folders: "/usr/bin", program: "prometheus" };
 
-pub(super) const ALERTMANAGER: Need = Need {
+pub(crate) const ALERTMANAGER: Need = Need {
     name: "Alertmanager",
     variable: None,
     packages: "prometheus-alertmanager",
@@ -68,13 +68,16 @@ pub(super) const ALERTMANAGER: Need = Need {
 };
 
 /// Makes pixels of pictures; without a font there are no letters on them.
-pub(super) const RSVG: Need = Need {
+pub(crate) const RSVG: Need = Need {
     name: "rsvg-convert",
     variable: None,
     packages: "librsvg2-bin fonts-dejavu-core",
     folders: "/usr/bin",
     program: "rsvg-convert",
 };
+
+/// What `petrel demo --full` starts by itself.
+pub(crate) const DEMO: [&Need; 7] = [&HAPROXY, &BIND, &NGIRCD, &OPENSSH, &PROMETHEUS, &ALERTMANAGER, &RSVG];
 
 /// Held while packages are looked for or installed: what another test process installs is not there by halves.
 const LOCK: &str = "/run/lock/petrel-test-packages";
@@ -102,7 +105,7 @@ impl Need {
     }
 
     /// The folder of its programs, which are installed if they have to be.
-    pub(super) async fn programs(&'static self) -> PathBuf {
+    pub(crate) async fn programs(&'static self) -> PathBuf {
         tokio::task::spawn_blocking(|| self.find_or_install()).await.expect("a folder with programs")
     }
 

@@ -46,7 +46,7 @@ fn lines(file: &Path) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_node_of_a_group_is_configured_once_before_it_serves() {
+async fn a20_each_node_of_a_group_is_configured_once_before_it_serves() {
     let sshd = Sshd::start().await;
     let (log, nodes) = (sshd.file("log-of-steps"), sshd.file("nodes"));
     let profile = format!(

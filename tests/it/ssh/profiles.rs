@@ -161,7 +161,7 @@ async fn what_cannot_be_meant_is_refused_before_the_node_is_touched() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a2_whose_public_key_a_profile_put_on_a_node_logs_in_there() {
+async fn a02_whose_public_key_a_profile_put_on_a_node_logs_in_there() {
     let (sshd, desk) = (Sshd::start().await, Desk::new());
     let public = sshd.make_key("people", "").await;
     let theirs = json!({ "private_key": sshd.file("people") });

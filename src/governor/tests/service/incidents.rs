@@ -73,7 +73,7 @@ async fn a_warning_tells_people_once_and_expands_nothing() {
 }
 
 #[tokio::test]
-async fn at_the_maximum_somebody_is_called_once() {
+async fn a16_at_the_maximum_somebody_is_called_once() {
     let desk = Desk::serving(&json!({ "max_nodes": 1 })).await;
     desk.governor.observe(&report("shop", IncidentState::Open)).await.unwrap();
     desk.ticks_for(Duration::from_mins(3)).await;
