@@ -44,7 +44,8 @@ impl Pack {
             }
         };
         let id = call.execution.to_string();
-        let seed = id.bytes().fold(u64::from(call.attempt), |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+        let seed =
+            id.bytes().fold(u64::from(call.attempt), |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
         Ok(Aws::new(settings, &self.clock, http, seed))
     }
 }

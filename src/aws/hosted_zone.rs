@@ -92,7 +92,9 @@ impl Aws {
             let zone = zone.ok_or_else(|| anyhow!("Route 53 shows no zone for `hosted_zone_id: {id}`"))?;
             return match is_in(name, &zone.name) {
                 true => Ok(Some(zone)),
-                false => bail!("`{name}` is not in the zone `{}` of `hosted_zone_id: {id}`; correct one of them", zone.name),
+                false => {
+                    bail!("`{name}` is not in the zone `{}` of `hosted_zone_id: {id}`; correct one of them", zone.name)
+                }
             };
         }
         for name in suffixes(name) {
@@ -214,7 +216,9 @@ impl Aws {
             }
             Ok(())
         };
-        let late = |_| Err(anyhow!("Route 53 has the change ({id}) and not all of its servers know it after {sync_timeout:?}"));
+        let late = |_| {
+            Err(anyhow!("Route 53 has the change ({id}) and not all of its servers know it after {sync_timeout:?}"))
+        };
         timeout(&*self.clock, sync_timeout, synced).await.unwrap_or_else(late)
     }
 

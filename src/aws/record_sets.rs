@@ -279,7 +279,12 @@ mod tests {
         let step = to_point(&claim(), &target("10.0.0.2"), &there);
         assert_eq!(
             changes(step),
-            [format!("DELETE {texts}"), format!("CREATE {texts}"), "DELETE A 10.0.0.1".into(), "CREATE A 10.0.0.2".into()]
+            [
+                format!("DELETE {texts}"),
+                format!("CREATE {texts}"),
+                "DELETE A 10.0.0.1".into(),
+                "CREATE A 10.0.0.2".into()
+            ]
         );
         assert_eq!(to_point(&claim(), &target("10.0.0.1"), &there), Step::Nothing);
         assert_eq!(

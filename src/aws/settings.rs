@@ -228,7 +228,8 @@ mod tests {
 
     #[test]
     fn a_group_says_what_its_nodes_are_and_not_whose_key_is_used() {
-        let call = json!({ "image_id": "ami-2", "region": "us-east-1", "secret_access_key": "x", "address_type": "public" });
+        let call =
+            json!({ "image_id": "ami-2", "region": "us-east-1", "secret_access_key": "x", "address_type": "public" });
         let settings = settings(&good(), &call).unwrap();
         assert_eq!((settings.region.as_str(), settings.address_type), ("eu-central-1", AddressType::Public));
         assert_eq!(settings.credentials.secret_access_key(), "wJalrXUtnFEMI");

@@ -152,12 +152,7 @@ mod tests {
                 pairs([("\u{1234}", "bar")]),
                 "2cdec8eed098649ff3a119c94853b13c643bcf08f8b0a1d91e12c9027818dd04",
             ),
-            (
-                "get-utf8",
-                "/%E1%88%B4",
-                pairs([]),
-                "8318018e0b0f223aa2bbf98705b62bb787dc9c0e678f255a891fd03141be5d85",
-            ),
+            ("get-utf8", "/%E1%88%B4", pairs([]), "8318018e0b0f223aa2bbf98705b62bb787dc9c0e678f255a891fd03141be5d85"),
             (
                 "get-space-unnormalized",
                 "/example%20space/",

@@ -86,7 +86,9 @@ impl Aws {
         let name = self.target_group_name(group)?;
         let found = self.find_target_group(&name).await?;
         found.with_context(|| {
-            format!("there is no target group `{name}`: run `aws.create_pool` for {group}, or name yours as `target_group`")
+            format!(
+                "there is no target group `{name}`: run `aws.create_pool` for {group}, or name yours as `target_group`"
+            )
         })
     }
 

@@ -40,7 +40,10 @@ async fn without_any_capacity_it_fails_with_the_code_of_aws_and_makes_nothing() 
     let desk = Desk::at(&faulty.url());
     let refusal = desk.fail("create_node", two_sizes_in_two_zones("nowhere")).await;
     assert!(refusal.contains("there is no capacity for nowhere-002"), "{refusal}");
-    assert!(refusal.contains("t3a.large in us-east-1b: EC2 refused RunInstances: InsufficientInstanceCapacity"), "{refusal}");
+    assert!(
+        refusal.contains("t3a.large in us-east-1b: EC2 refused RunInstances: InsufficientInstanceCapacity"),
+        "{refusal}"
+    );
     assert_eq!((living(moto, "nowhere").await.len(), faulty.heard("RunInstances")), (0, 0));
 }
 

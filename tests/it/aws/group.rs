@@ -45,7 +45,7 @@ async fn the_same_group_moves_from_processes_to_instances_by_one_word() {
     copy_shipped(&site, "workflows");
     let daemon = Daemon::start(&site).await;
     for (file, on_aws) in [("local.yaml", false), ("aws.yaml", true)] {
-        let said = daemon.cli(&["asg", "apply", file, "--yes"]).await;
+        let said = daemon.cli(&["asg", "apply", file]).await;
         let made = at_rest(&daemon, "moved").await;
         assert_eq!(addresses(&made).len(), 1, "{said}");
         assert_eq!(addresses(&made)[0] != "127.0.0.1", on_aws, "{made}");
@@ -94,7 +94,10 @@ async fn a_daemon_killed_before_it_hears_that_its_node_was_made_finds_it_when_it
     let backends = result("aws.list_backends", json!({ "group": "killed" })).await;
     let names = result("aws.list_records", json!({ "domain": "killed.killed.test" })).await;
     assert_eq!(backends["backends"].as_array().unwrap().len(), 1, "{backends}");
-    assert_eq!((&backends["backends"][0]["name"], &backends["backends"][0]["state"]), (&json!("killed-001"), &json!("ready")));
+    assert_eq!(
+        (&backends["backends"][0]["name"], &backends["backends"][0]["state"]),
+        (&json!("killed-001"), &json!("ready"))
+    );
     assert_eq!(names["names"], json!(["killed-001.killed.killed.test"]), "{names}");
     assert_eq!(names["records"][0]["data"], addresses(&group)[0]);
 

@@ -102,9 +102,8 @@ fn wish(group: &str, name: &str) -> Value {
 
 /// The instances of a group that moto has, as `state id`, without us.
 async fn instances(moto: &Emulator, group: &str) -> Vec<(String, String)> {
-    let form = format!(
-        "Action=DescribeInstances&Version=2016-11-15&Filter.1.Name=tag:petrel:group&Filter.1.Value.1={group}"
-    );
+    let form =
+        format!("Action=DescribeInstances&Version=2016-11-15&Filter.1.Name=tag:petrel:group&Filter.1.Value.1={group}");
     let answer = moto.ask("ec2", &form).await;
     let document = roxmltree::Document::parse(&answer).unwrap();
     let text = |node: roxmltree::Node<'_, '_>, name: &str| {

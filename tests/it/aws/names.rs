@@ -116,8 +116,10 @@ async fn a_change_whose_answer_was_lost_is_found_done() {
 async fn of_two_who_want_a_name_at_once_one_gets_it() {
     let ministack = ministack().await;
     zone(ministack, "contested.test").await;
-    let (east, west) =
-        (Desk::with(ministack.url(), json!({ "owner": "east" })), Desk::with(ministack.url(), json!({ "owner": "west" })));
+    let (east, west) = (
+        Desk::with(ministack.url(), json!({ "owner": "east" })),
+        Desk::with(ministack.url(), json!({ "owner": "west" })),
+    );
     let wish = |data| record("contested.test", "web-001", data);
     let (first, second) = tokio::join!(
         east.run("upsert_record", wish("10.0.0.1"), Stop::default()),
@@ -133,7 +135,8 @@ async fn a_change_is_waited_for_until_all_servers_know_it() {
     let ministack = ministack().await;
     zone(ministack, "slow.test").await;
     let faulty = FaultyAws::before(ministack).await;
-    let pending = "<GetChangeResponse><ChangeInfo><Id>/change/C1</Id><Status>PENDING</Status></ChangeInfo></GetChangeResponse>";
+    let pending =
+        "<GetChangeResponse><ChangeInfo><Id>/change/C1</Id><Status>PENDING</Status></ChangeInfo></GetChangeResponse>";
     faulty.script("GET change", vec![Fault::Say(200, pending.to_owned()); 3]);
     let desk = Desk::at(&faulty.url());
     desk.succeed("upsert_record", record("slow.test", "web-001", "10.0.0.1")).await;

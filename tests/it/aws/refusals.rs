@@ -12,7 +12,8 @@ async fn a_refusal_names_service_action_code_and_status() {
     let mut wanted = wish("refused", "refused-001");
     wanted["subnet_ids"] = json!(["subnet-99"]);
     let refusal = Desk::at(moto.url()).fail("create_node", wanted).await;
-    let expected = "EC2 refused RunInstances: InvalidSubnetID.NotFound: The subnet ID 'subnet-99' does not exist (status 400)";
+    let expected =
+        "EC2 refused RunInstances: InvalidSubnetID.NotFound: The subnet ID 'subnet-99' does not exist (status 400)";
     assert_eq!(refusal, expected);
 }
 

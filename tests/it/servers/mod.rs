@@ -77,7 +77,7 @@ fn announce() {
         let lines = [&POSTGRES, &RABBITMQ, &HAPROXY, &BIND, &NGIRCD, &OPENSSH];
         let lines = lines.map(|need| format!("  {}: {}\n", need.name, need.source()));
         let wheels = [&python::MOTO, &python::MINISTACK].map(|wheel| format!("  {}: {}\n", wheel.name, wheel.source()));
-    let list = format!("\nservers that these stories talk to:\n{}{}", lines.concat(), wheels.concat());
+        let list = format!("\nservers that these stories talk to:\n{}{}", lines.concat(), wheels.concat());
         stderr().write_all(list.as_bytes()).expect("standard error");
     });
 }

@@ -20,12 +20,8 @@ pub(super) struct Wheel {
 pub(super) const MOTO: Wheel =
     Wheel { name: "moto", requirement: "moto[server]==5.2.5", folder: "moto-5.2.5", program: "moto_server" };
 
-pub(super) const MINISTACK: Wheel = Wheel {
-    name: "ministack",
-    requirement: "ministack==1.5.33",
-    folder: "ministack-1.5.33",
-    program: "ministack",
-};
+pub(super) const MINISTACK: Wheel =
+    Wheel { name: "ministack", requirement: "ministack==1.5.33", folder: "ministack-1.5.33", program: "ministack" };
 
 impl Wheel {
     /// Where it will come from, in words.
