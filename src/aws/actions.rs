@@ -36,17 +36,18 @@ impl Pack {
     /// AWS with the configuration as it is now and what the call says over it.
     pub(super) fn aws(&self, call: &Call) -> anyhow::Result<Aws> {
         let settings = Settings::of(&self.catalogue.borrow(), &call.parameters)?;
-        let http = match self.http.get() {
-            Some(http) => http.clone(),
-            None => {
-                let made = http_client()?;
-                self.http.get_or_init(|| made).clone()
-            }
-        };
+        let http = self.http()?;
         let id = call.execution.to_string();
-        let seed =
-            id.bytes().fold(u64::from(call.attempt), |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+        let seed = id.bytes().fold(call.attempt, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
         Ok(Aws::new(settings, &self.clock, http, seed))
+    }
+
+    fn http(&self) -> anyhow::Result<Client> {
+        if let Some(made) = self.http.get() {
+            return Ok(made.clone());
+        }
+        let made = http_client()?;
+        Ok(self.http.get_or_init(|| made).clone())
     }
 }
 

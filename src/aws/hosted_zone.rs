@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{anyhow, bail};
+use anyhow::{anyhow, bail, ensure};
 use reqwest::Method;
 use serde::Deserialize;
 
@@ -90,12 +90,12 @@ impl Aws {
             let answer = self.ask(&question).await?;
             let zone = answer.child("HostedZone").map(HostedZone::of);
             let zone = zone.ok_or_else(|| anyhow!("Route 53 shows no zone for `hosted_zone_id: {id}`"))?;
-            return match is_in(name, &zone.name) {
-                true => Ok(Some(zone)),
-                false => {
-                    bail!("`{name}` is not in the zone `{}` of `hosted_zone_id: {id}`; correct one of them", zone.name)
-                }
-            };
+            ensure!(
+                is_in(name, &zone.name),
+                "`{name}` is not in the zone `{}` of `hosted_zone_id: {id}`; correct one of them",
+                zone.name
+            );
+            return Ok(Some(zone));
         }
         for name in suffixes(name) {
             let found = self.zones_named(&name).await?;
@@ -136,7 +136,11 @@ impl Aws {
             escaped(reference)
         );
         let question = Question::route53("CreateHostedZone", Method::POST, "hostedzone").with_body(document);
-        let answer = self.ask(&question).await?;
+        let answer = match self.ask(&question).await {
+            // We were heard before, and did not hear of it.
+            Err(error) if error.code() == Some("HostedZoneAlreadyExists") => return self.zone(name).await,
+            answer => answer?,
+        };
         self.until_in_sync(&answer).await?;
         let made = answer.child("HostedZone").map(HostedZone::of);
         made.ok_or_else(|| anyhow!("Route 53 answered CreateHostedZone without a zone"))
@@ -224,7 +228,7 @@ impl Aws {
 
     /// What stands at a name itself.
     async fn records_at(&self, zone: &HostedZone, name: &str) -> anyhow::Result<Vec<RecordSet>> {
-        let question = self.listing(zone).with("name", name);
+        let question = listing(zone).with("name", name);
         let (sets, _) = page(&self.ask(&question).await?);
         Ok(sets.into_iter().filter(|set| set.name == name).collect())
     }
@@ -235,9 +239,9 @@ impl Aws {
         let mut next: Option<Next> = None;
         for _ in 0..MOST_PAGES {
             let question = match &next {
-                None => self.listing(zone),
+                None => listing(zone),
                 Some(Next { name, kind, id }) => {
-                    let question = self.listing(zone).with("name", name).with("type", kind);
+                    let question = listing(zone).with("name", name).with("type", kind);
                     question.with_some("identifier", id.as_deref())
                 }
             };
@@ -250,10 +254,10 @@ impl Aws {
         }
         bail!("the zone `{}` has more records than can be looked through; give names a smaller zone", zone.name)
     }
+}
 
-    fn listing(&self, zone: &HostedZone) -> Question {
-        Question::route53("ListResourceRecordSets", Method::GET, &zone.records()).with("maxitems", PAGE)
-    }
+fn listing(zone: &HostedZone) -> Question {
+    Question::route53("ListResourceRecordSets", Method::GET, &zone.records()).with("maxitems", PAGE)
 }
 
 /// Where the next page begins.

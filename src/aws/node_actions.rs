@@ -41,7 +41,7 @@ impl NativeAction for CreateNode {
         answer(call, stop, async |create: Create| {
             let Create { group, name, tag, instance_type, size } = create;
             let aws = self.0.aws(call)?;
-            let own_type = instance_type.or(size.map(Several::One));
+            let own_type = instance_type.or_else(|| size.map(Several::One));
             let wish = NodeWish::new(&aws.settings, group, name, tag, own_type)?;
             let made = aws.create(&wish).await?;
             Ok(row(&made, &aws.settings))

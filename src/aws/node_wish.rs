@@ -93,7 +93,7 @@ impl NodeWish {
         let mut options: Options = settings.part()?;
         let missing = "is not said: write it into the group's `node_parameters` or into configs/aws.yaml, as";
         let image_id = options.image_id.take().with_context(|| format!("`image_id` {missing} `image_id: ami-…`"))?;
-        let sizes = own_type.or(options.instance_type.take()).map(Several::into_list).unwrap_or_default();
+        let sizes = own_type.or_else(|| options.instance_type.take()).map(Several::into_list).unwrap_or_default();
         ensure!(!sizes.is_empty(), "`instance_type` {missing} `instance_type: t3.small`");
         let user_data_bytes = options.user_data.as_ref().map_or(0, String::len);
         ensure!(
@@ -195,8 +195,8 @@ mod tests {
         NodeWish::new(&settings, "web".parse().unwrap(), name.parse().unwrap(), "t-1".to_owned(), own_type)
     }
 
-    fn one(size: &str) -> Option<Several> {
-        Some(Several::One(size.to_owned()))
+    fn one(size: &str) -> Several {
+        Several::One(size.to_owned())
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
     fn the_same_wish_has_the_same_token_and_another_one_has_not() {
         let call = json!({ "image_id": "ami-1" });
         let token = |call: &Value, size: &str, dead: &[&str]| {
-            let wish = wish("web-001", call, one(size)).unwrap();
+            let wish = wish("web-001", call, Some(one(size))).unwrap();
             let question = format!("{:?}", wish.question(&wish.placements()[0], dead));
             question.split("ClientToken=").nth(1).unwrap().chars().take(64).collect::<String>()
         };
@@ -232,9 +232,9 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_a_way_out() {
         for (call, own_type, says) in [
-            (json!({}), one("t3.small"), "`image_id` is not said"),
+            (json!({}), Some(one("t3.small")), "`image_id` is not said"),
             (json!({ "image_id": "ami-1" }), None, "write it into the group's `node_parameters`"),
-            (json!({ "image_id": "ami-1", "user_data": "x".repeat(20_000) }), one("t3.small"), "20000 bytes"),
+            (json!({ "image_id": "ami-1", "user_data": "x".repeat(20_000) }), Some(one("t3.small")), "20000 bytes"),
         ] {
             let refusal = wish("web-001", &call, own_type).unwrap_err().to_string();
             assert!(refusal.contains(says), "{refusal}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 
 use super::calls::Aws;
 use super::instances::{Instance, InstanceState, TAG_IDEM, Which};
@@ -123,32 +123,33 @@ impl Aws {
     ) -> anyhow::Result<(Instance, String)> {
         let which = Which { group: Some(group), name: Some(name), tag: None };
         let mut last = format!("EC2 knows no instance of {name}");
-        let ready = async {
-            let mut looks_at_a_dead_one = 0;
-            loop {
-                let seen = self.instances(which).await?;
-                let (living, dead): (Vec<_>, Vec<_>) = seen.into_iter().partition(|it| it.state.exists());
-                match (self.the_one(living).await?, dead.last()) {
-                    (Some(instance), _) => {
-                        if let Some(address) = ready_at(&instance, sort, self.settings.address_type) {
-                            return Ok((instance.clone(), address));
-                        }
-                        last = standing(&instance);
-                    }
-                    (None, Some(dead)) => {
-                        last = standing(dead);
-                        looks_at_a_dead_one += 1;
-                        if looks_at_a_dead_one >= LOOKS_AT_A_DEAD_NODE {
-                            bail!("{name} died: {last}");
-                        }
-                    }
-                    (None, None) => {}
+        let waited = timeout(&*self.clock, within, self.until_ready(which, sort, &mut last)).await;
+        let late = |_| Err(anyhow!("it was not ready within {within:?}: {last}"));
+        waited.unwrap_or_else(late).with_context(|| format!("waiting for {name}"))
+    }
+
+    async fn until_ready(
+        &self,
+        which: Which<'_>,
+        sort: Option<AddressType>,
+        last: &mut String,
+    ) -> anyhow::Result<(Instance, String)> {
+        let mut looks_at_a_dead_one = 0;
+        loop {
+            let seen = self.instances(which).await?;
+            let (living, dead): (Vec<_>, Vec<_>) = seen.into_iter().partition(|it| it.state.exists());
+            if let Some(instance) = self.the_one(living).await? {
+                if let Some(address) = ready_at(&instance, sort, self.settings.address_type) {
+                    return Ok((instance, address));
                 }
-                sleep(&*self.clock, self.settings.pace.check_interval).await;
+                *last = standing(&instance);
+            } else if let Some(dead) = dead.last() {
+                *last = standing(dead);
+                looks_at_a_dead_one += 1;
+                ensure!(looks_at_a_dead_one < LOOKS_AT_A_DEAD_NODE, "it died: {last}");
             }
-        };
-        let waited = timeout(&*self.clock, within, ready).await;
-        waited.unwrap_or_else(|_| Err(anyhow!("{name} was not ready within {within:?}: {last}")))
+            sleep(&*self.clock, self.settings.pace.check_interval).await;
+        }
     }
 
     async fn existing(&self, which: Which<'_>) -> anyhow::Result<Vec<Instance>> {

@@ -69,7 +69,7 @@ impl CallError {
     pub(super) fn of(service: Service, action: &'static str, status: u16, text: &str) -> Self {
         let said = |text: &str| text.chars().take(MOST_SHOWN_CHARACTERS).collect::<String>();
         let refusal = Element::parse(text).and_then(|answer| {
-            let error = *answer.all(&["Errors", "Error"]).first().or(answer.all(&["Error"]).first())?;
+            let error = answer.child("Errors").unwrap_or(&answer).child("Error")?;
             Some((error.text_at(&["Code"])?.to_owned(), said(&error.said(&["Message"]))))
         });
         match refusal {

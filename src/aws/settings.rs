@@ -107,7 +107,8 @@ impl Settings {
         ensure!(plain, "`region` in configs/aws.yaml is `{region}`; write one like `eu-central-1`");
         let id = needed("access_key_id", "the key's id, as AKIA…")?;
         let secret = needed("secret_access_key", "the key's secret")?;
-        let credentials = Credentials::new(id, secret, said.get("session_token").and_then(Value::as_str));
+        let token = said.get("session_token").and_then(Value::as_str).filter(|token| !token.is_empty());
+        let credentials = Credentials::new(id, secret, token);
         let settings = Self {
             region,
             credentials,

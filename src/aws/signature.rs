@@ -59,7 +59,8 @@ impl Signed<'_> {
     fn canonical(&self, headers: &[(&str, &str)], names: &str) -> String {
         let Self { method, path, query, body, .. } = self;
         let query = query_text(query);
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
+        let headers =
+            headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect::<Vec<_>>().concat();
         format!("{method}\n{path}\n{query}\n{headers}\n{names}\n{}", hex(&Sha256::digest(body)))
     }
 }

@@ -1,5 +1,7 @@
 //! A group's place in the load balancer: a target group of ELBv2, ours or one that was there before.
 
+use std::num::NonZeroU16;
+
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -106,7 +108,7 @@ impl Aws {
             )
         })?;
         let serving: Serving = self.settings.part()?;
-        let port = serving.port.map_or(80, |port| port.get()).to_string();
+        let port = serving.port.map_or(80, NonZeroU16::get).to_string();
         let tags = [(TAG_GROUP, Some(group.as_str())), (TAG_OWNER, self.settings.owner.as_deref())];
         let question = Question::elb("CreateTargetGroup")
             .with("Name", &name)

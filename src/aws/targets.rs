@@ -96,16 +96,14 @@ impl Aws {
         self.ask(&register).await?;
         let mut last = None;
         let healthy = timeout(&*self.clock, within, self.until_healthy(pool, &instance.id, port, &mut last)).await;
-        match healthy {
-            Ok(target) => Ok((instance, target?)),
-            Err(_) => {
-                let said = last.as_ref().map_or_else(|| "not registered".to_owned(), Target::said);
-                if let Some(target) = &last {
-                    self.deregister(pool, target).await?;
-                }
-                bail!("{name} was not healthy in `{}` within {within:?} and was taken away again: {said}", pool.name)
-            }
+        if let Ok(target) = healthy {
+            return Ok((instance, target?));
         }
+        if let Some(target) = &last {
+            self.deregister(pool, target).await?;
+        }
+        let said = last.as_ref().map_or_else(|| "not registered".to_owned(), Target::said);
+        bail!("{name} was not healthy in `{}` within {within:?} and was taken away again: {said}", pool.name)
     }
 
     async fn until_healthy(

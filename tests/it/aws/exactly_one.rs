@@ -84,6 +84,12 @@ impl Dice {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % sides
     }
+
+    /// Every other question is answered.
+    fn fault(&mut self, known: &[(&str, Fault)]) -> Fault {
+        let side = self.throw(known.len() * 2);
+        known.get(side).map_or(Fault::None, |(_, fault)| fault.clone())
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,11 +101,7 @@ async fn mixtures_of_faults_leave_one_instance() {
         let desk = hasty(&faulty);
         let known = faults();
         for action in ["RunInstances", "DescribeInstances", "TerminateInstances"] {
-            for _ in 0..6 {
-                let bad = dice.throw(2) == 0;
-                let fault = if bad { known[dice.throw(known.len())].1.clone() } else { Fault::None };
-                faulty.script(action, [fault]);
-            }
+            faulty.script(action, (0..6).map(|_| dice.fault(&known)));
         }
         let group = format!("mixed-{seed}");
         live_through(&desk, &faulty, moto, &group, &format!("seed {seed}")).await;

@@ -150,11 +150,13 @@ async fn a_change_is_waited_for_until_all_servers_know_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zone_is_made_only_if_it_is_wished_for_and_goes_when_it_is_empty() {
-    let desk = Desk::at(ministack().await.url());
+    let faulty = FaultyAws::before(ministack().await).await;
+    let desk = Desk::at(&faulty.url());
     let refusal = desk.fail("create_zone", json!({ "domain": "web.made.test" })).await;
     assert!(refusal.contains("Route 53 has no zone with `web.made.test` in it"), "{refusal}");
     assert_eq!(desk.succeed("delete_record", at("web.made.test", "web-001")).await["deleted"], false);
     let wish = json!({ "domain": "web.made.test", "create_hosted_zone": true });
+    faulty.script("POST hostedzone", [Fault::Swallow, Fault::Refuse(409, "HostedZoneAlreadyExists")]);
     for created in [true, false] {
         assert_eq!(desk.succeed("create_zone", wish.clone()).await["created"], created);
     }

@@ -46,7 +46,7 @@ async fn a_node_that_nobody_knows_is_deleted_with_success_and_not_waited_for_for
     desk.create("nobody", "nobody-002").await;
     desk.succeed("delete_node", node("nobody", "nobody-002")).await;
     let refusal = desk.fail("wait_ready", node("nobody", "nobody-002")).await;
-    assert!(refusal.contains("nobody-002 died") && refusal.contains("terminated"), "{refusal}");
+    assert!(refusal.contains("waiting for nobody-002: it died") && refusal.contains("terminated"), "{refusal}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

