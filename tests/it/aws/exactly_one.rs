@@ -106,6 +106,7 @@ async fn mixtures_of_faults_leave_one_instance() {
         let group = format!("mixed-{seed}");
         live_through(&desk, &faulty, moto, &group, &format!("seed {seed}")).await;
         end(&desk, moto, &group, &format!("seed {seed}")).await;
+        assert_eq!(faulty.heard("RunInstances"), 1, "seed {seed}: it was asked for once too often");
     }
 }
 

@@ -107,3 +107,25 @@ async fn a_daemon_killed_before_it_hears_that_its_node_was_made_finds_it_when_it
     let pools = "Action=DescribeTargetGroups&Version=2015-12-01";
     assert!(!moto.ask("elasticloadbalancing", pools).await.contains("petrel-killed"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_for_which_there_is_no_capacity_says_so_in_the_words_of_aws() {
+    let moto = moto().await;
+    let faulty = FaultyAws::before(moto).await;
+    let site = Site::new().file("configs/aws.yaml", &config_file(&faulty.url(), ""));
+    copy_shipped(&site, "workflows");
+    let daemon = Daemon::start(&site).await;
+    faulty.script("RunInstances", vec![Fault::Refuse(500, "InsufficientInstanceCapacity"); 100]);
+    let new = json!({ "name": "full", "provider": "aws", "config": { "min_nodes": 1, "max_nodes": 2 } });
+    let (status, answer) = daemon.post("/v1/asg", &new).await;
+    assert!(status.is_success(), "{status} {answer}");
+    let group = at_rest(&daemon, "full").await;
+    assert_eq!(group["in_service"], 0, "{group}");
+    let history = daemon.cli(&["asg", "history", "full"]).await;
+    assert!(history.contains("failed"), "{history}");
+    let added = daemon.get("/v1/executions?action=default.asg_add_node").await;
+    let id = added[0]["id"].as_str().unwrap();
+    let why = daemon.execution(id).await["result"].to_string();
+    assert!(why.contains("EC2 refused RunInstances: InsufficientInstanceCapacity"), "{why}");
+    assert_eq!((faulty.heard("RunInstances"), instances(moto, "full").await.len()), (0, 0));
+}
