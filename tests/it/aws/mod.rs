@@ -8,6 +8,7 @@ mod names;
 mod nodes;
 mod pools;
 mod refusals;
+mod signatures;
 
 use std::sync::Arc;
 

@@ -46,6 +46,29 @@ pub(crate) async fn ministack() -> &'static Emulator {
     SERVER.get_or_init(start).await
 }
 
+/// Asks botocore, which moto brings with it and AWS has written, for the signature of a request: method, URL, body,
+/// secret, service, and the headers that are signed as JSON.
+pub(crate) async fn signature_by_botocore(arguments: [&str; 6]) -> String {
+    const PROGRAM: &str = r#"
+import json, sys
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+method, url, body, secret, service, headers = sys.argv[1:]
+headers = json.loads(headers)
+auth = SigV4Auth(Credentials("AKIDEXAMPLE", secret), service, "us-east-1")
+address, _, query = url.partition("?")
+params = [tuple(pair.split("=", 1)) for pair in query.split("&") if pair]
+from urllib.parse import unquote
+params = {unquote(name): unquote(value) for name, value in params}
+request = AWSRequest(method=method, url=address, params=params, data=body.encode(), headers=headers)
+request.context["timestamp"] = headers["x-amz-date"]
+canonical = auth.canonical_request(request)
+print(auth.signature(auth.string_to_sign(request, canonical), request))
+"#;
+    MOTO.run_python(PROGRAM, &arguments).await.trim().to_owned()
+}
+
 impl Emulator {
     async fn start(wheel: &'static Wheel, server: Command, port: u16, service: &str, first: &str) -> Self {
         super::announce();

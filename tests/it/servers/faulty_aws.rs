@@ -50,6 +50,8 @@ struct State {
     target: String,
     client: Client,
     scripts: Mutex<BTreeMap<String, VecDeque<Fault>>>,
+    /// All that came, whatever became of it.
+    asked: Mutex<Vec<Asked>>,
     /// Actions that the emulator has heard, in order.
     heard: Mutex<Vec<String>>,
     /// Late questions wait for this.
@@ -65,6 +67,7 @@ impl FaultyAws {
             target: emulator.url().to_owned(),
             client: Client::builder().no_proxy().build().unwrap(),
             scripts: Mutex::default(),
+            asked: Mutex::default(),
             heard: Mutex::default(),
             let_through: watch::Sender::new(false),
         });
@@ -99,6 +102,11 @@ impl FaultyAws {
         self.state.heard.lock().unwrap().iter().filter(|heard| *heard == action).count()
     }
 
+    /// All questions that came so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.state.asked.lock().unwrap().clone()
+    }
+
     /// Questions that were late are heard now.
     pub(crate) fn let_through(&self) {
         self.state.let_through.send_replace(true);
@@ -112,11 +120,14 @@ impl Drop for FaultyAws {
 }
 
 /// A question as it came.
-struct Asked {
-    method: Method,
-    path: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    /// With what stands behind it.
+    pub(crate) path: String,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl State {
@@ -124,6 +135,7 @@ impl State {
     async fn serve(&self, mut stream: TcpStream) {
         let Some(asked) = read(&mut stream).await else { return };
         let action = asked.action();
+        self.asked.lock().unwrap().push(asked.clone());
         let next = self.scripts.lock().unwrap().get_mut(&action).and_then(VecDeque::pop_front);
         match next.unwrap_or(Fault::None) {
             Fault::None => {
@@ -164,7 +176,8 @@ impl State {
 
     async fn pass(&self, asked: &Asked, action: &str) -> (u16, String) {
         let mut request = self.client.request(asked.method.clone(), format!("{}{}", self.target, asked.path));
-        for (name, value) in &asked.headers {
+        let own = ["host", "content-length", "connection"];
+        for (name, value) in asked.headers.iter().filter(|(name, _)| !own.contains(&name.as_str())) {
             request = request.header(name, value);
         }
         let response = request.body(asked.body.clone()).send().await.expect("the emulator answers");
@@ -216,8 +229,6 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
             return None;
         }
     }
-    let own = ["host", "content-length", "connection"];
-    let headers = headers.into_iter().filter(|(name, _)| !own.contains(&name.as_str())).collect();
     Some(Asked { method, path, headers, body })
 }
 

@@ -38,6 +38,15 @@ impl Wheel {
         self.environment().join("bin").join(self.program)
     }
 
+    /// Runs a program in its environment, which has to be there; what it prints.
+    pub(super) async fn run_python(&self, program: &str, arguments: &[&str]) -> String {
+        let mut python = tokio::process::Command::new(self.environment().join("bin/python"));
+        let output = python.arg("-c").arg(program).args(arguments).output().await.expect("an environment");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "Python: {said}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
     fn install(&self) {
         let environment = self.environment();
         fs::create_dir_all(environment.parent().expect("a parent")).expect("the folder of the build");
