@@ -1,20 +1,18 @@
 //! For each node that is wanted there is exactly one instance, whatever the network and AWS make of the calls. moto makes
 //! two instances of one client token, which AWS does not: so what holds here holds without that help.
 
-use std::time::Duration;
-
 use petrel::model::execution::ExecutionStatus;
 use petrel::runners::Stop;
 use serde_json::json;
 
-use super::{Desk, instances, living, node, wish};
+use super::{Desk, REQUEST_TIMEOUT, instances, living, node, wish};
 use crate::servers::aws::{Emulator, moto};
 use crate::servers::faulty_aws::{Fault, FaultyAws};
 use crate::support::eventually;
 
-/// A desk that does not wait long for one answer.
+/// A desk for which an answer can be too late.
 fn hasty(faulty: &FaultyAws) -> Desk {
-    Desk::with(&faulty.url(), json!({ "request_timeout": "400ms" }))
+    Desk::by(&faulty.url(), json!({}), faulty.clock(REQUEST_TIMEOUT))
 }
 
 fn faults() -> Vec<(&'static str, Fault)> {
@@ -26,7 +24,7 @@ fn faults() -> Vec<(&'static str, Fault)> {
         ("done and html", Fault::DoneAndHtml(500)),
         ("swallowed", Fault::Swallow),
         ("broken", Fault::Break),
-        ("slow", Fault::Slow(Duration::from_secs(1))),
+        ("slow", Fault::Slow),
         ("nonsense", Fault::Say(200, "{}".to_owned())),
     ]
 }

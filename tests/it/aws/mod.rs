@@ -11,11 +11,13 @@ mod refusals;
 mod signatures;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use petrel::aws::actions::add_actions;
 use petrel::clock::{Clock, SystemClock};
 use petrel::model::execution::ExecutionStatus;
 use petrel::model::pack::{Catalogue, Pack};
+use petrel::model::time::format_duration;
 use petrel::runners::native::Native;
 use petrel::runners::{Outcome, RunEnd, Runner, Stop};
 use serde_json::{Value, json};
@@ -42,12 +44,15 @@ impl Desk {
 
     /// The same with differences.
     fn with(url: &str, differences: Value) -> Self {
+        Self::by(url, differences, Arc::new(SystemClock::new()))
+    }
+
+    fn by(url: &str, differences: Value, clock: Arc<dyn Clock>) -> Self {
         let mut config = config(url);
         config.as_object_mut().unwrap().extend(differences.as_object().unwrap().clone());
         let pack = Pack { config: serde_json::from_value(config).unwrap(), ..Pack::default() };
         let catalogue = Catalogue { packs: [("aws".to_owned(), Arc::new(pack))].into(), ..Catalogue::default() };
         let (catalogue, now) = watch::channel(Arc::new(catalogue));
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let mut native = Native::default();
         add_actions(&mut native, &now, &clock);
         Self { native, _catalogue: catalogue }
@@ -77,11 +82,15 @@ impl Desk {
     }
 }
 
+/// Long enough for a busy machine.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// A configuration that does not wait as long as AWS needs.
 fn config(url: &str) -> Value {
     json!({
         "region": "us-east-1", "access_key_id": "AKIDEXAMPLE", "secret_access_key": SECRET, "endpoint": url,
-        "image_id": IMAGE, "instance_type": "t3.micro", "request_timeout": "10s", "patience": "30s", "first_rest": "5ms",
+        "image_id": IMAGE, "instance_type": "t3.micro", "request_timeout": format_duration(REQUEST_TIMEOUT),
+        "patience": "40s", "first_rest": "5ms",
         "check_interval": "20ms", "settle": "10ms", "sync_timeout": "10s",
     })
 }

@@ -89,7 +89,7 @@ async fn a_change_whose_answer_was_lost_is_found_done() {
     let ministack = ministack().await;
     zone(ministack, "lost.test").await;
     let faulty = FaultyAws::before(ministack).await;
-    let desk = Desk::with(&faulty.url(), json!({ "request_timeout": "2s" }));
+    let desk = Desk::at(&faulty.url());
     let faults = [
         Fault::Swallow,
         Fault::DoneAndHtml(500),

@@ -90,7 +90,7 @@ async fn a_node_that_does_not_get_healthy_is_taken_away_and_the_error_says_why()
     let made = desk.create("sick", "sick-001").await;
     let id = made["instance_id"].as_str().unwrap();
     let mut add = backend("sick", "sick-001");
-    add["within"] = json!("300ms");
+    add["within"] = json!("1500ms");
     faulty.script("DescribeTargetHealth", vec![health(id, "unhealthy", "Target.ResponseCodeMismatch"); 1000]);
     let refusal = desk.fail("add_backend", add.clone()).await;
     assert!(refusal.contains("taken away again: unhealthy, Target.ResponseCodeMismatch, as scripted"), "{refusal}");

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use petrel::clock::{SystemClock, sleep};
+use async_trait::async_trait;
+use petrel::clock::{Clock, SystemClock};
+use petrel::model::time::Timestamp;
 use reqwest::{Client, Method};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::aws::Emulator;
@@ -29,8 +31,8 @@ pub(crate) enum Fault {
     Swallow,
     /// It is not done, and the connection breaks.
     Break,
-    /// It is done, and answered after a while.
-    Slow(Duration),
+    /// It is done, and whoever waits for the answer finds that his time is over: see [`FaultyAws::clock`].
+    Slow,
     /// It is done, and never answered.
     Hold,
     /// The connection breaks, and it is done when the story lets it be heard.
@@ -54,6 +56,8 @@ struct State {
     asked: Mutex<Vec<Asked>>,
     /// Actions that the emulator has heard, in order.
     heard: Mutex<Vec<String>>,
+    /// Those who wait for an answer hear this.
+    too_late: Arc<Notify>,
     /// Late questions wait for this.
     let_through: watch::Sender<bool>,
 }
@@ -69,6 +73,7 @@ impl FaultyAws {
             scripts: Mutex::default(),
             asked: Mutex::default(),
             heard: Mutex::default(),
+            too_late: Arc::default(),
             let_through: watch::Sender::new(false),
         });
         let shared = Arc::clone(&state);
@@ -102,6 +107,11 @@ impl FaultyAws {
         self.state.heard.lock().unwrap().iter().filter(|heard| *heard == action).count()
     }
 
+    /// A clock by which waits of this length are over when an answer is slow, and not because the machine is.
+    pub(crate) fn clock(&self, limit: Duration) -> Arc<dyn Clock> {
+        Arc::new(Hurried { clock: SystemClock::new(), limit, too_late: Arc::clone(&self.state.too_late) })
+    }
+
     /// All questions that came so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.state.asked.lock().unwrap().clone()
@@ -110,6 +120,39 @@ impl FaultyAws {
     /// Questions that were late are heard now.
     pub(crate) fn let_through(&self) {
         self.state.let_through.send_replace(true);
+    }
+}
+
+#[derive(Debug)]
+struct Hurried {
+    clock: SystemClock,
+    limit: Duration,
+    too_late: Arc<Notify>,
+}
+
+#[async_trait]
+impl Clock for Hurried {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    fn follow(&self, shown: Timestamp) {
+        self.clock.follow(shown);
+    }
+
+    async fn sleep_until(&self, at: Timestamp) {
+        self.clock.sleep_until(at).await;
+    }
+
+    async fn sleep_for(&self, duration: Duration) {
+        tokio::select! {
+            () = self.clock.sleep_for(duration) => {}
+            () = self.too_late.notified(), if duration == self.limit => {}
+        }
     }
 }
 
@@ -155,15 +198,14 @@ impl State {
             }
             Fault::Swallow => drop(self.pass(&asked, &action).await),
             Fault::Break => {}
-            Fault::Slow(by) => {
-                let (status, text) = self.pass(&asked, &action).await;
-                sleep(&SystemClock::new(), by).await;
-                write(&mut stream, status, &text).await;
+            Fault::Slow => {
+                self.pass(&asked, &action).await;
+                self.too_late.notify_waiters();
+                until_given_up(stream).await;
             }
             Fault::Hold => {
                 self.pass(&asked, &action).await;
-                // Until the other side goes away, in whatever way.
-                drop(stream.read_to_end(&mut Vec::new()).await);
+                until_given_up(stream).await;
             }
             Fault::Late => {
                 drop(stream);
@@ -230,6 +272,11 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
         }
     }
     Some(Asked { method, path, headers, body })
+}
+
+/// Until the other side goes away, in whatever way.
+async fn until_given_up(mut stream: TcpStream) {
+    drop(stream.read_to_end(&mut Vec::new()).await);
 }
 
 async fn write(stream: &mut TcpStream, status: u16, text: &str) {
