@@ -33,6 +33,7 @@ pub mod daemon;
 pub mod local;
 pub mod haproxy;
 pub mod dns;
+pub mod aws;
 pub mod ssh;
 pub mod prometheus;
 pub mod irc;

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::broker;
 use super::engine::{Home, World};
 use super::installation::Installation;
+use crate::aws;
 use crate::chat::answers;
 use crate::config::{Config, process_environment};
 use crate::core_pack::{self, CoreTools};
@@ -94,6 +95,7 @@ pub(super) fn build_runners(
     local::actions::add_actions(&mut native, &nodes, &world.world.clock);
     haproxy::actions::add_actions(&mut native, world.catalogue, &world.world.clock);
     dns::actions::add_actions(&mut native, world.catalogue, &world.world.clock);
+    aws::actions::add_actions(&mut native, world.catalogue, &world.world.clock);
     prometheus::actions::add_actions(&mut native, world.catalogue);
     ssh::actions::add_actions(&mut native, world.catalogue, &remote);
     native.add("amqp.publish", broker::publish_action(config, world));

@@ -31,6 +31,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("local", "model clock runners"),
     ("haproxy", "model clock runners"),
     ("dns", "model clock runners"),
+    ("aws", "model clock runners"),
     ("ssh", "model templates runners"),
     ("prometheus", "model runners"),
     ("irc", "model store bus clock supervise cluster chat"),

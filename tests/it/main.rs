@@ -14,6 +14,7 @@
 
 mod amqp;
 mod architecture;
+mod aws;
 mod bad_input;
 mod chat;
 mod cluster;

@@ -3,15 +3,18 @@
 //! - PostgreSQL: the one that `PETREL_TEST_POSTGRES_URL` names, else a private one on a free port of the loopback;
 //! - RabbitMQ: the one that `PETREL_TEST_AMQP_URL` names, else a private one;
 //! - HAProxy: a private one for each story;
-//! - BIND, ngircd, OpenSSH, Prometheus and Alertmanager: always private ones.
+//! - BIND, ngircd, OpenSSH, Prometheus and Alertmanager: always private ones;
+//! - moto and ministack, which stand in for AWS: private ones, installed by `pip` into the folder of the build.
 //!
 //! Private ones are started at their first use, shared by all stories of the process, and end with it, whatever ends
 //! it. Missing programs are installed where we are root on Debian; else the story fails and says what to do. None is
 //! skipped. A story that kills or stops a server starts one of its own: [`Postgres::start`], [`RabbitMq::start`],
 //! [`bind::Bind::start`].
 
+pub(crate) mod aws;
 pub(crate) mod bind;
 mod certificates;
+pub(crate) mod faulty_aws;
 pub(crate) mod guarded;
 pub(crate) mod haproxy;
 pub(crate) mod ngircd;
@@ -20,6 +23,7 @@ mod ports;
 pub(crate) mod postgres;
 pub(crate) mod prometheus;
 mod proxy;
+mod python;
 pub(crate) mod rabbitmq;
 pub(crate) mod sshd;
 
@@ -73,7 +77,8 @@ fn announce() {
     ONCE.call_once(|| {
         let needs = [&POSTGRES, &RABBITMQ].into_iter().chain(DEMO);
         let lines: Vec<String> = needs.map(|need| format!("  {}: {}\n", need.name, need.source())).collect();
-        let list = format!("\nservers that these stories talk to:\n{}", lines.concat());
+        let wheels = [&python::MOTO, &python::MINISTACK].map(|wheel| format!("  {}: {}\n", wheel.name, wheel.source()));
+        let list = format!("\nservers that these stories talk to:\n{}{}", lines.concat(), wheels.concat());
         stderr().write_all(list.as_bytes()).expect("standard error");
     });
 }

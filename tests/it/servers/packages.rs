@@ -79,6 +79,15 @@ pub(crate) const RSVG: Need = Need {
 /// What `petrel demo --full` starts by itself.
 pub(crate) const DEMO: [&Need; 7] = [&HAPROXY, &BIND, &NGIRCD, &OPENSSH, &PROMETHEUS, &ALERTMANAGER, &RSVG];
 
+/// Python can make environments only with a part that Debian has in a package of its own.
+pub(super) const PYTHON: Need = Need {
+    name: "Python",
+    variable: None,
+    packages: "python3-venv",
+    folders: "/usr/lib/python*/ensurepip",
+    program: "__init__.py",
+};
+
 /// Held while packages are looked for or installed: what another test process installs is not there by halves.
 const LOCK: &str = "/run/lock/petrel-test-packages";
 
@@ -109,7 +118,8 @@ impl Need {
         tokio::task::spawn_blocking(|| self.find_or_install()).await.expect("a folder with programs")
     }
 
-    fn find_or_install(&self) -> PathBuf {
+    /// The same for whoever may block.
+    pub(super) fn find_or_install(&self) -> PathBuf {
         let alone = geteuid().is_root().then(|| {
             let lock = File::create(LOCK).expect("a file to lock");
             lock.lock().expect("whoever installs comes to an end");
