@@ -36,7 +36,7 @@ fn addresses(group: &Value) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_group_moves_from_processes_to_instances_by_one_word() {
+async fn a30_the_same_group_moves_from_processes_to_instances_by_one_word() {
     let moto = moto().await;
     let file = "groups:\n- name: moved\n  provider: local\n  node_parameters: {size: t3.small}\n  \
                 config: {min_nodes: 1, max_nodes: 3}\n";
@@ -63,7 +63,7 @@ async fn the_same_group_moves_from_processes_to_instances_by_one_word() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_daemon_killed_before_it_hears_that_its_node_was_made_finds_it_when_it_comes_back() {
+async fn a18_a_daemon_killed_before_it_hears_that_its_node_was_made_finds_it_when_it_comes_back() {
     let (moto, ministack) = (moto().await, ministack().await);
     let faulty = FaultyAws::before(moto).await;
     let more = format!("route53_endpoint: {}\nvpc_id: {}\nport: 8080\n", ministack.url(), vpc(moto).await);
