@@ -31,7 +31,7 @@ pub fn actions(governor: &Arc<Governor>) -> Vec<(&'static str, Arc<dyn NativeAct
     VERBS.iter().map(|(name, verb)| (*name, action(*verb))).collect()
 }
 
-const VERBS: [(&str, Verb); 15] = [
+const VERBS: [(&str, Verb); 17] = [
     ("autoscale.governor_tick", Verb::Tick),
     ("autoscale.alert", Verb::Alert),
     ("autoscale.expand", Verb::Expand),
@@ -45,6 +45,8 @@ const VERBS: [(&str, Verb); 15] = [
     ("autoscale.delete", Verb::Delete),
     ("autoscale.add_node", Verb::AddNode),
     ("autoscale.delete_node", Verb::DeleteNode),
+    ("autoscale.approve", Verb::Approve),
+    ("autoscale.deny", Verb::Deny),
     ("autoscale.load", Verb::Load),
     ("autoscale.configure", Verb::Configure),
 ];
@@ -66,6 +68,8 @@ enum Verb {
     Delete,
     AddNode,
     DeleteNode,
+    Approve,
+    Deny,
 }
 
 struct GovernorAction {
@@ -110,6 +114,8 @@ impl GovernorAction {
             Verb::Delete => requested::delete(&self.governor, call).await,
             Verb::AddNode => requested::add_node(&self.governor, call).await,
             Verb::DeleteNode => requested::delete_node(&self.governor, call).await,
+            Verb::Approve => requested::approve(&self.governor, call).await,
+            Verb::Deny => requested::deny(&self.governor, call).await,
             Verb::Load => load(&self.governor, call).await,
             Verb::Configure => configure(&self.governor, call).await,
         }

@@ -61,6 +61,29 @@ pub(super) async fn create(governor: &Governor, call: &Call) -> Done {
 }
 
 #[derive(Deserialize)]
+struct OfGroup {
+    asg: GroupName,
+}
+
+/// Says yes to what waits for somebody's word.
+pub(super) async fn approve(governor: &Governor, call: &Call) -> Done {
+    let OfGroup { asg } = parameters(call)?;
+    let request = Request::Approve { origin: origin(call) };
+    Ok(answered(&governor.admit_for(call.execution, &asg, &request).await?, &request))
+}
+
+/// Says no to it; it is not asked again while it is wanted.
+pub(super) async fn deny(governor: &Governor, call: &Call) -> Done {
+    let OfGroup { asg } = parameters(call)?;
+    let reason = if governor.deny(&asg, &call.user).await? {
+        format!("{} said no", call.user)
+    } else {
+        format!("nothing waits for approval in group `{asg}`")
+    };
+    Ok(Outcome::succeeded(json!({ "verdict": "deny", "reason": reason })))
+}
+
+#[derive(Deserialize)]
 struct Named {
     name: GroupName,
 }

@@ -14,6 +14,8 @@ use crate::model::time::Timestamp;
 pub(super) struct Situation<'a> {
     pub(super) state: &'a GroupState,
     pub(super) now: Timestamp,
+    /// The minimum that holds now.
+    pub(super) min: NodeCount,
     pub(super) live: NodeCount,
     pub(super) in_service: NodeCount,
     pub(super) failed: NodeCount,
@@ -33,6 +35,7 @@ impl<'a> Situation<'a> {
         Self {
             state,
             now,
+            min: config.minimum(now),
             live: state.live(),
             in_service: state.in_service(),
             failed: state.in_phase(NodePhase::Failed),
@@ -78,7 +81,7 @@ impl<'a> Situation<'a> {
             in_service: self.in_service,
             total: self.state.total(),
             failed: self.failed,
-            min: config.min_nodes,
+            min: self.min,
             max: config.max_nodes,
             critical: keys(&self.critical),
             warnings: keys(&self.warnings),

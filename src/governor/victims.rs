@@ -1,6 +1,7 @@
-//! Which nodes go: never a protected one; first those not yet in service, then the oldest.
+//! Which nodes go: never a protected one; first those not yet in service, then as the group's termination policy says.
 
 use crate::model::group::NodeCount;
+use crate::model::group_config::TerminationPolicy;
 use crate::model::group_state::GroupState;
 use crate::model::node::{Node, NodeName, NodePhase};
 
@@ -8,7 +9,12 @@ use crate::model::node::{Node, NodeName, NodePhase};
 pub fn choose(state: &GroupState, count: NodeCount, floor: NodeCount) -> Vec<NodeName> {
     let mut candidates: Vec<&Node> =
         state.nodes.iter().filter(|node| node.phase.is_live() && !node.protected).collect();
-    candidates.sort_by_key(|node| (node.phase == NodePhase::InService, node.created_at, &node.name));
+    candidates.sort_by_key(|node| (node.created_at, &node.name));
+    match state.group.config.termination_policy {
+        TerminationPolicy::Oldest => {}
+        TerminationPolicy::Newest => candidates.reverse(),
+    }
+    candidates.sort_by_key(|node| node.phase == NodePhase::InService);
     let mut spare = state.in_service().above(floor).as_usize();
     let mut may_go = |node: &Node| {
         if node.phase != NodePhase::InService {

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::group::NodeCount;
 use super::load::Load;
-use super::time::format_duration;
+use super::schedule::ScheduledMinimum;
+use super::time::{Timestamp, format_duration};
 
 /// Serializes a [`Duration`] as people write it (`30s`); exact to the millisecond.
 pub mod duration_text {
@@ -46,6 +47,17 @@ pub enum Mode {
     /// Decide and act.
     #[default]
     Auto,
+}
+
+/// Which of the nodes that serve go first. Those that do not serve yet go before all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TerminationPolicy {
+    /// Whoever was made first: the group renews itself.
+    #[default]
+    Oldest,
+    /// Whoever was made last: what has proven itself stays.
+    Newest,
 }
 
 /// Limits, steps and delays of a group.
@@ -104,6 +116,10 @@ pub struct GroupConfig {
     pub load_window: Duration,
     /// A load that is older than so many ticks is stale: nothing is taken away blindly.
     pub stale_after: u32,
+    /// Which nodes go first.
+    pub termination_policy: TerminationPolicy,
+    /// When the minimum is higher than `min_nodes`.
+    pub schedule: Vec<ScheduledMinimum>,
     /// What the governor may do.
     pub mode: Mode,
 }
@@ -131,6 +147,8 @@ impl Default for GroupConfig {
             safe_util_pct: 65,
             load_window: Duration::from_mins(10),
             stale_after: 3,
+            termination_policy: TerminationPolicy::Oldest,
+            schedule: Vec::new(),
             mode: Mode::Auto,
         }
     }
@@ -141,6 +159,12 @@ impl GroupConfig {
     pub fn validate(&self) -> Result<(), Vec<String>> {
         let faults: Vec<String> = self.bound_faults().into_iter().chain(self.duration_faults()).collect();
         if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// The minimum that holds at this moment.
+    pub fn minimum(&self, now: Timestamp) -> NodeCount {
+        let scheduled = self.schedule.iter().filter(|part| part.is_active(now)).map(|part| part.min_nodes);
+        scheduled.fold(self.min_nodes, NodeCount::max).min(self.max_nodes)
     }
 
     fn bound_faults(&self) -> Vec<String> {
@@ -158,6 +182,7 @@ impl GroupConfig {
             faults.push("flap_max is 0, which forbids every deflation; write at least 1".to_owned());
         }
         faults.extend(self.load_faults());
+        faults.extend(self.schedule.iter().filter_map(|part| part.fault(self.max_nodes)));
         faults
     }
 

@@ -9,6 +9,7 @@ pub mod rule;
 pub mod action;
 pub mod execution;
 pub mod load;
+pub mod schedule;
 pub mod group_config;
 pub mod group;
 pub mod node;

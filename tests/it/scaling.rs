@@ -187,6 +187,29 @@ async fn an_expansion_of_which_nothing_works_fails_and_leaves_nothing() {
     running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_13_a_node_that_cannot_leave_the_load_balancer_is_not_destroyed_and_still_counts() {
+    let site = site("none");
+    let broken = std::fs::read_to_string(site.path().join("packs/files/actions/remove_backend.yaml")).unwrap();
+    site.write("packs/files/actions/remove_backend.yaml", &broken.replace("; true'", "; exit 1'"));
+    let hurried = std::fs::read_to_string(site.path().join("workflows/asg_delete_node.rhai")).unwrap();
+    site.write("workflows/asg_delete_node.rhai", &hurried.replace("delay: \"5s\"", "delay: \"0s\""));
+    let running = site.start().await;
+    create(&running, json!({ "min_nodes": 2, "max_nodes": 4 })).await;
+    at_rest(&running).await.unwrap();
+    running.engine.governor.configure(&web(), json!({ "min_nodes": 1 }).as_object().unwrap()).await.unwrap();
+    let node = "web-001".parse().unwrap();
+    ask(&running, Request::DeleteNode { name: node, delays: Delays::Skip, origin: Origin::Api }).await;
+    let group = at_rest(&running).await.unwrap();
+    assert_eq!((group.in_service.get(), group.total.get()), (1, 2), "it still counts");
+    assert_eq!(files(&site), ["web-001", "web-002"]);
+    let verbs = calls(&site, "web-001");
+    let first = |what: &str| verbs.iter().position(|verb| verb.contains(what));
+    assert!(first("drain_backend") < first("remove_backend"), "{verbs:?}");
+    assert_eq!(first("delete_node"), None, "{verbs:?}");
+    running.stop().await;
+}
+
 /// As it is kept in version control.
 fn group_file(max_nodes: u32) -> String {
     format!(
@@ -225,7 +248,7 @@ async fn a_group_of_a_file_is_planned_applied_and_grows_once_somebody_approves()
     .await;
     let shown = daemon.cli(&["asg", "get", "web"]).await;
     assert!(shown.contains("expand, wanted since"), "{shown}");
-    let approved = daemon.cli(&["asg", "approve", "web"]).await;
+    let approved = daemon.cli(&["chat", "!asg approve asg=web"]).await;
     assert!(approved.contains("admin approved it"), "{approved}");
     eventually("the node that was approved serves", async || in_service(2).await).await;
     let history = daemon.cli(&["asg", "history", "web"]).await;

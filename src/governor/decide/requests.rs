@@ -46,7 +46,7 @@ fn create(situation: &Situation<'_>, origin: &Origin) -> Result<Ruling, Obstacle
         return Err(Box::new(Ruling::hold(Row::Asked, Reason::AlreadyCreated)));
     }
     unless(suspended(situation, Part::Expand, Row::ExpandSuspended))?;
-    let asked = situation.config().min_nodes.above(situation.live);
+    let asked = situation.min.above(situation.live);
     let granted = asked.min(situation.state.headroom());
     let nodes = next_names(situation.state, granted);
     Ok(Ruling::act(Row::Asked, Verdict::CreateGroup { nodes }, reason(origin, asked, granted)))
@@ -125,7 +125,7 @@ fn delete_node(
 
 /// The minimum needs this live node.
 fn needed(situation: &Situation<'_>, node: &Node) -> Option<Ruling> {
-    let min = situation.config().min_nodes;
+    let min = situation.min;
     let serves = node.phase == NodePhase::InService;
     let needed = situation.live <= min || (serves && situation.in_service <= min);
     needed.then(|| Ruling::hold(Row::AtMin, Reason::AtMin { min }))

@@ -57,7 +57,7 @@ pub(super) fn keeps_from_deflating(situation: &Situation<'_>, delays: Delays) ->
         return Some(Ruling::suspended(Row::DeflateSuspended, suspension));
     }
     if spare(situation) == NodeCount::ZERO {
-        return Some(Ruling::hold(Row::AtMin, Reason::AtMin { min: situation.config().min_nodes }));
+        return Some(Ruling::hold(Row::AtMin, Reason::AtMin { min: situation.min }));
     }
     match delays {
         Delays::Respect => {
@@ -69,7 +69,7 @@ pub(super) fn keeps_from_deflating(situation: &Situation<'_>, delays: Delays) ->
 
 /// Nodes that the minimum leaves over, counted both live and in service.
 pub(super) fn spare(situation: &Situation<'_>) -> NodeCount {
-    let min = situation.config().min_nodes;
+    let min = situation.min;
     situation.live.above(min).min(situation.in_service.above(min))
 }
 
@@ -109,7 +109,7 @@ pub(super) fn take_away(
     count: NodeCount,
     reason: impl Fn(NodeCount) -> Reason,
 ) -> Ruling {
-    let nodes = victims::choose(situation.state, count, situation.config().min_nodes);
+    let nodes = victims::choose(situation.state, count, situation.min);
     let removing = NodeCount::of(nodes.iter());
     if removing == NodeCount::ZERO {
         return Ruling::hold(Row::NoVictim, Reason::NoVictim);

@@ -123,7 +123,7 @@ fn above_max(situation: &Situation<'_>) -> Option<Ruling> {
 
 /// Repair: the group is set up if it never was, or filled up to the minimum.
 fn below_min(situation: &Situation<'_>) -> Option<Ruling> {
-    let (state, min) = (situation.state, situation.config().min_nodes);
+    let (state, min) = (situation.state, situation.min);
     let missing = min.above(situation.live);
     let adding = missing.min(state.headroom());
     let created = state.memory.created.is_some();

@@ -3,7 +3,7 @@
 use super::world::{World, expand, minutes, names, nodes};
 use crate::governor::ledger::{self, LedgerError, WorkflowEnd};
 use crate::model::decision::{Delays, Request, Row, Verdict};
-use crate::model::group_config::GroupConfig;
+use crate::model::group_config::{GroupConfig, TerminationPolicy};
 use crate::model::incident::{IncidentState, Severity};
 use crate::model::node::NodePhase;
 use crate::model::scaling::{ActivityStatus, Origin};
@@ -127,6 +127,14 @@ fn fault_14_victims_are_the_unfit_then_the_oldest_and_never_the_protected() {
     world.state.nodes[3].phase = NodePhase::Ready;
     let decision = world.tick();
     assert_eq!(names(decision.verdict.removed()), ["web-004", "web-002"]);
+}
+
+#[test]
+fn what_was_made_last_goes_first_where_the_group_says_so() {
+    let newest = GroupConfig { termination_policy: TerminationPolicy::Newest, ..config(1, 9, 2) };
+    let mut world = World::serving(4, newest);
+    world.state.nodes[3].protected = true;
+    assert_eq!(names(world.tick().verdict.removed()), ["web-003", "web-002"]);
 }
 
 #[test]

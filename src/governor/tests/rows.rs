@@ -8,6 +8,7 @@ use crate::model::group_config::{GroupConfig, Mode};
 use crate::model::incident::{IncidentState, Severity};
 use crate::model::node::NodePhase;
 use crate::model::scaling::{ActivityKind, ActivityStatus, Origin};
+use serde_json::json;
 
 fn limits(min: u32, max: u32) -> GroupConfig {
     GroupConfig { min_nodes: nodes(min), max_nodes: nodes(max), ..GroupConfig::default() }
@@ -50,6 +51,21 @@ fn a25_a_critical_incident_expands_at_once_and_again_after_expand_delay() {
     assert_eq!(held.next_at, Some(world.ended[1].ended_at.unwrap().plus(minutes(10))));
     let (_, waited) = world.tick_until_action(minutes(11));
     assert!(waited > minutes(9) && waited <= minutes(10), "{waited:?}");
+}
+
+#[test]
+fn a_scheduled_minimum_is_filled_up_to_without_an_alert_and_not_gone_below_until_it_ends() {
+    // the world begins at 08:30 on a Saturday
+    let schedule = json!([{ "days": "sat", "from": "09:00", "until": "11:00", "min_nodes": 4 }]);
+    let config = GroupConfig { schedule: serde_json::from_value(schedule).unwrap(), ..limits(1, 6) };
+    let mut world = World::serving(1, config);
+    let (decision, waited) = world.tick_until_action(minutes(40));
+    assert_eq!((decision.row, decision.verdict.reserved().len()), (Row::BelowMin, 3), "{decision}");
+    assert!(waited > minutes(25) && waited < minutes(30), "at nine, and not before: {waited:?}");
+    world.succeed();
+    let (decision, waited) = world.tick_until_action(minutes(150));
+    assert_eq!(decision.row, Row::Deflate);
+    assert!(waited > minutes(115), "not before eleven: {waited:?}");
 }
 
 #[test]

@@ -91,15 +91,11 @@ async fn a07_an_incident_is_seen_while_it_is_open_and_gone_when_it_is_over() {
     let place = Place::new();
     let daemon = Daemon::start(&place.site).await;
     create(&daemon, "web", "shop", &["--max-nodes", "1"]).await;
-    let open = async |wanted: usize| {
-        let group = daemon.get("/v1/asg/web").await;
-        (group["incidents"].as_array().unwrap().len() == wanted).then_some(())
-    };
     place.alert("shop", "critical", "Alert opened on shop: it is down").await;
-    eventually("the incident is shown", async || open(1).await).await;
+    until_open(&daemon, true).await;
     assert!(daemon.cli(&["asg", "list"]).await.contains("1 open"));
     place.alert("shop", "critical", "Alert ended on shop: it is up").await;
-    eventually("no incident is shown", async || open(0).await).await;
+    until_open(&daemon, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,11 +108,43 @@ async fn a28_simulated_trouble_and_recovery_go_through_the_real_door() {
     eventually("two nodes serve", async || (serving(&daemon, "web").await == 2).then_some(())).await;
     let said = daemon.cli(&["chat", "!asg simulate recovery application=shop"]).await;
     assert!(said.contains("recovery of shop"), "{said}");
-    eventually("the incident is over", async || {
-        (daemon.get("/v1/asg/web").await["incidents"] == json!([])).then_some(())
-    })
-    .await;
+    until_open(&daemon, false).await;
     let delivered = daemon.get("/v1/triggerinstances?trigger=newrelic.WebAppNormalTrigger").await;
     assert_eq!(delivered.as_array().unwrap().len(), 1, "{delivered}");
     assert_eq!(daemon.cli(&["chat", "!asg simulate crit"]).await.matches("crit of Default Application").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_11_the_recovery_of_a_server_finds_its_rule() {
+    let place = Place::new();
+    let daemon = Daemon::start(&place.site).await;
+    create(&daemon, "web", "db-1", &["--max-nodes", "1"]).await;
+    place.server_alert("db-1", "Alert opened on db-1: CPU > 90 %").await;
+    until_open(&daemon, true).await;
+    place.server_alert("db-1", "Alert ended on db-1").await;
+    until_open(&daemon, false).await;
+    let seen = daemon.get("/v1/triggerinstances?trigger=newrelic.ServerNormalTrigger").await;
+    assert_eq!(seen.as_array().unwrap().len(), 1, "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_19_a_recovery_that_is_held_back_survives_kill_9() {
+    let place = Place::new();
+    place.site.write("configs/newrelic.yaml", "normal_report_delay: 3\n");
+    let mut daemon = Daemon::start(&place.site).await;
+    create(&daemon, "web", "shop", &["--max-nodes", "1"]).await;
+    place.alert("shop", "critical", "Alert opened on shop: it is down").await;
+    until_open(&daemon, true).await;
+    assert_eq!(place.alert("shop", "critical", "Alert ended on shop: it is up").await.status(), 202);
+    daemon.kill9().await;
+    daemon.restart().await;
+    until_open(&daemon, false).await;
+}
+
+async fn until_open(daemon: &Daemon<'_>, open: bool) {
+    eventually("the incident is shown as it is", async || {
+        let incidents = daemon.get("/v1/asg/web").await["incidents"].clone();
+        ((incidents != json!([])) == open).then_some(())
+    })
+    .await;
 }

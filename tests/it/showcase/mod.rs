@@ -66,6 +66,20 @@ impl Place {
             "alert_policy_name": "Default application alert policy", "message": "Apdex score fell below critical level",
             "alert_url": format!("https://rpm.newrelic.com/accounts/1/incidents/{application}"),
         });
+        self.form(&alert).await
+    }
+
+    /// A legacy alert of a server.
+    async fn server_alert(&self, server: &str, story: &str) -> reqwest::Response {
+        let alert = json!({
+            "servers": [server], "severity": "critical", "long_description": story, "account_name": "Acme",
+            "alert_policy_name": "Default server alert policy", "message": "CPU > 90 %",
+            "alert_url": format!("https://rpm.newrelic.com/accounts/1/incidents/{server}"),
+        });
+        self.form(&alert).await
+    }
+
+    async fn form(&self, alert: &Value) -> reqwest::Response {
         let form: String =
             form_urlencoded::Serializer::new(String::new()).append_pair("alert", &alert.to_string()).finish();
         self.send("application/x-www-form-urlencoded", form).await
