@@ -22,6 +22,7 @@ mod guarantees;
 mod haproxy;
 mod irc;
 mod local_nodes;
+mod matrix;
 mod policies;
 mod polling;
 mod prometheus;

@@ -25,6 +25,11 @@ impl Site {
         Self { folder: tempfile::tempdir().expect("a temporary folder"), settings: Vec::new() }
     }
 
+    /// Leaves the folder behind, for whoever wants to look into it.
+    pub fn keep(self) -> PathBuf {
+        self.folder.keep()
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         self.folder.path()

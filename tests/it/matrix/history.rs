@@ -1,0 +1,151 @@
+//! What an operation leaves on disk after each of its commits, and outside after each of its effects. A database in the mode of
+//! write-ahead logging is its file and the frames that were appended to the log since, so the log cut behind the frames
+//! of a commit is, byte for byte, what a `kill -9` after that commit leaves.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use petrel::clock::Clock as _;
+use petrel::model::node::NodeName;
+use petrel::model::time::Timestamp;
+
+use super::operations::Operation;
+use super::outside::{Entry, Outside};
+use super::server::Server;
+use super::stage::Stage;
+
+/// Begin of the log, and begin of each frame in it.
+const HEADER_BYTES: usize = 32;
+const FRAME_HEADER_BYTES: usize = 24;
+
+/// What is left behind at a moment: files and the world.
+#[derive(Clone, Default)]
+pub(super) struct Snapshot {
+    /// Below the data folder.
+    files: Vec<(PathBuf, Vec<u8>)>,
+    pub(super) outside: Outside,
+    /// What was asked of the world since the operation began.
+    pub(super) log: Vec<Entry>,
+    pub(super) at: Timestamp,
+}
+
+impl Snapshot {
+    /// Before anything was ever done.
+    pub(super) fn of_nothing() -> Self {
+        let at = "2026-06-01T12:00:00Z".parse().unwrap();
+        Self { at, ..Self::default() }
+    }
+
+    pub(super) fn lay_out(&self, data_dir: &Path) {
+        fs::create_dir_all(data_dir).unwrap();
+        for (name, bytes) in &self.files {
+            let file = data_dir.join(name);
+            fs::write(&file, bytes).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+
+    /// What an engine that was stopped in order leaves behind, with the whole of its log in the database's file.
+    pub(super) async fn after(stage: Stage) -> Self {
+        let (outside, at) = (stage.world.outside(), stage.clock.now());
+        let site = stage.stop().await;
+        let data_dir = site.path().join("data");
+        let database = data_dir.join("petrel.db");
+        let folded = rusqlite::Connection::open(&database).unwrap();
+        let busy: i64 = folded.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+        assert_eq!(busy, 0, "the engine has let go of its store");
+        let read = |name: &str| (PathBuf::from(name), fs::read(data_dir.join(name)).unwrap());
+        Self { files: ["petrel.db", "datastore.key", "owner"].map(read).into(), outside, log: Vec::new(), at }
+    }
+}
+
+/// An operation from its beginning to its end, without trouble.
+pub(super) struct History {
+    before: Snapshot,
+    log_file: Vec<u8>,
+    /// Commits before the first of the operation, and after its last.
+    from: usize,
+    to: usize,
+    pub(super) entries: Vec<Entry>,
+    at: Timestamp,
+    /// Who serves in the end.
+    pub(super) serving: Vec<NodeName>,
+}
+
+/// A moment of a history: so many commits are on disk, so many calls had their effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Moment {
+    pub(super) commits: usize,
+    pub(super) calls: usize,
+}
+
+impl History {
+    /// Lets it happen.
+    pub(super) async fn of(operation: Operation, server: &Server, before: &Snapshot) -> Self {
+        let cell = format!("history-{}", operation.name());
+        let stage = Stage::open(server, &cell, before, Duration::from_secs(1)).await;
+        stage.start().await;
+        stage.quiet().await;
+        let file = stage.site.path().join("data/petrel.db-wal");
+        let first_salt = salt(&fs::read(&file).unwrap());
+        let counted = file.clone();
+        stage.world.count_commits(move || commit_ends(&fs::read(&counted).unwrap()).len());
+        let from = commit_ends(&fs::read(&file).unwrap()).len();
+        operation.perform(&stage).await;
+        let (log_file, entries, at) = (fs::read(&file).unwrap(), stage.world.log(), stage.clock.now());
+        assert_eq!(salt(&log_file), first_salt, "the log was not begun anew meanwhile");
+        let to = commit_ends(&log_file).len();
+        stage.rest(operation.looks()).await.unwrap();
+        let serving = serving(&stage).await;
+        stage.stop().await;
+        server.remove(&cell);
+        Self { before: before.clone(), log_file, from, to, entries, at, serving }
+    }
+
+    /// Every moment at which the power may go: after each commit, and after each effect between two commits.
+    pub(super) fn moments(&self) -> Vec<Moment> {
+        let mut moments = Vec::new();
+        for commits in self.from + 1..=self.to {
+            let known = self.entries.iter().filter(|entry| entry.commits < commits).count();
+            moments.push(Moment { commits, calls: known });
+            let during = self.entries.iter().enumerate().filter(|(_, entry)| entry.commits == commits && entry.changed);
+            moments.extend(during.map(|(at, _)| Moment { commits, calls: at + 1 }));
+        }
+        moments
+    }
+
+    /// What a kill at this moment leaves.
+    pub(super) fn left_at(&self, moment: Moment, operation: Operation) -> Snapshot {
+        let ends = commit_ends(&self.log_file);
+        let cut = ends[moment.commits - 1];
+        let mut left = self.before.clone();
+        left.files.push((PathBuf::from("petrel.db-wal"), self.log_file[..cut].to_vec()));
+        operation.change_world(&mut left.outside);
+        for entry in &self.entries[..moment.calls] {
+            left.outside.apply(&entry.call).0.ok();
+        }
+        left.log = self.entries[..moment.calls].to_vec();
+        left.at = self.at;
+        left
+    }
+}
+
+pub(super) async fn serving(stage: &Stage) -> Vec<NodeName> {
+    let nodes = stage.group().await.map(|group| group.nodes).unwrap_or_default();
+    nodes.into_iter().map(|node| node.name).collect()
+}
+
+fn salt(log: &[u8]) -> Vec<u8> {
+    log.get(16..24).unwrap_or_default().to_vec()
+}
+
+/// Where each commit of a write-ahead log ends: its last frame says how large the database is.
+fn commit_ends(log: &[u8]) -> Vec<usize> {
+    let page_bytes = log.get(8..12).map_or(4096, |bytes| u32::from_be_bytes(bytes.try_into().unwrap()) as usize);
+    let frame = FRAME_HEADER_BYTES + page_bytes;
+    let (salt, frames) = (salt(log), log.get(HEADER_BYTES..).unwrap_or_default().chunks_exact(frame));
+    let written = frames.enumerate().take_while(|(_, bytes)| bytes[8..16] == salt[..]);
+    written.filter(|(_, bytes)| bytes[4..8] != [0; 4]).map(|(at, _)| HEADER_BYTES + (at + 1) * frame).collect()
+}

@@ -1,0 +1,157 @@
+//! What is done to a group: every lifecycle workflow, each from where it begins to where nothing is under way.
+
+use std::time::Duration;
+
+use petrel::model::decision::{Delays, Request};
+use petrel::model::group::NodeCount;
+use petrel::model::scaling::Origin;
+use serde_json::{Value, json};
+
+use super::history::Snapshot;
+use super::outside::{DOMAIN, Outside, record_of};
+use super::server::Server;
+use super::stage::{Stage, web};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Operation {
+    Create,
+    Expand,
+    AddNode,
+    Deflate,
+    DeleteNode,
+    Delete,
+    /// Load balancer and zone have forgotten something and kept something.
+    Reconcile,
+    /// The provider has lost a node.
+    Replace,
+}
+
+pub(super) const OPERATIONS: [Operation; 8] = [
+    Operation::Create,
+    Operation::Expand,
+    Operation::AddNode,
+    Operation::Deflate,
+    Operation::DeleteNode,
+    Operation::Delete,
+    Operation::Reconcile,
+    Operation::Replace,
+];
+
+/// Where operations begin.
+pub(super) struct Grounds {
+    nothing: Snapshot,
+    two: Snapshot,
+    four: Snapshot,
+}
+
+impl Grounds {
+    /// Lets groups of two and of four nodes come about.
+    pub(super) async fn prepare(server: &Server) -> Self {
+        let nothing = Snapshot::of_nothing();
+        let two = after(Operation::Create, server, &nothing).await;
+        let four = after(Operation::Expand, server, &two).await;
+        Self { nothing, two, four }
+    }
+
+    pub(super) fn of(&self, operation: Operation) -> &Snapshot {
+        match operation {
+            Operation::Create => &self.nothing,
+            Operation::Expand | Operation::AddNode | Operation::Delete | Operation::Reconcile | Operation::Replace => {
+                &self.two
+            }
+            Operation::Deflate | Operation::DeleteNode => &self.four,
+        }
+    }
+}
+
+async fn after(operation: Operation, server: &Server, before: &Snapshot) -> Snapshot {
+    let stage = Stage::open(server, "grounds", before, Duration::from_secs(1)).await;
+    stage.start().await;
+    operation.perform(&stage).await;
+    stage.rest(false).await.unwrap();
+    Snapshot::after(stage).await
+}
+
+/// Nothing but what is asked for changes the group: its nodes stay although all is quiet.
+fn definition() -> Value {
+    json!({
+        "name": "web", "domain": DOMAIN,
+        "provider": "outside", "dns": "outside", "load_balancer": "outside", "configure": "outside",
+        "config": {
+            "min_nodes": 2, "max_nodes": 6, "drain_timeout": "1s", "node_boot_timeout": "1m", "activity_timeout": "3m",
+            "warmup": "0s", "deflate_delay": "1000h",
+        },
+    })
+}
+
+impl Operation {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Expand => "expand",
+            Self::AddNode => "add_node",
+            Self::Deflate => "deflate",
+            Self::DeleteNode => "delete_node",
+            Self::Delete => "delete",
+            Self::Reconcile => "reconcile",
+            Self::Replace => "replace",
+        }
+    }
+
+    /// It comes about because somebody looks.
+    pub(super) const fn looks(self) -> bool {
+        matches!(self, Self::Reconcile | Self::Replace)
+    }
+
+    /// What happens outside before it begins.
+    pub(super) fn change_world(self, outside: &mut Outside) {
+        match self {
+            Self::Reconcile => {
+                outside.backends.remove("web-001");
+                outside.records.remove(&record_of("web-002"));
+                outside.backends.insert("web-000".to_owned(), "web-000.inside".to_owned());
+                outside.records.insert(record_of("web-000"), "web-000.inside".to_owned());
+            }
+            Self::Replace => drop(outside.nodes.remove("web-001")),
+            Self::Create | Self::Expand | Self::AddNode | Self::Deflate | Self::DeleteNode | Self::Delete => {}
+        }
+    }
+
+    /// Asks for it and waits until nothing is under way.
+    pub(super) async fn perform(self, stage: &Stage) {
+        stage.world.change(|outside| self.change_world(outside));
+        self.ask(stage).await;
+        stage.quiet().await;
+        if self == Self::Replace {
+            // what is left of the lost one goes, then somebody takes its place
+            stage.clock.leap(Duration::from_secs(20));
+            stage.tick().await;
+            stage.quiet().await;
+        }
+    }
+
+    async fn ask(self, stage: &Stage) {
+        let (governor, by) = (&stage.engine().governor, Some(NodeCount::new(2)));
+        let (delays, origin) = (Delays::Skip, Origin::Api);
+        let request = match self {
+            Self::Create => {
+                governor.create(serde_json::from_value(definition()).unwrap(), origin).await.unwrap();
+                return;
+            }
+            Self::Expand => Request::Expand { by, delays, origin },
+            Self::AddNode => Request::AddNode { delays, origin },
+            Self::Deflate => Request::Deflate { by, delays, origin },
+            Self::DeleteNode => Request::DeleteNode { name: "web-002".parse().unwrap(), delays, origin },
+            Self::Delete => Request::Delete { origin },
+            Self::Reconcile | Self::Replace => {
+                for _ in 0..2 {
+                    stage.look_around().await;
+                    stage.clock.leap(Duration::from_secs(20));
+                }
+                stage.tick().await;
+                return;
+            }
+        };
+        governor.admit(&web(), &request).await.unwrap();
+    }
+}
