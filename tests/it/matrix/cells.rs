@@ -10,8 +10,10 @@ use super::outside::LOOKS;
 use super::server::{Planned, Server, Trouble};
 use super::stage::Stage;
 
-/// For so long nobody looked after a crash: not at all, longer than a lease, longer than any deadline.
-const DOWNTIMES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(25), Duration::from_secs(2 * 60 * 60)];
+/// For so long nobody looked after a crash: not at all, longer than a lease, longer than any time limit of a step. What
+/// has a time limit ends by it after the last of these, and its node with it; all else must be as if nothing had been.
+const DOWNTIMES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(25), LONG];
+const LONG: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// One thing that happens to one operation at one point.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +131,7 @@ impl Cell {
         stage.start().await;
         let mut wrong = Vec::from_iter(stage.rest(self.operation.looks()).await.err());
         wrong.extend(books::audit(&stage).await);
-        if then == Then::GoOn {
+        if then == Then::GoOn && downtime < LONG {
             wrong.extend(books::repeated(&stage));
             let serves = serving(&stage).await;
             if serves != history.serving {

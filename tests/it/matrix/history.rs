@@ -25,6 +25,8 @@ const FRAME_HEADER_BYTES: usize = 24;
 pub(super) struct Snapshot {
     /// Below the data folder.
     files: Vec<(PathBuf, Vec<u8>)>,
+    /// Under which name the world was known.
+    cell: Option<String>,
     pub(super) outside: Outside,
     /// What was asked of the world since the operation began.
     pub(super) log: Vec<Entry>,
@@ -38,12 +40,18 @@ impl Snapshot {
         Self { at, ..Self::default() }
     }
 
-    pub(super) fn lay_out(&self, data_dir: &Path) {
+    /// The world is found under the name of the cell: what was asked for under another name is asked for under this one.
+    pub(super) fn lay_out(&self, data_dir: &Path, cell: &str) {
         fs::create_dir_all(data_dir).unwrap();
         for (name, bytes) in &self.files {
             let file = data_dir.join(name);
             fs::write(&file, bytes).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        if let Some(former) = &self.cell {
+            let database = rusqlite::Connection::open(data_dir.join("petrel.db")).unwrap();
+            let (from, to) = (format!("/{former}/"), format!("/{cell}/"));
+            database.execute("UPDATE executions SET parameters = replace(parameters, ?1, ?2)", (from, to)).unwrap();
         }
     }
 
@@ -57,7 +65,7 @@ impl Snapshot {
         let busy: i64 = folded.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
         assert_eq!(busy, 0, "the engine has let go of its store");
         let read = |name: &str| (PathBuf::from(name), fs::read(data_dir.join(name)).unwrap());
-        Self { files: ["petrel.db", "datastore.key", "owner"].map(read).into(), outside, log: Vec::new(), at }
+        Self { files: ["petrel.db", "datastore.key", "owner"].map(read).into(), outside, at, ..Self::default() }
     }
 }
 
@@ -84,7 +92,7 @@ pub(super) struct Moment {
 impl History {
     /// Lets it happen.
     pub(super) async fn of(operation: Operation, server: &Server, before: &Snapshot) -> Self {
-        let cell = format!("history-{}", operation.name());
+        let cell = cell_of(operation);
         let stage = Stage::open(server, &cell, before, Duration::from_secs(1)).await;
         stage.start().await;
         stage.quiet().await;
@@ -128,8 +136,13 @@ impl History {
         }
         left.log = self.entries[..moment.calls].to_vec();
         left.at = self.at;
+        left.cell = Some(cell_of(operation));
         left
     }
+}
+
+fn cell_of(operation: Operation) -> String {
+    format!("history-{}", operation.name())
 }
 
 pub(super) async fn serving(stage: &Stage) -> Vec<NodeName> {

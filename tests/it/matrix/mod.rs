@@ -10,64 +10,104 @@ mod server;
 mod stage;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::time::Instant;
 
-use futures_util::{StreamExt, stream};
+use tokio::runtime::{Builder, Runtime};
 
 use cells::{Cell, Extent, cells_of};
 use history::History;
-use operations::{Grounds, OPERATIONS};
+use operations::{Grounds, OPERATIONS, Operation};
 use server::Server;
 
 /// Cells that are under way side by side: most of the time each waits for its disk.
 const AT_ONCE: usize = 8;
+
+/// All that cells need, made once.
+struct Product {
+    server: Server,
+    grounds: Grounds,
+    histories: BTreeMap<Operation, History>,
+    /// The server lives in it.
+    _runtime: Runtime,
+}
+
+impl Product {
+    fn make() -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (server, grounds, histories) = runtime.block_on(async {
+            let server = Server::start().await;
+            let grounds = Grounds::prepare(&server).await;
+            let mut histories = BTreeMap::new();
+            for operation in OPERATIONS {
+                histories.insert(operation, History::of(operation, &server, grounds.of(operation)).await);
+            }
+            (server, grounds, histories)
+        });
+        Self { server, grounds, histories, _runtime: runtime }
+    }
+
+    fn cells(&self, extent: Extent) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for (operation, history) in &self.histories {
+            let of_operation = cells_of(*operation, history, extent);
+            let (moments, calls) = (history.moments().len(), cells::calls(history).len());
+            eprintln!("{}: {moments} moments, {calls} calls, {} cells", operation.name(), of_operation.len());
+            cells.extend(of_operation);
+        }
+        cells
+    }
+
+    /// Runs a cell, with threads of its own: to load content is work. What was wrong, under the cell's name.
+    fn run(&self, cell: &Cell) -> Result<(), String> {
+        let began = Instant::now();
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let work = cell.run(&self.server, &self.grounds, &self.histories[&cell.operation]);
+        let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
+        runtime.shutdown_background();
+        eprintln!("CELL {:>6} {cell}", began.elapsed().as_millis());
+        let outcome = outcome.unwrap_or_else(|_| Err(vec!["it panicked; what it said stands above".to_owned()]));
+        outcome.map_err(|wrong| format!("PETREL_MATRIX_CELL={cell}:\n{}", wrong.join("\n")))
+    }
+
+    /// Runs them side by side. All that was wrong.
+    fn run_all(&self, cells: Vec<Cell>) -> Vec<String> {
+        let (left, failed) = (Mutex::new(cells.into_iter()), Mutex::new(Vec::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE {
+                scope.spawn(|| {
+                    loop {
+                        let next = left.lock().unwrap().next();
+                        let Some(cell) = next else { return };
+                        if let Err(wrong) = self.run(&cell) {
+                            failed.lock().unwrap().push(wrong);
+                        }
+                    }
+                });
+            }
+        });
+        failed.into_inner().unwrap()
+    }
+}
 
 #[expect(clippy::disallowed_methods, reason = "which cells to run is said from outside")]
 fn from_environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ledger_provider_load_balancer_and_zone_agree_whatever_happens_at_any_step_of_any_operation() {
-    let extent = match from_environment("PETREL_MATRIX").as_deref() {
-        Some("full") => Extent::Full,
-        _ => Extent::Daily,
-    };
-    let wanted = from_environment("PETREL_MATRIX_CELL");
+#[test]
+fn ledger_provider_load_balancer_and_zone_agree_whatever_happens_at_any_step_of_any_operation() {
     let began = Instant::now();
-    let server = Server::start().await;
-    let grounds = Grounds::prepare(&server).await;
-    let mut histories = BTreeMap::new();
-    for operation in OPERATIONS {
-        histories.insert(operation, History::of(operation, &server, grounds.of(operation)).await);
-    }
-    let mut cells = Vec::new();
-    for (operation, history) in &histories {
-        let of_operation = cells_of(*operation, history, extent);
-        eprintln!(
-            "{}: {} moments, {} calls, {} cells",
-            operation.name(),
-            history.moments().len(),
-            cells::calls(history).len(),
-            of_operation.len()
-        );
-        cells.extend(of_operation);
-    }
-    eprintln!("{} cells, after {:?}", cells.len(), began.elapsed());
-    if let Some(wanted) = &wanted {
-        cells.retain(|cell| cell.to_string().starts_with(wanted.as_str()));
+    let product = Product::make();
+    let full = from_environment("PETREL_MATRIX").as_deref() == Some("full");
+    let mut cells = product.cells(if full { Extent::Full } else { Extent::Daily });
+    if let Some(wanted) = from_environment("PETREL_MATRIX_CELL") {
+        cells.retain(|cell| cell.to_string().starts_with(&wanted));
         assert!(!cells.is_empty(), "no cell is called {wanted}");
     }
-    let run = |cell: Cell| {
-        let history = &histories[&cell.operation];
-        let (server, grounds) = (&server, &grounds);
-        async move {
-            let outcome = cell.run(server, grounds, history).await;
-            outcome.map_err(|wrong| format!("PETREL_MATRIX_CELL={cell}:\n{}", wrong.join("\n")))
-        }
-    };
-    let outcomes: Vec<_> = stream::iter(cells).map(run).buffer_unordered(AT_ONCE).collect().await;
-    let failed: Vec<String> = outcomes.into_iter().filter_map(Result::err).collect();
-    eprintln!("{:?}", began.elapsed());
-    assert!(failed.is_empty(), "{} cells failed:\n{}", failed.len(), failed.join("\n\n"));
+    let count = cells.len();
+    let failed = product.run_all(cells);
+    eprintln!("{count} cells in {:?}", began.elapsed());
+    assert!(failed.is_empty(), "{} of {count} cells failed:\n{}", failed.len(), failed.join("\n\n"));
 }

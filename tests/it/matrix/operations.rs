@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::history::Snapshot;
 use super::outside::{DOMAIN, Outside, record_of};
 use super::server::Server;
-use super::stage::{Stage, web};
+use super::stage::{LEAP, Stage, web};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Operation {
@@ -47,7 +47,10 @@ pub(super) struct Grounds {
 impl Grounds {
     /// Lets groups of two and of four nodes come about.
     pub(super) async fn prepare(server: &Server) -> Self {
-        let nothing = Snapshot::of_nothing();
+        let stage = Stage::open(server, "grounds", &Snapshot::of_nothing(), Duration::ZERO).await;
+        stage.start().await;
+        stage.quiet().await;
+        let nothing = Snapshot::after(stage).await;
         let two = after(Operation::Create, server, &nothing).await;
         let four = after(Operation::Expand, server, &two).await;
         Self { nothing, two, four }
@@ -78,8 +81,8 @@ fn definition() -> Value {
         "name": "web", "domain": DOMAIN,
         "provider": "outside", "dns": "outside", "load_balancer": "outside", "configure": "outside",
         "config": {
-            "min_nodes": 2, "max_nodes": 6, "drain_timeout": "1s", "node_boot_timeout": "1m", "activity_timeout": "3m",
-            "warmup": "0s", "deflate_delay": "1000h",
+            "min_nodes": 2, "max_nodes": 6, "drain_timeout": "1s", "node_boot_timeout": "1m", "activity_timeout": "1m",
+            "warmup": "0s", "deflate_delay": "1000h", "tick": "10m",
         },
     })
 }
@@ -124,7 +127,7 @@ impl Operation {
         stage.quiet().await;
         if self == Self::Replace {
             // what is left of the lost one goes, then somebody takes its place
-            stage.clock.leap(Duration::from_secs(20));
+            stage.clock.leap(LEAP);
             stage.tick().await;
             stage.quiet().await;
         }
@@ -146,7 +149,7 @@ impl Operation {
             Self::Reconcile | Self::Replace => {
                 for _ in 0..2 {
                     stage.look_around().await;
-                    stage.clock.leap(Duration::from_secs(20));
+                    stage.clock.leap(LEAP);
                 }
                 stage.tick().await;
                 return;

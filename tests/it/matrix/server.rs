@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use petrel::packs::shipped;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -86,6 +89,11 @@ impl World {
         self.state().planned.iter().map(|planned| planned.times).sum()
     }
 
+    /// Whoever looks will be told everything.
+    pub(super) fn shows_all(&self) -> bool {
+        !self.state().planned.iter().any(|planned| planned.times > 0 && planned.verb.starts_with("list_"))
+    }
+
     /// Returns when a call hangs.
     pub(super) async fn hung(&self) {
         self.hanging.subscribe().wait_for(|hanging| *hanging > 0).await.unwrap();
@@ -135,6 +143,8 @@ pub(super) struct Server {
     address: SocketAddr,
     worlds: Arc<Mutex<BTreeMap<String, Arc<World>>>>,
     task: JoinHandle<()>,
+    /// Written once, and only those that groups need: to unpack and to read all of them takes longer than most cells.
+    shipped_packs: TempDir,
 }
 
 impl Server {
@@ -149,7 +159,19 @@ impl Server {
                 tokio::spawn(serve(stream, Arc::clone(&known)));
             }
         });
-        Self { address, worlds, task }
+        let shipped_packs = tempfile::tempdir().unwrap();
+        let unpacked = shipped::unpack(shipped_packs.path()).unwrap();
+        for pack in std::fs::read_dir(unpacked).unwrap().map(|entry| entry.unwrap().path()) {
+            if !["autoscale", "core"].iter().any(|needed| pack.ends_with(needed)) {
+                std::fs::remove_dir_all(pack).unwrap();
+            }
+        }
+        Self { address, worlds, task, shipped_packs }
+    }
+
+    /// An engine with this data folder finds the shipped packs unpacked.
+    pub(super) fn lend_shipped_packs(&self, data_dir: &Path) {
+        std::os::unix::fs::symlink(self.shipped_packs.path(), data_dir.join("shipped-packs")).unwrap();
     }
 
     pub(super) fn add(&self, cell: &str, world: &Arc<World>) {
@@ -211,7 +233,7 @@ const VERBS: [(&str, &[&str]); 18] = [
 async fn serve(mut stream: TcpStream, worlds: Arc<Mutex<BTreeMap<String, Arc<World>>>>) {
     let Some((path, said)) = request(&mut stream).await else { return };
     let Some((cell, verb)) = path.trim_start_matches('/').split_once('/') else { return };
-    let Some(world) = worlds.lock().unwrap().get(cell).map(Arc::clone) else { return };
+    let Some(world) = worlds.lock().unwrap().get(cell).map(Arc::clone) else { panic!("no world is called {cell}") };
     let about = said.get("name").or_else(|| said.get("group")).or_else(|| said.get("domain")).and_then(Value::as_str);
     let call = Call { verb: verb.to_owned(), about: about.unwrap_or_default().to_owned(), said: said.clone() };
     let (reply, trouble) = world.take(call);

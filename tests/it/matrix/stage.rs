@@ -21,10 +21,12 @@ use crate::scaling::copy_shipped;
 use crate::support::eventually;
 use crate::support::site::{Running, Site};
 
-/// The longest leap: governor and sweeper look often enough that no leap is a jump of the clock.
-const LEAP: Duration = Duration::from_secs(20);
+/// The longest leap: the governor looks every ten minutes, and what is longer than two of its rounds is a jump of the clock.
+pub(super) const LEAP: Duration = Duration::from_secs(8 * 60);
 /// What is under way is extended every five seconds.
 const LEAP_BESIDE_WORK: Duration = Duration::from_secs(4);
+/// So many looks in a row must find nothing to do: what differs is mended when it was seen twice.
+const CALM_LOOKS: usize = 3;
 /// More virtual time than all back-offs and deadlines of a story take together.
 const ROUNDS: usize = 600;
 
@@ -49,14 +51,16 @@ pub(super) fn site(server: &Server, cell: &str) -> Site {
     }
     let packs = site.path().join("packs").display().to_string();
     // Long enough for most steps to be hot, short enough that nobody waits for a thread that waits for a time.
-    site.setting("packs", &packs).setting("workers.park", "40ms")
+    site.setting("packs", &packs).setting("workers.park", "40ms").setting("roles", "workers,governor")
 }
 
 impl Stage {
     /// Opens an engine over what was left behind; nothing runs yet.
     pub(super) async fn open(server: &Server, cell: &str, left: &Snapshot, later: Duration) -> Self {
         let site = site(server, cell);
-        left.lay_out(&site.path().join("data"));
+        let data_dir = site.path().join("data");
+        left.lay_out(&data_dir, cell);
+        server.lend_shipped_packs(&data_dir);
         let world = World::new(left.outside.clone(), left.log.clone());
         server.add(cell, &world);
         let clock = Arc::new(LeapClock::new(left.at.plus(later)));
@@ -160,13 +164,16 @@ impl Stage {
 
     /// Lets governor and time go on until nothing is left to do. `Err`: that did not come about.
     pub(super) async fn rest(&self, looks: bool) -> Result<(), String> {
+        let mut calm = 0;
         for _ in 0..ROUNDS {
             self.quiet().await;
             if looks && self.group().await.is_some() {
                 self.look_around().await;
             }
             let acted = self.tick().await;
-            if !acted && self.is_at_rest().await {
+            let over = !acted && self.is_at_rest().await && (!looks || self.world.shows_all());
+            calm = if over { calm + 1 } else { 0 };
+            if calm == if looks { CALM_LOOKS } else { 1 } {
                 return Ok(());
             }
             self.quiet().await;
