@@ -36,6 +36,12 @@ pub(super) async fn audit(stage: &Stage) -> Vec<String> {
     wrong
 }
 
+/// Whoever may only watch has asked nothing but how things are.
+pub(super) fn written(stage: &Stage) -> Vec<String> {
+    let log = stage.world.log().into_iter().filter(|entry| !LOOKS.contains(&entry.call.verb.as_str()));
+    log.map(|entry| format!("{} {} was asked", entry.call.verb, entry.call.about)).collect()
+}
+
 fn differences(outside: &Outside, ledger: &BTreeMap<String, String>) -> Vec<String> {
     let mut wrong = Vec::new();
     if outside.nodes != *ledger {

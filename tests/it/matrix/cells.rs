@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::books;
 use super::history::{History, Moment, serving};
-use super::operations::{Grounds, Operation};
-use super::outside::LOOKS;
+use super::operations::{Grounds, Operation, Story};
+use super::outside::{Entry, LOOKS};
 use super::server::{Planned, Server, Trouble};
 use super::stage::Stage;
 
@@ -19,6 +19,7 @@ const LONG: Duration = Duration::from_secs(2 * 60 * 60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cell {
     pub(super) operation: Operation,
+    pub(super) story: Story,
     pub(super) event: Event,
 }
 
@@ -73,22 +74,28 @@ pub(super) enum Extent {
 }
 
 /// All cells of an operation.
-pub(super) fn cells_of(operation: Operation, history: &History, extent: Extent) -> Vec<Cell> {
+pub(super) fn cells_of(operation: Operation, story: Story, history: &History, extent: Extent) -> Vec<Cell> {
     let mut cells = Vec::new();
+    let both = [Then::GoOn, Then::Cancel];
+    // What is canceled already, or not begun, is not canceled once more.
+    let thens = if story == Story::Plain { both.as_slice() } else { &both[..1] };
     for (turn, at) in history.moments().into_iter().enumerate() {
-        for (shift, then) in [Then::GoOn, Then::Cancel].into_iter().enumerate() {
+        for (shift, then) in thens.iter().copied().enumerate() {
             let of_turn = [DOWNTIMES[(turn + shift) % DOWNTIMES.len()]];
             let downtimes = if extent == Extent::Full { DOWNTIMES.as_slice() } else { &of_turn };
             let events = downtimes.iter().map(|downtime| Event::Crash { at, then, downtime: *downtime });
-            cells.extend(events.map(|event| Cell { operation, event }));
+            cells.extend(events.map(|event| Cell { operation, story, event }));
         }
+    }
+    if story == Story::Undone {
+        return cells;
     }
     for (turn, (verb, about)) in calls(history).into_iter().enumerate() {
         let of_turn = [FAULTS[turn % FAULTS.len()]];
         let faults = if extent == Extent::Full { FAULTS.as_slice() } else { &of_turn };
         for fault in CANCELS.iter().chain(faults) {
             let event = Event::Trouble { verb: verb.clone(), about: about.clone(), fault: *fault };
-            cells.push(Cell { operation, event });
+            cells.push(Cell { operation, story, event });
         }
     }
     cells
@@ -129,9 +136,8 @@ impl Cell {
             stage.cancel_all().await;
         }
         stage.start().await;
-        let mut wrong = Vec::from_iter(stage.rest(self.operation.looks()).await.err());
-        wrong.extend(books::audit(&stage).await);
-        if then == Then::GoOn && downtime < LONG {
+        let mut wrong = self.rest(&stage).await;
+        if then == Then::GoOn && downtime < LONG && self.story == Story::Plain {
             wrong.extend(books::repeated(&stage));
             let serves = serving(&stage).await;
             if serves != history.serving {
@@ -150,6 +156,7 @@ impl Cell {
     ) -> Result<(), Vec<String>> {
         let stage = Stage::open(server, &self.path(), grounds.of(self.operation), Duration::from_secs(1)).await;
         stage.start().await;
+        self.story.begin(&stage).await;
         let (trouble, times) = match fault {
             Fault::Failing(trouble, times) => (trouble, times),
             Fault::Canceled(trouble) | Fault::Stuck(trouble) => (trouble, 1),
@@ -165,15 +172,24 @@ impl Cell {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = self.operation.perform(&stage) => {}
+            () = self.operation.perform(&stage, self.story) => {}
             () = somebody => {}
         }
-        let mut wrong = Vec::from_iter(stage.rest(self.operation.looks()).await.err());
-        wrong.extend(books::audit(&stage).await);
+        let mut wrong = self.rest(&stage).await;
         if stage.world.still_planned() == times {
             wrong.push(format!("nobody asked {verb} of {about}"));
         }
         self.end(server, stage, wrong).await
+    }
+
+    /// Lets everything come to rest, or time pass where nothing may happen. All that is wrong then.
+    async fn rest(&self, stage: &Stage) -> Vec<String> {
+        if self.story.is_gated() {
+            stage.pass_time().await;
+            return books::written(stage);
+        }
+        let restless = stage.rest(self.operation.looks()).await.err();
+        restless.into_iter().chain(books::audit(stage).await).collect()
     }
 
     async fn end(&self, server: &Server, stage: Stage, mut wrong: Vec<String>) -> Result<(), Vec<String>> {
@@ -201,12 +217,13 @@ impl Cell {
     }
 }
 
-use super::outside::Entry;
-
 /// As `PETREL_MATRIX_CELL` takes it.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/", self.operation.name())?;
+        if self.story != Story::Plain {
+            write!(f, "{}/", self.story.name())?;
+        }
         match &self.event {
             Event::Crash { at, then, downtime } => {
                 let then = if *then == Then::Cancel { "/cancel" } else { "" };

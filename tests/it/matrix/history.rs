@@ -11,9 +11,9 @@ use petrel::clock::Clock as _;
 use petrel::model::node::NodeName;
 use petrel::model::time::Timestamp;
 
-use super::operations::Operation;
-use super::outside::{Entry, Outside};
-use super::server::Server;
+use super::operations::{Operation, Story};
+use super::outside::{Call, Entry, Outside};
+use super::server::{Planned, Server, Trouble};
 use super::stage::Stage;
 
 /// Begin of the log, and begin of each frame in it.
@@ -71,6 +71,8 @@ impl Snapshot {
 
 /// An operation from its beginning to its end, without trouble.
 pub(super) struct History {
+    /// Under which name its world was known.
+    cell: String,
     before: Snapshot,
     log_file: Vec<u8>,
     /// Commits before the first of the operation, and after its last.
@@ -90,26 +92,53 @@ pub(super) struct Moment {
 }
 
 impl History {
-    /// Lets it happen.
-    pub(super) async fn of(operation: Operation, server: &Server, before: &Snapshot) -> Self {
-        let cell = cell_of(operation);
+    /// Lets it happen without trouble.
+    pub(super) async fn of(operation: Operation, story: Story, server: &Server, before: &Snapshot) -> Self {
+        Self::with(operation, story, server, before, None).await
+    }
+
+    /// Lets it happen until this call, the last of importance, hangs with its effect done; then it is canceled. Only what follows
+    /// is of interest.
+    pub(super) async fn undone(operation: Operation, server: &Server, before: &Snapshot, last: &Call) -> Self {
+        Self::with(operation, Story::Undone, server, before, Some(last)).await
+    }
+
+    async fn with(
+        operation: Operation,
+        story: Story,
+        server: &Server,
+        before: &Snapshot,
+        canceled_in: Option<&Call>,
+    ) -> Self {
+        let cell = cell_of(operation, story);
         let stage = Stage::open(server, &cell, before, Duration::from_secs(1)).await;
         stage.start().await;
+        story.begin(&stage).await;
         stage.quiet().await;
         let file = stage.site.path().join("data/petrel.db-wal");
+        let commits = {
+            let file = file.clone();
+            move || commit_ends(&fs::read(&file).unwrap()).len()
+        };
         let first_salt = salt(&fs::read(&file).unwrap());
-        let counted = file.clone();
-        stage.world.count_commits(move || commit_ends(&fs::read(&counted).unwrap()).len());
-        let from = commit_ends(&fs::read(&file).unwrap()).len();
-        operation.perform(&stage).await;
+        stage.world.count_commits(commits.clone());
+        let mut from = commits();
+        match canceled_in {
+            None => operation.perform(&stage, story).await,
+            Some(call) => from = perform_and_cancel(operation, &stage, call, commits).await,
+        }
         let (log_file, entries, at) = (fs::read(&file).unwrap(), stage.world.log(), stage.clock.now());
         assert_eq!(salt(&log_file), first_salt, "the log was not begun anew meanwhile");
         let to = commit_ends(&log_file).len();
-        stage.rest(operation.looks()).await.unwrap();
+        if story.is_gated() {
+            stage.pass_time().await;
+        } else {
+            stage.rest(operation.looks()).await.unwrap();
+        }
         let serving = serving(&stage).await;
         stage.stop().await;
         server.remove(&cell);
-        Self { before: before.clone(), log_file, from, to, entries, at, serving }
+        Self { cell, before: before.clone(), log_file, from, to, entries, at, serving }
     }
 
     /// Every moment at which the power may go: after each commit, and after each effect between two commits.
@@ -131,18 +160,41 @@ impl History {
         let mut left = self.before.clone();
         left.files.push((PathBuf::from("petrel.db-wal"), self.log_file[..cut].to_vec()));
         operation.change_world(&mut left.outside);
-        for entry in &self.entries[..moment.calls] {
+        for entry in self.entries[..moment.calls].iter().filter(|entry| entry.done) {
             left.outside.apply(&entry.call).0.ok();
         }
         left.log = self.entries[..moment.calls].to_vec();
         left.at = self.at;
-        left.cell = Some(cell_of(operation));
+        left.cell = Some(self.cell.clone());
         left
     }
 }
 
-fn cell_of(operation: Operation) -> String {
-    format!("history-{}", operation.name())
+/// Gives back how many commits there were before the cancel.
+async fn perform_and_cancel(
+    operation: Operation,
+    stage: &Stage,
+    call: &Call,
+    commits: impl Fn() -> usize,
+) -> usize {
+    let Call { verb, about, .. } = call.clone();
+    stage.world.plan(Planned { verb, about, trouble: Trouble::HangAfter, times: 1 });
+    let mut before = 0;
+    let somebody = async {
+        stage.world.hung().await;
+        before = commits();
+        stage.cancel_all().await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = operation.perform(stage, Story::Undone) => {}
+        () = somebody => {}
+    }
+    before
+}
+
+fn cell_of(operation: Operation, story: Story) -> String {
+    format!("history-{}-{}", operation.name(), story.name())
 }
 
 pub(super) async fn serving(stage: &Stage) -> Vec<NodeName> {

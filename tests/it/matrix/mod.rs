@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use cells::{Cell, Extent, cells_of};
 use history::History;
-use operations::{Grounds, OPERATIONS, Operation};
+use operations::{GATED, Grounds, OPERATIONS, Operation, Story};
 use server::Server;
 
 /// Cells that are under way side by side: most of the time each waits for its disk.
@@ -28,20 +28,29 @@ const AT_ONCE: usize = 8;
 struct Product {
     server: Server,
     grounds: Grounds,
-    histories: BTreeMap<Operation, History>,
+    histories: BTreeMap<(Operation, Story), History>,
     /// The server lives in it.
     _runtime: Runtime,
 }
 
 impl Product {
-    fn make() -> Self {
+    fn make(stories: &[Story]) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (server, grounds, histories) = runtime.block_on(async {
             let server = Server::start().await;
             let grounds = Grounds::prepare(&server).await;
             let mut histories = BTreeMap::new();
             for operation in OPERATIONS {
-                histories.insert(operation, History::of(operation, &server, grounds.of(operation)).await);
+                let before = grounds.of(operation);
+                for story in stories.iter().copied().filter(|story| story.can_be_told_of(operation)) {
+                    let history = History::of(operation, story, &server, before).await;
+                    let last = history.entries.iter().rfind(|entry| entry.changed).filter(|_| story == Story::Plain);
+                    if let Some(last) = last {
+                        let undone = History::undone(operation, &server, before, &last.call).await;
+                        histories.insert((operation, Story::Undone), undone);
+                    }
+                    histories.insert((operation, story), history);
+                }
             }
             (server, grounds, histories)
         });
@@ -50,11 +59,16 @@ impl Product {
 
     fn cells(&self, extent: Extent) -> Vec<Cell> {
         let mut cells = Vec::new();
-        for (operation, history) in &self.histories {
-            let of_operation = cells_of(*operation, history, extent);
+        for ((operation, story), history) in &self.histories {
+            let told = cells_of(*operation, *story, history, extent);
             let (moments, calls) = (history.moments().len(), cells::calls(history).len());
-            eprintln!("{}: {moments} moments, {calls} calls, {} cells", operation.name(), of_operation.len());
-            cells.extend(of_operation);
+            eprintln!(
+                "{} {}: {moments} moments, {calls} calls, {} cells",
+                operation.name(),
+                story.name(),
+                told.len()
+            );
+            cells.extend(told);
         }
         cells
     }
@@ -63,7 +77,7 @@ impl Product {
     fn run(&self, cell: &Cell) -> Result<(), String> {
         let began = Instant::now();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let work = cell.run(&self.server, &self.grounds, &self.histories[&cell.operation]);
+        let work = cell.run(&self.server, &self.grounds, &self.histories[&(cell.operation, cell.story)]);
         let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
         runtime.shutdown_background();
         eprintln!("CELL {:>6} {cell}", began.elapsed().as_millis());
@@ -96,18 +110,27 @@ fn from_environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-#[test]
-fn ledger_provider_load_balancer_and_zone_agree_whatever_happens_at_any_step_of_any_operation() {
+/// Runs all cells of these stories.
+fn prove(stories: &[Story]) {
     let began = Instant::now();
-    let product = Product::make();
+    let product = Product::make(stories);
     let full = from_environment("PETREL_MATRIX").as_deref() == Some("full");
     let mut cells = product.cells(if full { Extent::Full } else { Extent::Daily });
     if let Some(wanted) = from_environment("PETREL_MATRIX_CELL") {
         cells.retain(|cell| cell.to_string().starts_with(&wanted));
-        assert!(!cells.is_empty(), "no cell is called {wanted}");
     }
     let count = cells.len();
     let failed = product.run_all(cells);
     eprintln!("{count} cells in {:?}", began.elapsed());
     assert!(failed.is_empty(), "{} of {count} cells failed:\n{}", failed.len(), failed.join("\n\n"));
+}
+
+#[test]
+fn ledger_provider_load_balancer_and_zone_agree_whatever_happens_at_any_step_of_any_operation() {
+    prove(&[Story::Plain]);
+}
+
+#[test]
+fn a_group_that_is_observed_suspended_or_frozen_has_nothing_done_to_it_whatever_happens_at_any_step() {
+    prove(&GATED);
 }

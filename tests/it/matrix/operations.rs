@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use petrel::governor::incidents::Report;
 use petrel::model::decision::{Delays, Request};
-use petrel::model::group::NodeCount;
+use petrel::model::group::{NodeCount, Part};
+use petrel::model::incident::{IncidentState, Severity};
 use petrel::model::scaling::Origin;
 use serde_json::{Value, json};
 
@@ -36,6 +38,64 @@ pub(super) const OPERATIONS: [Operation; 8] = [
     Operation::Reconcile,
     Operation::Replace,
 ];
+
+/// Under which circumstances an operation is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Story {
+    /// Nothing is in its way.
+    Plain,
+    /// Somebody cancels it when all is done but the last answer, so that the most is undone.
+    Undone,
+    /// The group's mode is `observe`.
+    Observed,
+    /// Everything is suspended.
+    Suspended,
+    /// Everybody is frozen.
+    Frozen,
+}
+
+/// The stories in which nothing may be done.
+pub(super) const GATED: [Story; 3] = [Story::Observed, Story::Suspended, Story::Frozen];
+
+impl Story {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Undone => "undone",
+            Self::Observed => "observed",
+            Self::Suspended => "suspended",
+            Self::Frozen => "frozen",
+        }
+    }
+
+    pub(super) fn is_gated(self) -> bool {
+        GATED.contains(&self)
+    }
+
+    /// What is not there yet cannot be suspended.
+    pub(super) fn can_be_told_of(self, operation: Operation) -> bool {
+        !(self == Self::Suspended && operation == Operation::Create)
+    }
+
+    /// Closes the gate, and gives the governor all reason to do something.
+    pub(super) async fn begin(self, stage: &Stage) {
+        let governor = &stage.engine().governor;
+        let is_there = stage.group().await.is_some();
+        match self {
+            Self::Plain | Self::Undone => return,
+            Self::Observed if is_there => {
+                let observe = json!({ "mode": "observe" });
+                governor.configure(&web(), observe.as_object().unwrap()).await.unwrap();
+            }
+            Self::Observed => {}
+            Self::Suspended => governor.suspend(&web(), Part::All, None, "ann", "a test").await.unwrap(),
+            Self::Frozen => drop(governor.freeze("ann", "a test", None).await.unwrap()),
+        }
+        let (severity, state) = (Severity::Critical, IncidentState::Open);
+        let alert = Report { entities: vec!["web".to_owned()], key: "fire".to_owned(), severity, state, at: None };
+        governor.observe(&alert).await.unwrap();
+    }
+}
 
 /// Where operations begin.
 pub(super) struct Grounds {
@@ -70,19 +130,20 @@ impl Grounds {
 async fn after(operation: Operation, server: &Server, before: &Snapshot) -> Snapshot {
     let stage = Stage::open(server, "grounds", before, Duration::from_secs(1)).await;
     stage.start().await;
-    operation.perform(&stage).await;
+    operation.perform(&stage, Story::Plain).await;
     stage.rest(false).await.unwrap();
     Snapshot::after(stage).await
 }
 
 /// Nothing but what is asked for changes the group: its nodes stay although all is quiet.
-fn definition() -> Value {
+fn definition(story: Story) -> Value {
+    let mode = if story == Story::Observed { "observe" } else { "auto" };
     json!({
         "name": "web", "domain": DOMAIN,
         "provider": "outside", "dns": "outside", "load_balancer": "outside", "configure": "outside",
         "config": {
             "min_nodes": 2, "max_nodes": 6, "drain_timeout": "1s", "node_boot_timeout": "1m", "activity_timeout": "1m",
-            "warmup": "0s", "deflate_delay": "1000h", "tick": "10m",
+            "warmup": "0s", "deflate_delay": "1000h", "tick": "10m", "mode": mode,
         },
     })
 }
@@ -121,9 +182,9 @@ impl Operation {
     }
 
     /// Asks for it and waits until nothing is under way.
-    pub(super) async fn perform(self, stage: &Stage) {
+    pub(super) async fn perform(self, stage: &Stage, story: Story) {
         stage.world.change(|outside| self.change_world(outside));
-        self.ask(stage).await;
+        self.ask(stage, story).await;
         stage.quiet().await;
         if self == Self::Replace {
             // what is left of the lost one goes, then somebody takes its place
@@ -133,12 +194,12 @@ impl Operation {
         }
     }
 
-    async fn ask(self, stage: &Stage) {
+    async fn ask(self, stage: &Stage, story: Story) {
         let (governor, by) = (&stage.engine().governor, Some(NodeCount::new(2)));
         let (delays, origin) = (Delays::Skip, Origin::Api);
         let request = match self {
             Self::Create => {
-                governor.create(serde_json::from_value(definition()).unwrap(), origin).await.unwrap();
+                governor.create(serde_json::from_value(definition(story)).unwrap(), origin).await.unwrap();
                 return;
             }
             Self::Expand => Request::Expand { by, delays, origin },

@@ -1,5 +1,6 @@
 //! An engine in this process over a data folder that a test has laid out, beside a world and under a clock that leaps.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,6 @@ use serde_json::{Value, json};
 use super::clock::LeapClock;
 use super::history::Snapshot;
 use super::server::{Server, World};
-use crate::scaling::copy_shipped;
 use crate::support::eventually;
 use crate::support::site::{Running, Site};
 
@@ -44,8 +44,9 @@ pub(super) fn web() -> GroupName {
 
 /// A site whose groups live in the world of this cell.
 pub(super) fn site(server: &Server, cell: &str) -> Site {
-    let site = Site::new();
-    copy_shipped(&site, "workflows");
+    let site = Site::in_memory();
+    let workflows = Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows");
+    std::os::unix::fs::symlink(workflows, site.path().join("workflows")).unwrap();
     for (name, text) in server.pack(cell) {
         site.write(&name, &text);
     }
@@ -182,6 +183,19 @@ impl Stage {
         let group = self.group().await;
         let unfinished = self.unfinished().await;
         Err(format!("it does not come to rest: {unfinished:?}\n{group:#?}"))
+    }
+
+    /// Lets time pass in which somebody looks and the governor could act.
+    pub(super) async fn pass_time(&self) {
+        for _ in 0..CALM_LOOKS {
+            self.quiet().await;
+            if self.group().await.is_some() {
+                self.look_around().await;
+            }
+            self.tick().await;
+            self.quiet().await;
+            self.leap().await;
+        }
     }
 
     async fn is_at_rest(&self) -> bool {

@@ -25,6 +25,13 @@ impl Site {
         Self { folder: tempfile::tempdir().expect("a temporary folder"), settings: Vec::new() }
     }
 
+    /// An empty site whose files cost no disk, where the machine has room for such.
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        Self { folder: folder.expect("a temporary folder"), settings: Vec::new() }
+    }
+
     /// Leaves the folder behind, for whoever wants to look into it.
     pub fn keep(self) -> PathBuf {
         self.folder.keep()
