@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use petrel::model::node::NodePhase;
+use petrel::store::Store;
 use petrel::store::rows::Page;
 
 use super::outside::{LOOKS, Outside, address, record_of};
-use super::stage::{Stage, web};
+use super::server::World;
 
 /// Compares ledger, provider, load balancer and zone, and looks for what was left over. All that is wrong.
-pub(super) async fn audit(stage: &Stage) -> Vec<String> {
+pub(super) async fn audit(store: &Store, world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
-    let outside = stage.world.outside();
+    let outside = world.outside();
     let mut ledger = BTreeMap::new();
-    let group = stage.engine().store.groups().group_get(web().as_str()).await.ok();
+    let group = store.groups().group_get("web").await.ok();
     for node in group.iter().flat_map(|group| &group.nodes) {
         let text = |key: &str| node[key].as_str().unwrap_or_default().to_owned();
         if text("phase") != NodePhase::InService.to_string() {
@@ -31,14 +32,14 @@ pub(super) async fn audit(stage: &Stage) -> Vec<String> {
         wrong.push(format!("around the group stands {:?} and not {around:?}", outside.around));
     }
     wrong.extend(outside.wrongs.iter().cloned());
-    wrong.extend(leftovers(stage, group.is_some_and(|group| !group.activities.is_empty())).await);
-    wrong.extend(twice(stage));
+    wrong.extend(leftovers(store, group.is_some_and(|group| !group.activities.is_empty())).await);
+    wrong.extend(twice(world));
     wrong
 }
 
 /// Whoever may only watch has asked nothing but how things are.
-pub(super) fn written(stage: &Stage) -> Vec<String> {
-    let log = stage.world.log().into_iter().filter(|entry| !LOOKS.contains(&entry.call.verb.as_str()));
+pub(super) fn written(world: &World) -> Vec<String> {
+    let log = world.log().into_iter().filter(|entry| !LOOKS.contains(&entry.call.verb.as_str()));
     log.map(|entry| format!("{} {} was asked", entry.call.verb, entry.call.about)).collect()
 }
 
@@ -63,13 +64,13 @@ fn differences(outside: &Outside, ledger: &BTreeMap<String, String>) -> Vec<Stri
 }
 
 /// Nothing is under way, and nobody waits for anything.
-async fn leftovers(stage: &Stage, open_activity: bool) -> Vec<String> {
+async fn leftovers(store: &Store, open_activity: bool) -> Vec<String> {
     let mut wrong = Vec::new();
     if open_activity {
         wrong.push("an activity is under way".to_owned());
     }
-    let store = &stage.engine().store;
-    let unfinished = stage.unfinished().await;
+    let unfinished = store.executions().execution_list_unfinished(10).await.unwrap();
+    let unfinished: Vec<_> = unfinished.iter().map(|row| (row.action.as_str(), row.status)).collect();
     if !unfinished.is_empty() {
         wrong.push(format!("unfinished: {unfinished:?}"));
     }
@@ -79,17 +80,17 @@ async fn leftovers(stage: &Stage, open_activity: bool) -> Vec<String> {
             wrong.push(format!("somebody waits: {left:?}"));
         }
     }
-    let activities = stage.engine().governor.activities(&web(), Page { limit: 100, offset: 0 }).await;
-    let open = activities.into_iter().flatten().filter(|activity| activity["ended_at"].is_null());
+    let activities = store.groups().activity_list("web", Page { limit: 100, offset: 0 }).await.unwrap();
+    let open = activities.into_iter().filter(|activity| activity["ended_at"].is_null());
     wrong.extend(open.map(|activity| format!("this activity never ended: {activity}")));
     wrong
 }
 
 /// What a node needs is done to it once: it comes once, is put behind the load balancer once, goes once. What somebody else took away in between
 /// is no effect of ours and may be done again.
-fn twice(stage: &Stage) -> Vec<String> {
+fn twice(world: &World) -> Vec<String> {
     let mut effects: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for entry in stage.world.log().into_iter().filter(|entry| entry.changed) {
+    for entry in world.log().into_iter().filter(|entry| entry.changed) {
         *effects.entry((entry.call.verb, entry.call.about)).or_default() += 1;
     }
     let twice = effects.into_iter().filter(|(_, times)| *times > 1);
@@ -97,9 +98,9 @@ fn twice(stage: &Stage) -> Vec<String> {
 }
 
 /// A crash may repeat what was in doubt, one step of each workflow, and nothing else.
-pub(super) fn repeated(stage: &Stage) -> Vec<String> {
+pub(super) fn repeated(world: &World) -> Vec<String> {
     let mut calls: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for entry in stage.world.log().into_iter().filter(|entry| !LOOKS.contains(&entry.call.verb.as_str())) {
+    for entry in world.log().into_iter().filter(|entry| !LOOKS.contains(&entry.call.verb.as_str())) {
         *calls.entry((entry.call.verb, entry.call.about)).or_default() += 1;
     }
     let mut repeats: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -138,7 +138,7 @@ impl Cell {
         stage.start().await;
         let mut wrong = self.rest(&stage).await;
         if then == Then::GoOn && downtime < LONG && self.story == Story::Plain {
-            wrong.extend(books::repeated(&stage));
+            wrong.extend(books::repeated(&stage.world));
             let serves = serving(&stage).await;
             if serves != history.serving {
                 wrong.push(format!("{serves:?} serve, and without a crash {:?}", history.serving));
@@ -186,10 +186,10 @@ impl Cell {
     async fn rest(&self, stage: &Stage) -> Vec<String> {
         if self.story.is_gated() {
             stage.pass_time().await;
-            return books::written(stage);
+            return books::written(&stage.world);
         }
         let restless = stage.rest(self.operation.looks()).await.err();
-        restless.into_iter().chain(books::audit(stage).await).collect()
+        restless.into_iter().chain(books::audit(&stage.engine().store, &stage.world).await).collect()
     }
 
     async fn end(&self, server: &Server, stage: Stage, mut wrong: Vec<String>) -> Result<(), Vec<String>> {

@@ -4,6 +4,7 @@ mod books;
 mod cells;
 mod clock;
 mod history;
+mod killed;
 mod operations;
 mod outside;
 mod server;

@@ -136,7 +136,7 @@ async fn after(operation: Operation, server: &Server, before: &Snapshot) -> Snap
 }
 
 /// Nothing but what is asked for changes the group: its nodes stay although all is quiet.
-fn definition(story: Story) -> Value {
+pub(super) fn definition(story: Story) -> Value {
     let mode = if story == Story::Observed { "observe" } else { "auto" };
     json!({
         "name": "web", "domain": DOMAIN,

@@ -52,13 +52,13 @@ pub(super) fn site(server: &Server, cell: &str) -> Site {
     }
     let packs = site.path().join("packs").display().to_string();
     // Long enough for most steps to be hot, short enough that nobody waits for a thread that waits for a time.
-    site.setting("packs", &packs).setting("workers.park", "40ms").setting("roles", "workers,governor")
+    site.setting("packs", &packs).setting("workers.park", "40ms")
 }
 
 impl Stage {
     /// Opens an engine over what was left behind; nothing runs yet.
     pub(super) async fn open(server: &Server, cell: &str, left: &Snapshot, later: Duration) -> Self {
-        let site = site(server, cell);
+        let site = site(server, cell).setting("roles", "workers,governor");
         let data_dir = site.path().join("data");
         left.lay_out(&data_dir, cell);
         server.lend_shipped_packs(&data_dir);
