@@ -152,5 +152,6 @@ impl Running {
         self.engine.dispatcher.stop_all();
         let late = self.engine.world.supervisor.shutdown(Duration::from_secs(10)).await;
         assert!(late.is_empty(), "late: {late:?}");
+        self.engine.dispatcher.take_leave();
     }
 }
