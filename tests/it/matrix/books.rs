@@ -26,8 +26,7 @@ pub(super) async fn audit(store: &Store, world: &World) -> Vec<String> {
         ledger.insert(text("name"), text("tag"));
     }
     wrong.extend(differences(&outside, &ledger));
-    let around: BTreeSet<String> =
-        group.iter().flat_map(|_| ["group", "pool", "zone"].map(str::to_owned)).collect();
+    let around: BTreeSet<String> = group.iter().flat_map(|_| ["group", "pool", "zone"].map(str::to_owned)).collect();
     if outside.around != around {
         wrong.push(format!("around the group stands {:?} and not {around:?}", outside.around));
     }

@@ -1,6 +1,7 @@
 //! The cells: how each is named, what happens in it, and what must be true after it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::books;
@@ -144,7 +145,11 @@ impl Cell {
                 wrong.push(format!("{serves:?} serve, and without a crash {:?}", history.serving));
             }
         }
-        self.end(server, stage, wrong).await
+        let failed = self.end(server, stage, wrong).await;
+        failed.map_err(|(wrong, folder)| {
+            left.lay_out(&folder.join("left"), &self.path());
+            wrong
+        })
     }
 
     async fn trouble(
@@ -179,7 +184,7 @@ impl Cell {
         if stage.world.still_planned() == times {
             wrong.push(format!("nobody asked {verb} of {about}"));
         }
-        self.end(server, stage, wrong).await
+        self.end(server, stage, wrong).await.map_err(|(wrong, _)| wrong)
     }
 
     /// Lets everything come to rest, or time pass where nothing may happen. All that is wrong then.
@@ -192,7 +197,8 @@ impl Cell {
         restless.into_iter().chain(books::audit(&stage.engine().store, &stage.world).await).collect()
     }
 
-    async fn end(&self, server: &Server, stage: Stage, mut wrong: Vec<String>) -> Result<(), Vec<String>> {
+    /// If anything was wrong, its files are kept for whoever wants to know more.
+    async fn end(&self, server: &Server, stage: Stage, mut wrong: Vec<String>) -> Result<(), (Vec<String>, PathBuf)> {
         let log = stage.world.log();
         let group = stage.group().await;
         let site = stage.stop().await;
@@ -202,13 +208,14 @@ impl Cell {
         }
         let asked = log.iter().filter(|entry| !LOOKS.contains(&entry.call.verb.as_str()));
         let asked = asked.map(|entry| {
-            let Entry { call, changed, answered, done, .. } = entry;
-            format!("  {} {} changed={changed} done={done} answered={answered}", call.verb, call.about)
+            let Entry { call, changed, done, trouble, .. } = entry;
+            format!("  {} {} changed={changed} done={done} {trouble:?}", call.verb, call.about)
         });
         wrong.push(format!("it was asked:\n{}", asked.collect::<Vec<_>>().join("\n")));
-        let serves = group.map(|group| group.last_decision.map(|last| last.sentence));
-        wrong.push(format!("last decision: {serves:?}; left in {}", site.keep().display()));
-        Err(wrong)
+        let decided = group.and_then(|group| group.last_decision).map(|last| last.sentence);
+        let folder = site.keep();
+        wrong.push(format!("last decision: {decided:?}; its files are in {}", folder.display()));
+        Err((wrong, folder))
     }
 
     /// Its name where a path needs it.

@@ -161,7 +161,8 @@ impl History {
         left.files.push((PathBuf::from("petrel.db-wal"), self.log_file[..cut].to_vec()));
         operation.change_world(&mut left.outside);
         for entry in self.entries[..moment.calls].iter().filter(|entry| entry.done) {
-            left.outside.apply(&entry.call).0.ok();
+            let (done, _) = left.outside.apply(&entry.call);
+            done.expect("what could be done then can be done again");
         }
         left.log = self.entries[..moment.calls].to_vec();
         left.at = self.at;
@@ -171,12 +172,7 @@ impl History {
 }
 
 /// Gives back how many commits there were before the cancel.
-async fn perform_and_cancel(
-    operation: Operation,
-    stage: &Stage,
-    call: &Call,
-    commits: impl Fn() -> usize,
-) -> usize {
+async fn perform_and_cancel(operation: Operation, stage: &Stage, call: &Call, commits: impl Fn() -> usize) -> usize {
     let Call { verb, about, .. } = call.clone();
     stage.world.plan(Planned { verb, about, trouble: Trouble::HangAfter, times: 1 });
     let mut before = 0;

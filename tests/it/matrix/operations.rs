@@ -162,6 +162,26 @@ impl Operation {
         }
     }
 
+    /// So many different calls it makes outside.
+    pub(super) const fn calls(self) -> usize {
+        const LOOKS: usize = 3;
+        const AROUND: usize = 3;
+        const TO_ADD: usize = 5;
+        const TO_DELETE: usize = 4;
+        match self {
+            Self::Create => AROUND + 2 * TO_ADD,
+            Self::Expand => 2 * TO_ADD,
+            Self::AddNode => TO_ADD,
+            Self::Deflate => 2 * TO_DELETE,
+            Self::DeleteNode => TO_DELETE,
+            Self::Delete => 2 * TO_DELETE + AROUND,
+            // a stray is unnamed, drained and removed; two others are named and put back
+            Self::Reconcile => LOOKS + 3 + 2 * 2,
+            // what is left of the lost one goes, which has nothing to drain; another comes
+            Self::Replace => LOOKS + TO_DELETE - 1 + TO_ADD,
+        }
+    }
+
     /// It comes about because somebody looks.
     pub(super) const fn looks(self) -> bool {
         matches!(self, Self::Reconcile | Self::Replace)

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::server::Trouble;
+
 /// Below which names nodes are found.
 pub(super) const DOMAIN: &str = "example.test";
 /// Where every node serves.
@@ -29,10 +31,10 @@ pub(super) struct Entry {
     pub(super) commits: usize,
     /// The world is another one since.
     pub(super) changed: bool,
-    /// The caller was given the answer, good or bad.
-    pub(super) answered: bool,
     /// It was done, and did not fail for a reason of its own or one that a test made.
     pub(super) done: bool,
+    /// What a test did to it.
+    pub(super) trouble: Option<Trouble>,
 }
 
 /// What there is.
@@ -71,9 +73,9 @@ impl Outside {
     fn act(&mut self, call: &Call) -> Answer {
         let name = call.about.as_str();
         match call.verb.as_str() {
-            "create_group" => self.stands("group"),
-            "create_zone" => self.stands("zone"),
-            "create_pool" => self.stands("pool"),
+            "create_group" => Ok(self.stands("group")),
+            "create_zone" => Ok(self.stands("zone")),
+            "create_pool" => Ok(self.stands("pool")),
             "delete_group" => self.falls("group", |it| it.nodes.is_empty()),
             "delete_zone" => self.falls("zone", |it| it.records.is_empty()),
             "delete_pool" => self.falls("pool", |it| it.backends.is_empty()),
@@ -84,7 +86,7 @@ impl Outside {
                 self.configured.insert(name.to_owned());
                 Ok(json!({}))
             }
-            "delete_node" => self.delete_node(name),
+            "delete_node" => Ok(self.delete_node(name)),
             "upsert_record" => {
                 self.needs("zone")?;
                 self.records.insert(name.to_owned(), text(&call.said, "data").to_owned());
@@ -94,7 +96,9 @@ impl Outside {
             "add_backend" => self.add_backend(name, text(&call.said, "address")),
             "drain_backend" => Ok(json!({ "drained": self.backends.contains_key(name) })),
             "remove_backend" => Ok(json!({ "removed": self.backends.remove(name).is_some() })),
-            "list_nodes" => Ok(json!({ "nodes": self.nodes.keys().map(|name| json!({ "name": name })).collect::<Vec<_>>() })),
+            "list_nodes" => {
+                Ok(json!({ "nodes": self.nodes.keys().map(|name| json!({ "name": name })).collect::<Vec<_>>() }))
+            }
             "list_backends" => {
                 let rows = self.backends.iter().map(|(name, address)| json!({ "name": name, "address": address }));
                 Ok(json!({ "backends": rows.collect::<Vec<_>>() }))
@@ -107,8 +111,8 @@ impl Outside {
         }
     }
 
-    fn stands(&mut self, what: &str) -> Answer {
-        Ok(json!({ "new": self.around.insert(what.to_owned()) }))
+    fn stands(&mut self, what: &str) -> Value {
+        json!({ "new": self.around.insert(what.to_owned()) })
     }
 
     fn falls(&mut self, what: &str, empty: fn(&Self) -> bool) -> Answer {
@@ -140,12 +144,12 @@ impl Outside {
         Ok(json!({ "new": true }))
     }
 
-    fn delete_node(&mut self, name: &str) -> Answer {
+    fn delete_node(&mut self, name: &str) -> Value {
         if self.backends.contains_key(name) {
             self.wrongs.push(format!("{name} was to go while it got requests"));
         }
         self.configured.remove(name);
-        Ok(json!({ "deleted": self.nodes.remove(name).is_some() }))
+        json!({ "deleted": self.nodes.remove(name).is_some() })
     }
 
     fn add_backend(&mut self, name: &str, address: &str) -> Answer {

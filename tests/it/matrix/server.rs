@@ -114,9 +114,8 @@ impl World {
         let commits = state.commits.as_ref().map_or(0, |counter| counter());
         let effect = !matches!(trouble, Some(Trouble::Error | Trouble::Capacity | Trouble::Hang));
         let (answer, changed) = if effect { state.outside.apply(&call) } else { (Ok(Value::Null), false) };
-        let answered = matches!(trouble, None | Some(Trouble::Error | Trouble::Capacity));
         let done = effect && answer.is_ok();
-        state.log.push(Entry { call, commits, changed, answered, done });
+        state.log.push(Entry { call, commits, changed, done, trouble });
         drop(state);
         let reply = match (trouble, answer) {
             (None, Ok(body)) => Some((200, body)),
@@ -131,7 +130,8 @@ impl World {
 
 impl State {
     fn trouble_of(&mut self, call: &Call) -> Option<Trouble> {
-        let fits = |planned: &&mut Planned| planned.verb == call.verb && planned.about == call.about && planned.times > 0;
+        let fits =
+            |planned: &&mut Planned| planned.verb == call.verb && planned.about == call.about && planned.times > 0;
         let planned = self.planned.iter_mut().find(fits)?;
         planned.times -= 1;
         Some(planned.trouble)
@@ -185,7 +185,7 @@ impl Server {
     /// The files of the pack `outside` that calls the world of this cell.
     pub(super) fn pack(&self, cell: &str) -> Vec<(String, String)> {
         let action = |(verb, parameters): &(&str, &[&str])| {
-            let declared: String = parameters.iter().map(|name| format!("  {name}: {{}}\n")).collect();
+            let declared: Vec<String> = parameters.iter().map(|name| format!("  {name}: {{}}\n")).collect();
             let said: Vec<String> = parameters.iter().map(|name| format!("{name}: '{{{{ {name} }}}}'")).collect();
             let text = format!(
                 "name: {verb}\nrunner_type: http-request\nenabled: true\non_lost: retry\nparameters:\n{declared}  \
@@ -193,7 +193,8 @@ impl Server {
                  url: {{immutable: true, default: 'http://{}/{cell}/{verb}'}}\n  \
                  body: {{type: object, immutable: true, default: {{{}}}}}\n",
                 self.address,
-                said.join(", ")
+                said.join(", "),
+                declared = declared.concat(),
             );
             (format!("packs/outside/actions/{verb}.yaml"), text)
         };
@@ -239,8 +240,8 @@ async fn serve(mut stream: TcpStream, worlds: Arc<Mutex<BTreeMap<String, Arc<Wor
     let (reply, trouble) = world.take(call);
     if matches!(trouble, Some(Trouble::Hang | Trouble::HangAfter)) {
         world.hanging.send_modify(|hanging| *hanging += 1);
-        // Returns when the caller has gone.
-        let _ = stream.read(&mut [0; 1]).await;
+        let gone = stream.read(&mut [0; 1]).await;
+        assert!(!matches!(gone, Ok(1..)), "a caller that waits says nothing more");
         world.hanging.send_modify(|hanging| *hanging -= 1);
     }
     if let Some((status, body)) = reply {
@@ -249,8 +250,8 @@ async fn serve(mut stream: TcpStream, worlds: Arc<Mutex<BTreeMap<String, Arc<Wor
             "HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             body.len()
         );
-        // Whoever has gone does not hear it.
-        let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        let heard = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        drop(heard); // whoever has gone does not hear it
     }
 }
 
