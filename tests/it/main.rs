@@ -12,6 +12,7 @@
     reason = "stories: a failed expectation is a failed test, they start what they need, and nobody imports them"
 )]
 
+mod admission;
 mod amqp;
 mod architecture;
 mod bad_input;
