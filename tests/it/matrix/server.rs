@@ -107,9 +107,13 @@ impl World {
         self.state.lock().unwrap()
     }
 
-    /// What becomes of a call. `None`: there is no answer.
-    fn take(&self, call: Call) -> (Option<(u16, Value)>, Option<Trouble>) {
+    /// What becomes of a call. `None`: there is no answer. What was given up before it began is not begun: whoever gave it up may
+    /// have undone it already, and that is known as long as nobody else can be served.
+    fn take(&self, call: Call, is_given_up: impl Fn() -> bool) -> (Option<(u16, Value)>, Option<Trouble>) {
         let mut state = self.state();
+        if is_given_up() {
+            return (None, None);
+        }
         let trouble = state.trouble_of(&call);
         let commits = state.commits.as_ref().map_or(0, |counter| counter());
         let effect = !matches!(trouble, Some(Trouble::Error | Trouble::Capacity | Trouble::Hang));
@@ -237,7 +241,9 @@ async fn serve(mut stream: TcpStream, worlds: Arc<Mutex<BTreeMap<String, Arc<Wor
     let Some(world) = worlds.lock().unwrap().get(cell).map(Arc::clone) else { panic!("no world is called {cell}") };
     let about = said.get("name").or_else(|| said.get("group")).or_else(|| said.get("domain")).and_then(Value::as_str);
     let call = Call { verb: verb.to_owned(), about: about.unwrap_or_default().to_owned(), said: said.clone() };
-    let (reply, trouble) = world.take(call);
+    let caller = stream.into_std().unwrap();
+    let (reply, trouble) = world.take(call, || matches!(caller.peek(&mut [0; 1]), Ok(0)));
+    let mut stream = TcpStream::from_std(caller).unwrap();
     if matches!(trouble, Some(Trouble::Hang | Trouble::HangAfter)) {
         world.hanging.send_modify(|hanging| *hanging += 1);
         let gone = stream.read(&mut [0; 1]).await;
