@@ -126,7 +126,7 @@ impl Watched {
         let before = self.desk.group().await;
         let [first, second] = &self.desk.governors;
         let name = web();
-        let (one, other) = tokio::join!(first.admit(&name, one), second.admit(&name, other));
+        let (one, other) = tokio::join!(Box::pin(first.admit(&name, one)), Box::pin(second.admit(&name, other)));
         let answers = [one.unwrap(), other.unwrap()];
         let opened = answers.iter().filter(|admission| admission.activity.is_some()).count();
         assert!(opened <= 1, "3: two activities at once: {answers:?}");
