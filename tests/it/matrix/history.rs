@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use petrel::clock::Clock as _;
@@ -121,7 +122,8 @@ impl History {
             move || commit_ends(&fs::read(&file).unwrap()).len()
         };
         let first_salt = salt(&fs::read(&file).unwrap());
-        stage.world.count_commits(commits.clone());
+        let (count, clock) = (commits.clone(), Arc::clone(&stage.clock));
+        stage.world.count_commits(move || (count(), clock.now()));
         let mut from = commits();
         match canceled_in {
             None => operation.perform(&stage, story).await,
@@ -165,7 +167,8 @@ impl History {
             done.expect("what could be done then can be done again");
         }
         left.log = self.entries[..moment.calls].to_vec();
-        left.at = self.at;
+        // No time leaps while anything is under way, so this is the moment's own time, or one at which nothing was.
+        left.at = self.entries.get(moment.calls).map_or(self.at, |next| next.at);
         left.cell = Some(self.cell.clone());
         left
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use petrel::model::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::server::Trouble;
@@ -29,6 +30,8 @@ pub(super) struct Entry {
     pub(super) call: Call,
     /// Commits of the caller that were on disk when it was done.
     pub(super) commits: usize,
+    /// The caller's time.
+    pub(super) at: Timestamp,
     /// The world is another one since.
     pub(super) changed: bool,
     /// It was done, and did not fail for a reason of its own or one that a test made.

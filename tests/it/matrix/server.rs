@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use petrel::model::time::Timestamp;
 use petrel::packs::shipped;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -40,7 +41,8 @@ pub(super) struct Planned {
     pub(super) times: usize,
 }
 
-type Counter = Box<dyn Fn() -> usize + Send>;
+/// Commits of the caller, and its time.
+type Counter = Box<dyn Fn() -> (usize, Timestamp) + Send>;
 
 /// One world: what there is, what was asked of it, what will go wrong.
 pub(super) struct World {
@@ -63,7 +65,7 @@ impl World {
     }
 
     /// From now on each entry of the log says how many commits there were.
-    pub(super) fn count_commits(&self, counter: impl Fn() -> usize + Send + 'static) {
+    pub(super) fn count_commits(&self, counter: impl Fn() -> (usize, Timestamp) + Send + 'static) {
         self.state().commits = Some(Box::new(counter));
     }
 
@@ -115,11 +117,11 @@ impl World {
             return (None, None);
         }
         let trouble = state.trouble_of(&call);
-        let commits = state.commits.as_ref().map_or(0, |counter| counter());
+        let (commits, at) = state.commits.as_ref().map(|counter| counter()).unwrap_or_default();
         let effect = !matches!(trouble, Some(Trouble::Error | Trouble::Capacity | Trouble::Hang));
         let (answer, changed) = if effect { state.outside.apply(&call) } else { (Ok(Value::Null), false) };
         let done = effect && answer.is_ok();
-        state.log.push(Entry { call, commits, changed, done, trouble });
+        state.log.push(Entry { call, commits, at, changed, done, trouble });
         drop(state);
         let reply = match (trouble, answer) {
             (None, Ok(body)) => Some((200, body)),

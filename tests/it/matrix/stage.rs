@@ -120,9 +120,15 @@ impl Stage {
     /// Waits until all that can happen now has happened: what is left waits for a time.
     pub(super) async fn quiet(&self) {
         eventually("what can happen now has happened", async || {
-            (self.is_quiet().await && self.is_quiet().await).then_some(())
+            // What waited in the queue at one look may be at work at the next: only without a commit between they are one.
+            let before = self.log_bytes();
+            (self.is_quiet().await && self.is_quiet().await && self.log_bytes() == before).then_some(())
         })
         .await;
+    }
+
+    fn log_bytes(&self) -> u64 {
+        std::fs::metadata(self.site.path().join("data/petrel.db-wal")).map_or(0, |log| log.len())
     }
 
     async fn is_quiet(&self) -> bool {
