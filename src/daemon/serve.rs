@@ -126,6 +126,7 @@ async fn close(config: &Config, engine: &Engine) -> anyhow::Result<()> {
     } else {
         tracing::warn!(late = late.join(", "), "stopped without waiting any longer");
     }
+    engine.dispatcher.take_leave();
     match std::fs::remove_file(doors::endpoints_file(config)) {
         Err(problem) if problem.kind() != std::io::ErrorKind::NotFound => Err(problem.into()),
         Ok(()) | Err(_) => Ok(()),

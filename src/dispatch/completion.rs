@@ -72,13 +72,13 @@ impl Dispatcher {
     }
 
     async fn write_end(&self, end: Completion) -> StoreResult<WrittenBy> {
-        let (Some(parent), None, Some(neighbours)) = (&end.parent, &end.activity, self.neighbours.get()) else {
+        let (Some(parent), None, Some(introduced)) = (&end.parent, &end.activity, self.introduced()) else {
             return self.stores.executions.execution_finish(&end).await.map(|()| WrittenBy::Us);
         };
         let workflow = parent.execution;
-        let Err(end) = neighbours.parents.deliver(end) else { return Ok(WrittenBy::Parent) };
+        let Err(end) = introduced.neighbours.parents.deliver(end) else { return Ok(WrittenBy::Parent) };
         self.stores.executions.execution_finish(&end).await?;
-        neighbours.parents.look_again(workflow);
+        introduced.neighbours.parents.look_again(workflow);
         Ok(WrittenBy::Us)
     }
 
@@ -103,8 +103,8 @@ impl Dispatcher {
 
     fn after_end(&self, row: &ExecutionRow, status: ExecutionStatus, news: &[Topic]) {
         self.world.metrics.execution_finished(status);
-        if let Some(neighbours) = self.neighbours.get() {
-            neighbours.end_hook.ended(row, status);
+        if let Some(introduced) = self.introduced() {
+            introduced.neighbours.end_hook.ended(row, status);
         }
         news.iter().for_each(|topic| self.world.bus.hint(*topic));
     }
@@ -113,9 +113,9 @@ impl Dispatcher {
         let now = self.world.clock.now();
         let catalogue = self.catalogue();
         let retry = self.retry(&catalogue, row, outcome.status, now);
-        let activity = match self.neighbours.get() {
-            Some(neighbours) if row.parent.is_none() => {
-                neighbours.end_hook.activity_end(row, outcome.status, &outcome.result).await?
+        let activity = match self.introduced() {
+            Some(introduced) if row.parent.is_none() => {
+                introduced.neighbours.end_hook.activity_end(row, outcome.status, &outcome.result).await?
             }
             _ => None,
         };

@@ -12,7 +12,7 @@ pub mod sweeper;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -82,6 +82,12 @@ pub struct Neighbours {
     pub parents: Arc<dyn Parents>,
 }
 
+/// Those who came second.
+struct Introduced {
+    registry: Registry,
+    neighbours: Neighbours,
+}
+
 /// Who runs what, how much at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -98,8 +104,7 @@ pub struct Dispatcher {
     stores: Stores,
     world: World,
     catalogue: watch::Receiver<Arc<Catalogue>>,
-    registry: OnceLock<Registry>,
-    neighbours: OnceLock<Neighbours>,
+    introduced: RwLock<Option<Arc<Introduced>>>,
     limits: Limits,
     owner: String,
     slots: Arc<Semaphore>,
@@ -166,8 +171,7 @@ impl Dispatcher {
             stores,
             world,
             catalogue,
-            registry: OnceLock::new(),
-            neighbours: OnceLock::new(),
+            introduced: RwLock::default(),
             limits,
             owner,
             slots: Arc::new(Semaphore::new(limits.worker_slots)),
@@ -182,8 +186,22 @@ impl Dispatcher {
 
     /// Introduces the runners and the neighbours; they need the dispatcher themselves, so they come second. Once.
     pub fn introduce(&self, registry: Registry, neighbours: Neighbours) {
-        let fresh = self.registry.set(registry).is_ok() && self.neighbours.set(neighbours).is_ok();
-        debug_assert!(fresh, "a dispatcher is introduced once");
+        let introduced = Some(Arc::new(Introduced { registry, neighbours }));
+        let before =
+            std::mem::replace(&mut *self.introduced.write().unwrap_or_else(PoisonError::into_inner), introduced);
+        debug_assert!(before.is_none(), "a dispatcher is introduced once");
+    }
+
+    /// Forgets the runners and the neighbours. They hold the dispatcher as it holds them, so without this nobody would ever
+    /// let go of the store. To be said when everything has stopped: nothing can be run or asked for afterwards.
+    pub fn take_leave(&self) {
+        let introduced = self.introduced.write().unwrap_or_else(PoisonError::into_inner).take();
+        // not under the lock: whoever goes with them may ask for something last
+        drop(introduced);
+    }
+
+    fn introduced(&self) -> Option<Arc<Introduced>> {
+        self.introduced.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The catalogue of this moment.
@@ -198,7 +216,7 @@ impl Dispatcher {
 
     /// The runners; empty before [`Dispatcher::introduce`].
     pub fn registry(&self) -> Registry {
-        self.registry.get().cloned().unwrap_or_default()
+        self.introduced().map(|introduced| introduced.registry.clone()).unwrap_or_default()
     }
 
     /// A lease of this process, beginning now.
@@ -329,9 +347,9 @@ impl Dispatcher {
         for id in self.stores.obligations.leases_canceling(&self.owner).await? {
             self.stop_running(id, StopCause::Canceled);
         }
-        if let Some(neighbours) = self.neighbours.get() {
+        if let Some(introduced) = self.introduced() {
             for workflow in self.stores.obligations.leases_woken(&self.owner, now).await? {
-                neighbours.parents.look_again(workflow);
+                introduced.neighbours.parents.look_again(workflow);
             }
         }
         Ok(())
@@ -389,7 +407,7 @@ impl Dispatcher {
 
     /// Steps that ran here and whose ends their workflows have still to write.
     fn unwritten(&self) -> BTreeSet<ExecutionId> {
-        self.neighbours.get().map(|neighbours| neighbours.parents.unwritten()).unwrap_or_default()
+        self.introduced().map(|introduced| introduced.neighbours.parents.unwritten()).unwrap_or_default()
     }
 
     /// How many executions run in this process just now.
@@ -443,7 +461,8 @@ impl Dispatcher {
     }
 
     fn compile(&self, action: Arc<crate::model::action::Action>) -> Result<Arc<CompiledAction>, String> {
-        let registry = self.registry.get().ok_or("the daemon is still starting")?;
+        let introduced = self.introduced().ok_or("the daemon is starting or stopping")?;
+        let registry = &introduced.registry;
         let runner = registry.get(&action.runner).ok_or_else(|| {
             format!("there is no runner `{}`; there are {}", action.runner, registry.names().join(", "))
         })?;

@@ -12,6 +12,7 @@
     reason = "stories: a failed expectation is a failed test, they start what they need, and nobody imports them"
 )]
 
+mod admission;
 mod amqp;
 mod architecture;
 mod aws;
@@ -23,6 +24,7 @@ mod guarantees;
 mod haproxy;
 mod irc;
 mod local_nodes;
+mod matrix;
 mod policies;
 mod polling;
 mod prometheus;

@@ -6,6 +6,7 @@ use std::path::Path;
 use petrel::governor::actions::actions;
 use petrel::governor::view::GroupView;
 use petrel::model::decision::{Delays, Request};
+use petrel::model::execution::ExecutionStatus;
 use petrel::model::group::{GroupName, NodeCount};
 use petrel::model::scaling::Origin;
 use petrel::packs::diagnostic::Severity;
@@ -170,6 +171,24 @@ async fn a_node_that_fails_undoes_itself_and_the_others_stay() {
     ask(&running, Request::Tick).await;
     assert_eq!(at_rest(&running).await.unwrap().total.get(), 3, "the failed one was proven gone");
     running.stop().await;
+}
+
+/// Found by the matrix: what a `catch` gives is nothing in the language of scripts, so the workflow stumbled over the node that
+/// had failed, and neither said which it was nor which ones serve.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workflow_of_which_a_part_fails_ends_well_and_says_which_nodes_it_has_and_which_it_has_not() {
+    let site = site("web-002");
+    let running = site.start().await;
+    create(&running, json!({ "min_nodes": 2, "max_nodes": 5 })).await;
+    let group = at_rest(&running).await.unwrap();
+    assert_eq!((group.in_service.get(), group.total.get()), (1, 2), "{:?}", serving(&group));
+    let activities = running.engine.governor.activities(&web(), Page { limit: 1, offset: 0 }).await.unwrap();
+    let execution = activities[0]["execution"].as_str().unwrap().parse().unwrap();
+    let row = running.engine.store.executions().execution_get(execution).await.unwrap();
+    assert_eq!(row.status, ExecutionStatus::Succeeded, "{:?}", row.result);
+    let output = &row.result.unwrap()["output"];
+    assert_eq!((&output["added"], &output["failed"][0]["node"]), (&json!(["web-001"]), &json!("web-002")), "{output}");
+    assert!(output["failed"][0]["problem"].as_str().unwrap().contains("create_node"), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

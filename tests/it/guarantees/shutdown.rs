@@ -61,3 +61,20 @@ async fn g11_what_does_not_finish_in_time_ends_by_its_on_lost() {
     assert_eq!(ids, [again], "under the same execution id");
     assert_eq!(times_by_tag(&site, "once").get("lost"), None);
 }
+
+/// Found by the matrix, which has a thousand engines in one process: runners and dispatcher held each other, and with them
+/// every engine's store stayed open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_was_stopped_lets_go_of_its_store() {
+    let site = site();
+    let open = || {
+        let files =
+            std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| entry.unwrap().path().read_link().ok());
+        files.filter(|file| file.starts_with(site.path().join("data"))).count()
+    };
+    let running = site.start().await;
+    running.succeed("core.noop", json!({})).await;
+    assert!(open() > 0, "its database is open");
+    running.stop().await;
+    eventually("its files are closed", async || (open() == 0).then_some(())).await;
+}

@@ -99,6 +99,11 @@ async fn postgres_keeps_every_promise_of_the_store() {
     suite(postgres::open).await;
 }
 
+/// For other suites that run on both back ends.
+pub(crate) async fn open_postgres() -> Store {
+    postgres::open().await
+}
+
 const PAGE: Page = Page { limit: 100, offset: 0 };
 
 fn at(second: i64) -> Timestamp {

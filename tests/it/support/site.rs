@@ -25,6 +25,18 @@ impl Site {
         Self { folder: tempfile::tempdir().expect("a temporary folder"), settings: Vec::new() }
     }
 
+    /// An empty site whose files cost no disk, where the machine has room for such.
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        Self { folder: folder.expect("a temporary folder"), settings: Vec::new() }
+    }
+
+    /// Leaves the folder behind, for whoever wants to look into it.
+    pub fn keep(self) -> PathBuf {
+        self.folder.keep()
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -140,5 +152,6 @@ impl Running {
         self.engine.dispatcher.stop_all();
         let late = self.engine.world.supervisor.shutdown(Duration::from_secs(10)).await;
         assert!(late.is_empty(), "late: {late:?}");
+        self.engine.dispatcher.take_leave();
     }
 }
