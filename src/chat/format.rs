@@ -157,6 +157,10 @@ fn split_pairs(command: &str) -> (&str, Given) {
     (body, pairs)
 }
 
+fn last_word(text: &str) -> &str {
+    text.rsplit(char::is_whitespace).next().unwrap_or_default()
+}
+
 /// `body key=value`: where the last word begins, quotes and braces considered.
 fn last_pair(body: &str) -> Option<(&str, &str, &str)> {
     let last = body.chars().next_back()?;
@@ -165,20 +169,21 @@ fn last_pair(body: &str) -> Option<(&str, &str, &str)> {
         '}' => Some('{'),
         _ => None,
     };
-    let value_start = match opening {
-        Some(opening) => {
-            let inside = body.get(..body.len() - last.len_utf8())?;
-            inside.rfind(&format!("={opening}"))? + 1
-        }
-        None => body.rfind('=')? + 1,
+    let value_start = if let Some(opening) = opening {
+        let inside = body.get(..body.len() - last.len_utf8())?;
+        inside.rfind(&format!("={opening}"))? + 1
+    } else {
+        // what follows the first `=` of a word is its value, with more of them in it
+        let word = last_word(body);
+        body.len() - word.len() + word.find('=')? + 1
     };
     let (before, value) = body.split_at(value_start);
-    if opening.is_none() && (value.is_empty() || value.contains(char::is_whitespace)) {
+    if value.is_empty() {
         return None;
     }
     let before = before.strip_suffix('=')?;
-    let key_start = before.rfind(char::is_whitespace).map_or(0, |space| space + 1);
-    let (before, key) = before.split_at(key_start);
+    let key = last_word(before);
+    let (before, key) = before.split_at(before.len() - key.len());
     let is_key = !key.is_empty() && key.chars().all(|letter| letter.is_alphanumeric() || "_-.".contains(letter));
     is_key.then(|| (before.trim_end(), key, value))
 }

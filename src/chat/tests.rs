@@ -46,6 +46,15 @@ fn formats_mean_what_they_mean_in_stackstorm() {
 }
 
 #[test]
+fn fault_18_values_keep_their_equals_signs_and_their_punctuation() {
+    let said = r#"asg create name=web url=http://h/?a=b=c note="it's fine, really: yes!""#;
+    let given = json!({ "name": "web", "url": "http://h/?a=b=c", "note": "it's fine, really: yes!" });
+    assert_eq!(read("asg create", said), Some(given));
+    let wide = "asg create\u{a0}name=web\u{3000}x=y";
+    assert_eq!(read("asg create", wide), Some(json!({ "name": "web", "x": "y" })), "spaces of other scripts");
+}
+
+#[test]
 fn a_format_that_cannot_be_read_says_why() {
     for (format, why) in [
         ("run {{cmd", "without its `}}`"),

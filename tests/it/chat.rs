@@ -23,7 +23,7 @@ async fn at_rest(daemon: &Daemon<'_>) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_six_commands_of_the_showcase_work_as_they_are_written() {
+async fn fault_18_the_six_commands_work_as_they_are_written_and_what_destroys_is_asked_back() {
     let site = scaling::site("none");
     let daemon = Daemon::start(&site).await;
     let empty = say(&daemon, "!asg list").await;
