@@ -1,6 +1,5 @@
 //! One call of AWS and its answer: signed, limited in time and size, repeated where that can do no harm.
 
-use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
@@ -9,6 +8,7 @@ use reqwest::{Client, Method, redirect};
 use super::answer::Element;
 use super::patience::Patience;
 use super::refusal::{CallError, Nature};
+use super::service::Service;
 use super::settings::Settings;
 use super::signature::{Scope, Signed, query_text};
 use crate::clock::{Clock, timeout};
@@ -18,35 +18,6 @@ const MOST_ANSWER_BYTES: usize = 16 << 20;
 
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 const XML: &str = "application/xml";
-
-/// The services that are called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Service {
-    Ec2,
-    Elb,
-    Route53,
-}
-
-impl Service {
-    /// What signatures call it.
-    const fn signed_as(self) -> &'static str {
-        match self {
-            Self::Ec2 => "ec2",
-            Self::Elb => "elasticloadbalancing",
-            Self::Route53 => "route53",
-        }
-    }
-}
-
-impl fmt::Display for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ec2 => "EC2",
-            Self::Elb => "ELBv2",
-            Self::Route53 => "Route 53",
-        })
-    }
-}
 
 /// What AWS is asked.
 #[derive(Debug, Clone)]

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::actions::Pack;
 use super::hosted_zone::{Removed, Written};
 use super::naming::{below, domain_name};
+use super::pack::Pack;
 use super::record_sets::{Claim, RecordSet, Target, held};
 use crate::runners::native::{Native, NativeAction, answer};
 use crate::runners::{Call, Outcome, Stop};

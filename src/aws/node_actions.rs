@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::actions::Pack;
 use super::instances::{Instance, TAG_GROUP, TAG_IDEM, TAG_PORT, Which};
 use super::node_wish::{NodeWish, Several};
+use super::pack::Pack;
 use super::settings::{AddressType, Settings};
 use crate::model::group::GroupName;
 use crate::model::node::NodeName;

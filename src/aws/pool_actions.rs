@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::actions::{OfGroup, Pack};
 use super::instances::{Instance, Which};
+use super::pack::{OfGroup, Pack};
 use super::settings::Settings;
 use super::target_group::Deletion;
 use super::targets::{Left, Target};

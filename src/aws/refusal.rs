@@ -1,7 +1,7 @@
 //! What a call came to if AWS did not do it, or did not say so: the code decides what is done next. Pure.
 
 use super::answer::Element;
-use super::calls::Service;
+use super::service::Service;
 
 /// So much of what AWS says is shown.
 const MOST_SHOWN_CHARACTERS: usize = 500;

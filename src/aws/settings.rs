@@ -9,8 +9,8 @@ use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::calls::Service;
 use super::credentials::Credentials;
+use super::service::Service;
 use crate::model::pack::Catalogue;
 use crate::model::time::deserialize_duration;
 

@@ -43,16 +43,6 @@ async fn tick(daemon: &Daemon<'_>) -> Value {
     daemon.end_of(&id).await["result"]["acted"].clone()
 }
 
-/// The servers of the backend that get requests.
-async fn servers(haproxy: &Haproxy) -> Vec<String> {
-    let said = haproxy.say("show servers state be_web").await;
-    let rows = said.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(' ').collect::<Vec<_>>());
-    let mut names: Vec<String> =
-        rows.filter(|fields| fields.len() > 6 && fields[5] == "2").map(|fields| fields[3].to_owned()).collect();
-    names.sort();
-    names
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_load_balancer_and_zone_forget_comes_back_and_what_stays_by_mistake_goes() {
     let (mut haproxy, bind) = tokio::join!(Haproxy::start(&[("be_web", "")]), Bind::start());
@@ -63,7 +53,10 @@ async fn what_load_balancer_and_zone_forget_comes_back_and_what_stays_by_mistake
     let applied = daemon.cli(&["asg", "apply", "web.yaml"]).await;
     assert!(applied.contains("web: created"), "{applied}");
     let group = at_rest(&daemon).await;
-    assert_eq!((group["in_service"].as_u64(), servers(&haproxy).await), (Some(2), names(&["web-001", "web-002"])));
+    assert_eq!(
+        (group["in_service"].as_u64(), haproxy.serving("be_web").await),
+        (Some(2), names(&["web-001", "web-002"]))
+    );
     assert_eq!(bind.resolve(&format!("web-002.web.{ZONE}"), "A").await, ["127.0.0.1"]);
     assert_eq!(look_around(&daemon).await, json!([]));
 
@@ -73,7 +66,7 @@ async fn what_load_balancer_and_zone_forget_comes_back_and_what_stays_by_mistake
     let gone = format!("web-000.web.{ZONE}");
     bind.change(&format!("update add {gone} 30 A 127.0.0.9\nupdate add {gone} 30 TXT \"petrel-owner={gone}\"")).await;
     haproxy.say("add server be_web/stranger 127.0.0.1:1").await;
-    assert_eq!(servers(&haproxy).await, names(&[]), "a HAProxy that starts has forgotten them");
+    assert_eq!(haproxy.serving("be_web").await, names(&[]), "a HAProxy that starts has forgotten them");
     assert_eq!(look_around(&daemon).await.as_array().unwrap().len(), 5);
     assert_eq!(tick(&daemon).await, json!([]), "once may be chance");
     look_around(&daemon).await;
@@ -84,7 +77,7 @@ async fn what_load_balancer_and_zone_forget_comes_back_and_what_stays_by_mistake
     }
     assert_eq!(tick(&daemon).await[0][1]["verdict"], "reconcile");
     at_rest(&daemon).await;
-    assert_eq!(servers(&haproxy).await, names(&["web-001", "web-002"]));
+    assert_eq!(haproxy.serving("be_web").await, names(&["web-001", "web-002"]));
     assert_eq!(bind.resolve(&format!("web-001.web.{ZONE}"), "A").await, ["127.0.0.1"]);
     assert_eq!(bind.resolve(&gone, "A").await, Vec::<String>::new(), "it was a node of ours once");
     let left = look_around(&daemon).await;

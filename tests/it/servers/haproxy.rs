@@ -81,6 +81,16 @@ impl Haproxy {
         self.try_say(command).await.unwrap_or_else(|| panic!("HAProxy does not answer `{command}`"))
     }
 
+    /// The servers of a backend that get requests, by name.
+    pub(crate) async fn serving(&self, backend: &str) -> Vec<String> {
+        let said = self.say(&format!("show servers state {backend}")).await;
+        let rows = said.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(' ').collect::<Vec<_>>());
+        let mut names: Vec<String> =
+            rows.filter(|fields| fields.len() > 6 && fields[5] == "2").map(|fields| fields[3].to_owned()).collect();
+        names.sort();
+        names
+    }
+
     async fn try_say(&self, command: &str) -> Option<String> {
         let mut stream = TcpStream::connect(self.admin()).await.ok()?;
         stream.write_all(format!("{command}\n").as_bytes()).await.ok()?;

@@ -1,6 +1,6 @@
 //! The commands of the showcase with a load balancer and a zone behind them.
 
-use super::{Place, at_rest, balanced, named, serving};
+use super::{Place, at_rest, named, serving};
 use crate::irc::until_there;
 use crate::servers::bind::{Bind, ZONE};
 use crate::servers::haproxy::Haproxy;
@@ -42,7 +42,7 @@ async fn a08_a_group_made_in_a_real_room_has_its_balancer_its_names_its_nodes_an
         ann.hear(step).await;
     }
     assert_eq!(serving(&daemon, "web").await, 1);
-    assert_eq!((balanced(&haproxy).await, named(&bind).await), (owned(&["web-001"]), owned(&["web-001"])));
+    assert_eq!((haproxy.serving("be_web").await, named(&bind).await), (owned(&["web-001"]), owned(&["web-001"])));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +90,7 @@ async fn a11_a_named_node_is_out_of_load_balancer_and_zone_and_gone() {
     let group = at_rest(&daemon, "web").await;
     let nodes: Vec<&str> = group["nodes"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
     assert_eq!(nodes, ["web-001", "web-003"]);
-    assert_eq!((balanced(&haproxy).await, named(&bind).await), (owned(&nodes), owned(&nodes)));
+    assert_eq!((haproxy.serving("be_web").await, named(&bind).await), (owned(&nodes), owned(&nodes)));
     let listed = daemon.run("local.list_nodes", serde_json::json!({ "group": "web" })).await;
     assert!(!daemon.end_of(&listed).await["result"].to_string().contains("web-002"));
 }
@@ -107,7 +107,7 @@ async fn a12_a_manual_deflation_takes_its_step_and_never_goes_below_the_minimum(
     assert_eq!(serving(&daemon, "web").await, 3, "deflate_by is 1");
     say(&daemon, "!asg deflate asg=web by=9 force=true").await;
     assert_eq!(serving(&daemon, "web").await, 1);
-    assert_eq!((balanced(&haproxy).await.len(), named(&bind).await.len()), (1, 1));
+    assert_eq!((haproxy.serving("be_web").await.len(), named(&bind).await.len()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,7 +122,7 @@ async fn a13_a_deleted_group_leaves_nothing_and_deleting_it_again_is_harmless() 
     for _ in 0..2 {
         mean(&daemon, "!asg delete name=web").await;
         assert!(at_rest(&daemon, "web").await.is_null());
-        assert_eq!((balanced(&haproxy).await, bind.records().await), (Vec::new(), before.clone()));
+        assert_eq!((haproxy.serving("be_web").await, bind.records().await), (Vec::new(), before.clone()));
         assert_eq!(crate::support::processes::processes_with(&daemon.data_dir().join("nodes")), [""; 0]);
     }
 }

@@ -112,16 +112,6 @@ async fn serving(daemon: &Daemon<'_>, name: &str) -> u64 {
     at_rest(daemon, name).await["in_service"].as_u64().unwrap_or_default()
 }
 
-/// The names of the servers of the group's backend that get requests.
-async fn balanced(haproxy: &Haproxy) -> Vec<String> {
-    let said = haproxy.say("show servers state be_web").await;
-    let rows = said.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(' ').collect::<Vec<_>>());
-    let mut names: Vec<String> =
-        rows.filter(|fields| fields.len() > 6 && fields[5] == "2").map(|fields| fields[3].to_owned()).collect();
-    names.sort();
-    names
-}
-
 /// The nodes that the zone names.
 async fn named(bind: &Bind) -> Vec<String> {
     let records = bind.records().await;
