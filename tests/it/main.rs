@@ -31,6 +31,7 @@ mod reconcile;
 mod runners;
 mod scaling;
 mod servers;
+mod slack;
 mod ssh;
 #[path = "servers/tests/mod.rs"]
 mod servers_keep_their_promises;
