@@ -101,8 +101,12 @@ impl Adapter {
         let mut visit = Visit { adapter: self, settings, mouth, cursor, kept_at, told: BTreeSet::new() };
         let mut catalogue = self.catalogue.clone();
         let mut news = self.bus.listen(Topic::Announcements);
+        let mut is_told = false;
         while visit.has_the_turn().await? && visit.pass_on(stop).await? {
             *trouble = Trouble::new();
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::info!(team = visit.mouth.team, bot = visit.mouth.bot, "in Slack");
+            }
             tokio::select! {
                 () = news.heard() => {}
                 () = self.clock.sleep_for(LOOK_BY_ITSELF) => {}
@@ -180,7 +184,13 @@ impl Visit<'_> {
             if stop.is_cancelled() || !self.has_the_turn().await? {
                 return Ok(false);
             }
-            match self.mouth.say(notice).await {
+            let said = tokio::select! {
+                said = self.mouth.say(notice) => said,
+                lost = lose_the_turn(self.adapter) => return lost.map(|()| false),
+                // Whether it arrived is looked for by whoever goes on.
+                () = stop.cancelled() => return Ok(false),
+            };
+            match said {
                 Ok(()) => {
                     let about = about(notice);
                     self.told.retain(|told| !told.starts_with(&about));
@@ -188,12 +198,10 @@ impl Visit<'_> {
                 }
                 Err(CallError::Limited { rest, .. }) => {
                     let until = self.adapter.clock.now().plus(rest);
-                    let is_ours = tokio::select! {
-                        is_ours = self.rest(until) => is_ours?,
-                        () = stop.cancelled() => false,
-                    };
-                    if !is_ours {
-                        return Ok(false);
+                    tokio::select! {
+                        () = self.adapter.clock.sleep_until(until) => {}
+                        lost = lose_the_turn(self.adapter) => return lost.map(|()| false),
+                        () = stop.cancelled() => return Ok(false),
                     }
                 }
                 Err(error) if error.is_about_the_message() => {
@@ -205,13 +213,6 @@ impl Visit<'_> {
         }
     }
 
-    /// Keeps the turn meanwhile. Alone, there is none to keep.
-    async fn rest(&self, until: Timestamp) -> anyhow::Result<bool> {
-        let is_ours = self.adapter.turns.keep_until(TURN, until).await?;
-        self.adapter.clock.sleep_until(until).await;
-        Ok(is_ours)
-    }
-
     /// Once for each trouble and not for each message.
     fn tell(&mut self, notice: &Notice, error: &CallError) {
         if self.told.len() >= MOST_TOLD {
@@ -219,6 +220,16 @@ impl Visit<'_> {
         }
         if self.told.insert(format!("{}{error}", about(notice))) {
             tracing::warn!(channel = notice.channel, problem = %error, "messages for this channel are not said in Slack");
+        }
+    }
+}
+
+/// Keeps the turn, and returns when that does not go well any more.
+async fn lose_the_turn(adapter: &Adapter) -> anyhow::Result<()> {
+    loop {
+        adapter.clock.sleep_for(Turns::EVERY).await;
+        if !adapter.turns.take(TURN).await? {
+            return Ok(());
         }
     }
 }

@@ -71,10 +71,16 @@ impl Notice {
 
 /// Speaks in channels.
 pub(super) struct Mouth {
+    /// The workspace it came to.
+    pub(super) team: String,
+    /// What it is called there.
+    pub(super) bot: String,
     web: Web,
     clock: Arc<dyn Clock>,
     /// The next notice may have been said before we came.
     in_doubt: bool,
+    /// Channels whose history the token may not see; told once.
+    blind_in: BTreeSet<String>,
     names: BTreeMap<String, String>,
     names_read: Option<Duration>,
 }
@@ -84,15 +90,24 @@ impl Mouth {
     pub(super) async fn open(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         let web = Web::new(settings, clock)?;
         let myself = web.call("auth.test", &[]).await?;
-        tracing::info!(team = myself["team"].as_str(), bot = myself["user"].as_str(), "in Slack");
-        Ok(Self { web, clock: Arc::clone(clock), in_doubt: true, names: BTreeMap::new(), names_read: None })
+        let text = |name: &str| myself[name].as_str().unwrap_or_default().to_owned();
+        Ok(Self {
+            team: text("team"),
+            bot: text("user"),
+            web,
+            clock: Arc::clone(clock),
+            in_doubt: true,
+            blind_in: BTreeSet::new(),
+            names: BTreeMap::new(),
+            names_read: None,
+        })
     }
 
     /// Says it, unless it has been said.
     pub(super) async fn say(&mut self, notice: &Notice) -> Result<(), CallError> {
         let channel = self.find(&notice.channel).await?;
         let look = self.in_doubt || notice.is_repeated;
-        let said = if look { self.said(&channel, notice).await? } else { BTreeSet::new() };
+        let said = if look { self.said_if_seen(&channel, notice).await? } else { BTreeSet::new() };
         for (number, part) in notice.parts().iter().enumerate().filter(|(number, _)| !said.contains(number)) {
             let mark = notice.mark(number).to_string();
             let form = [
@@ -108,6 +123,19 @@ impl Mouth {
         }
         self.in_doubt = false;
         Ok(())
+    }
+
+    /// Which parts of a notice are in the channel, if we may look there. Twice said is better than not at all.
+    async fn said_if_seen(&mut self, channel: &str, notice: &Notice) -> Result<BTreeSet<usize>, CallError> {
+        match self.said(channel, notice).await {
+            Err(refusal) if refusal.is("missing_scope") => {
+                if self.blind_in.insert(channel.to_owned()) {
+                    tracing::warn!(channel, problem = %refusal, "what is said in this channel may be said twice");
+                }
+                Ok(BTreeSet::new())
+            }
+            answer => answer,
+        }
     }
 
     /// Which parts of a notice are in the channel.

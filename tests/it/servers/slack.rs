@@ -49,6 +49,7 @@ slack:
     - {token: xoxb-petrel-secret, type: bot, user_id: U0PETREL, bot_id: B0PETREL, bot_user_id: U0PETREL,
        app_id: A000000001, scopes: ["chat:write", "channels:read", "channels:history"]}
     - {token: xoxb-mute, type: bot, user_id: U0PETREL, scopes: ["channels:read", "channels:history"]}
+    - {token: xoxb-blind, type: bot, user_id: U0PETREL, scopes: ["chat:write", "channels:read"]}
     - {token: xoxp-ann, type: user, user: ann}
     - {token: xoxp-mallory, type: user, user: mallory}
 "#;

@@ -137,3 +137,33 @@ async fn strangers_are_told_so_once_and_do_nothing() {
     assert_eq!(said.len(), 2, "{said:?}");
     assert_eq!(daemon.count("/v1/executions").await, 4, "nothing beside the four commands themselves");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_is_done_and_answered_once_wherever_the_daemon_is_killed() {
+    let workspace = Workspace::open().await;
+    let site = workspace.site();
+    let mut daemon = workspace.start(&site).await;
+    for round in 1..=KILLS {
+        let message = workspace.slack.write(ANN, &workspace.channel, "!asg list").await;
+        let before = daemon.commits();
+        let answer = tell(&daemon, event(&format!("Ev{round}"), "message", &workspace.channel, &message)).await;
+        assert_eq!(answer.0, TAKEN);
+        daemon.until_commits(before + round).await;
+        daemon.kill9().await;
+        daemon.restart().await;
+        daemon.until_idle().await;
+        eventually("every command is answered", async || (answers(&workspace).await >= round).then_some(())).await;
+    }
+    workspace.write(&daemon, ANN, "!asg lits", "Ev0").await;
+    let said = workspace.until_said("there is no such command").await;
+    assert_eq!(answers(&workspace).await, KILLS, "{said:?}");
+    assert_eq!(daemon.count("/v1/executions?action=autoscale.list").await, KILLS);
+    assert_eq!(said.len(), 2 * KILLS + 1, "each is acknowledged and answered: {said:?}");
+}
+
+/// So many commits lie between a command and its answer, or a few more.
+const KILLS: usize = 7;
+
+async fn answers(workspace: &Workspace) -> usize {
+    workspace.said().await.iter().filter(|text| text.contains("no groups")).count()
+}

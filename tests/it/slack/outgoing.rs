@@ -78,5 +78,11 @@ async fn trouble_is_told_once_with_the_way_out_and_holds_up_nothing_else() {
     site.write("configs/slack.yaml", &workspace.configuration());
     assert_eq!(workspace.until_said("with a mute token").await, ["all the same", "with a mute token"]);
     assert_eq!(count("give the app the scope `chat:write`"), 1);
+
+    site.write("configs/slack.yaml", &workspace.configuration_with("xoxb-blind"));
+    eventually("the third token is used", async || (count("in Slack team=") == 4).then_some(())).await;
+    announce(&daemon, "bot-testing", "blindly").await;
+    workspace.until_said("blindly").await;
+    assert_eq!((count("may be said twice"), count("give the app the scope `channels:history`")), (1, 1));
     assert!(!daemon.log().contains(BOT_TOKEN) && !daemon.log().contains("xoxb-mute"));
 }
