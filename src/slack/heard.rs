@@ -139,7 +139,7 @@ mod tests {
 
     use serde_json::json;
 
-    fn line(event: Value) -> Option<String> {
+    fn line(event: &Value) -> Option<String> {
         let mut whole = json!({ "type": "message", "user": "U0ANN", "channel": "C0OPS", "ts": "1.2" });
         whole.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());
         let authorizations = json!([{ "user_id": "U0PETREL", "is_bot": true }]);
@@ -159,10 +159,10 @@ mod tests {
 
     #[test]
     fn commands_are_what_begins_with_the_mark_or_with_the_name_of_the_bot() {
-        let mention = |text: &str| line(json!({ "type": "app_mention", "text": text }));
-        assert_eq!(line(json!({ "text": " !asg list" })).as_deref(), Some("asg list"));
-        assert_eq!(line(json!({ "text": "asg list" })), None);
-        assert_eq!(line(json!({ "text": "!" })), None);
+        let mention = |text: &str| line(&json!({ "type": "app_mention", "text": text }));
+        assert_eq!(line(&json!({ "text": " !asg list" })).as_deref(), Some("asg list"));
+        assert_eq!(line(&json!({ "text": "asg list" })), None);
+        assert_eq!(line(&json!({ "text": "!" })), None);
         assert_eq!(mention("<@U0PETREL> asg list").as_deref(), Some("asg list"));
         assert_eq!(mention("<@U0PETREL|petrel>  !asg list").as_deref(), Some("asg list"));
         assert_eq!(mention("<@U0BOB> ask <@U0PETREL>"), None, "somebody else is spoken to");
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn a_command_that_mentions_the_bot_is_told_twice_by_slack_and_heard_once() {
         for text in ["!asg list <@U0PETREL>", "<@U0PETREL> !asg list"] {
-            let heard = ["message", "app_mention"].map(|kind| line(json!({ "type": kind, "text": text })).is_some());
+            let heard = ["message", "app_mention"].map(|kind| line(&json!({ "type": kind, "text": text })).is_some());
             assert_eq!(heard.iter().filter(|heard| **heard).count(), 1, "{text}");
         }
     }
@@ -189,7 +189,7 @@ mod tests {
         ] {
             let mut event = json!({ "text": "!asg list" });
             event.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
-            assert_eq!(line(event.clone()), None, "{event}");
+            assert_eq!(line(&event), None, "{event}");
         }
     }
 

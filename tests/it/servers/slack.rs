@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use hmac::{Hmac, KeyInit, Mac};
 use petrel::clock::{Clock, SystemClock};
+use petrel::secrets::hex;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -214,8 +215,7 @@ pub(crate) fn signed(request: RequestBuilder, secret: &str, seconds_ago: i64, bo
     let timestamp = SystemClock::new().now().as_seconds() - seconds_ago;
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(format!("v0:{timestamp}:{body}").as_bytes());
-    let digest = mac.finalize().into_bytes();
-    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = hex(&mac.finalize().into_bytes());
     let request = request.header("x-slack-request-timestamp", timestamp.to_string());
     request.header("x-slack-signature", format!("v0={digits}")).body(body)
 }
