@@ -285,3 +285,42 @@ fn notice(settings: &Settings, row: AnnouncementRow) -> Option<Notice> {
     let is_repeated = whole["repeated"] == true;
     Some(Notice { sequence, announced_at, subject, is_repeated, channel: channel.to_owned(), member, message })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use serde_json::{Value, json};
+
+    fn said(name: &str, payload: Value) -> Option<(String, Option<String>, String)> {
+        let settings = json!({ "channels": ["#ops"] });
+        let row = AnnouncementRow {
+            sequence: 1,
+            name: name.to_owned(),
+            subject: "e1".to_owned(),
+            payload: Some(payload),
+            announced_at: Timestamp::default(),
+        };
+        let notice = notice(&serde_json::from_value(settings).unwrap(), row)?;
+        Some((notice.channel, notice.member, notice.message))
+    }
+
+    #[test]
+    fn what_is_announced_goes_to_the_channels_of_the_list_and_answers_to_where_they_were_asked_for() {
+        let chat = "st2.announcement__chatops";
+        let ops = |message: &str| Some(("ops".to_owned(), None, message.to_owned()));
+        let notice = json!({ "channel": "ops", "message": "hi" });
+        assert_eq!(said(chat, notice.clone()), ops("hi"));
+        assert_eq!(said(chat, json!({ "payload": notice })), ops("hi"));
+        assert_eq!(said(chat, json!({ "channel": "#ops", "message": "hi", "user": "ann" })), ops("ann: hi"));
+        assert_eq!(said("st2.execution__update", notice), None);
+        let answer = |route: &str| {
+            let answer = json!({ "channel": "D0123456789", "message": "hi", "user": "U0ANN", "route": route });
+            said("st2.announcement__slack", answer)
+        };
+        assert_eq!(answer(ROUTE), Some(("D0123456789".to_owned(), Some("U0ANN".to_owned()), "hi".to_owned())));
+        assert_eq!(answer("irc"), None);
+        assert_eq!(said(chat, json!({ "channel": "dev", "message": "hi", "route": ROUTE })), None);
+        assert_eq!(said(chat, json!({ "channel": "ops", "message": "" })), None);
+    }
+}

@@ -2,8 +2,11 @@
 //! that it needs, installed at its first use and kept for later runs.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use super::packages::NPM;
 
 /// A server that comes from the registry of npm, in a version that was tried.
 pub(super) struct Module {
@@ -54,9 +57,15 @@ impl Module {
             fs::remove_dir_all(&place).expect("what somebody left by halves");
         }
         fs::create_dir_all(&place).expect("the folder of the build");
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]).arg(&place);
-        let output = npm.args(self.packages).current_dir(&place).output();
+        let install = |npm: PathBuf| {
+            let mut npm = Command::new(npm);
+            npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]).arg(&place);
+            npm.args(self.packages).current_dir(&place).output()
+        };
+        let output = match install("npm".into()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => install(NPM.find_or_install().join("npm")),
+            ended => ended,
+        };
         let said = match &output {
             Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
             Err(error) => error.to_string(),
@@ -64,7 +73,7 @@ impl Module {
         let is_there = place.join("node_modules/node/bin/node").exists() && output.is_ok_and(|it| it.status.success());
         assert!(
             is_there,
-            "these tests need {} ({}): {npm:?} failed: {said}. They need npm (on Debian: `apt-get install npm`) and a \
+            "these tests need {} ({}): `npm install` failed: {said}. They need npm (on Debian: `apt-get install npm`) and a \
              registry of packages",
             self.name,
             self.packages.join(", ")
