@@ -65,7 +65,8 @@ impl NativeAction for Announce {
     async fn run(&self, call: &Call, _stop: &Stop) -> Outcome {
         let text = |name: &str| call.parameters.get(name).and_then(Value::as_str);
         let name = format!("st2.announcement__{}", text("route").unwrap_or("general"));
-        let payload = json!({ "payload": call.parameters });
+        // An earlier attempt may have announced it: whoever can look does so before it is said again.
+        let payload = json!({ "payload": call.parameters, "repeated": call.attempt > 1 });
         let now = self.0.clock.now();
         let said = self.0.announcements.announce(&name, &call.execution.to_string(), &payload, now).await;
         match said {

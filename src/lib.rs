@@ -37,6 +37,7 @@ pub mod aws;
 pub mod ssh;
 pub mod prometheus;
 pub mod irc;
+pub mod slack;
 pub mod cli;
 pub mod api;
 pub mod demo;

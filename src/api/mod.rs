@@ -128,6 +128,8 @@ pub struct Doors {
     pub hooks: Arc<Hooks>,
     /// Understands commands.
     pub chat: Desk,
+    /// Webhooks of domains, which know their senders themselves.
+    pub guests: Router,
     /// The governor.
     pub governor: Arc<dyn AsgService>,
     /// Dry replays.
@@ -269,7 +271,7 @@ fn tokens(doors: &Doors) -> Router {
 }
 
 fn hooks(doors: &Doors) -> Router {
-    webhooks::router(webhooks::Door {
+    let own = webhooks::router(webhooks::Door {
         catalogue: doors.catalogue.clone(),
         senders: senders(doors),
         intake: doors.intake.clone(),
@@ -278,7 +280,8 @@ fn hooks(doors: &Doors) -> Router {
         places: Arc::new(Semaphore::new(doors.limits.intake_queue)),
         hooks: webhooks::HookIndex::default(),
         sensors: Arc::clone(&doors.hooks),
-    })
+    });
+    own.merge(doors.guests.clone())
 }
 
 /// Who checks the senders of webhooks; listeners of sensors ask the same one.

@@ -79,7 +79,8 @@ impl Tools {
 
     async fn say(&self, call: &Call, mut message: Map<String, Value>) -> Outcome {
         message.insert("whisper".to_owned(), message.get("whisper").cloned().unwrap_or(json!(false)));
-        let payload = json!({ "payload": message });
+        // An earlier attempt may have announced it: whoever can look does so before it is said again.
+        let payload = json!({ "payload": message, "repeated": call.attempt > 1 });
         let (id, now) = (call.execution.to_string(), self.clock.now());
         match self.announcements.announce(ANNOUNCEMENT, &id, &payload, now).await {
             Ok(()) => {

@@ -144,7 +144,19 @@ impl Desk {
     pub async fn say(&self, line: &str, speaker: &Speaker) -> Result<Begun, Refusal> {
         let line = line.trim().trim_start_matches('!').trim();
         let command = self.book().find(line)?;
-        self.carry_out(line, command, speaker).await
+        self.carry_out(line, command, speaker, None).await
+    }
+
+    /// Does what a line says by an execution of this id, unless that is there already: for those who may have to ask
+    /// again without knowing that they were heard.
+    pub async fn say_once(&self, line: &str, speaker: &Speaker, id: ExecutionId) -> Result<Begun, Refusal> {
+        let line = line.trim().trim_start_matches('!').trim();
+        let command = self.book().find(line)?;
+        match self.parts.executions.execution_get(id).await {
+            Ok(_) => Ok(Begun { execution: id, message: acknowledgement(&command.alias, id), command }),
+            Err(StoreError::NotFound(_)) => self.carry_out(line, command, speaker, Some(id)).await,
+            Err(problem) => Err(problem.into()),
+        }
     }
 
     /// Does what a line says that somebody else has understood already: a bot that knows the alias and the format.
@@ -171,10 +183,16 @@ impl Desk {
             representation: reading.format.source().to_owned(),
             given: reading.given,
         };
-        self.carry_out(line, command, speaker).await
+        self.carry_out(line, command, speaker, None).await
     }
 
-    async fn carry_out(&self, line: &str, mut command: Command, speaker: &Speaker) -> Result<Begun, Refusal> {
+    async fn carry_out(
+        &self,
+        line: &str,
+        mut command: Command,
+        speaker: &Speaker,
+        id: Option<ExecutionId>,
+    ) -> Result<Begun, Refusal> {
         let alias = Arc::clone(&command.alias);
         if !alias.users.is_empty() && !alias.users.contains(&speaker.chat_user) {
             return Err(Refusal::NotYou(alias.users.clone()));
@@ -182,7 +200,7 @@ impl Desk {
         if alias.confirm {
             self.make_sure(line, &mut command.given, speaker)?;
         }
-        let wanted = self.wanted(&alias, &command.given, speaker)?;
+        let wanted = Wanted { id, ..self.wanted(&alias, &command.given, speaker)? };
         let plan = self.parts.requests.plan(wanted)?;
         let execution = plan.execution().clone();
         self.parts.executions.execution_request(&execution).await?;

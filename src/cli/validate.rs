@@ -202,7 +202,7 @@ mod tests {
         let site = Site::new(&[("rules/good.yaml", GOOD)]);
         let (ending, text) = site.validate("", Format::Table);
         assert_eq!(ending, Ending::Done, "{text}");
-        assert!(text.starts_with("✓ 0 errors, 0 warnings; ") && text.contains(" 2 rules, "), "{text}");
+        assert!(text.starts_with("✓ 0 errors, 0 warnings; ") && text.contains(" 3 rules, "), "{text}");
     }
 
     #[test]
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(ending, Ending::Done, "{text}");
         let (ending, text) = site.validate("packs/mine", Format::Table);
         assert_eq!(ending, Ending::Done, "{text}");
-        assert!(text.contains("4 rules"), "its site is loaded as well: {text}");
+        assert!(text.contains("5 rules"), "its site is loaded as well: {text}");
         assert_eq!(site.validate("rules", Format::Table).0, Ending::ThingFailed);
     }
 

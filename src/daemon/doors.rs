@@ -20,6 +20,7 @@ use crate::config::{Config, Endpoints, Role};
 use crate::dispatch;
 use crate::sensors::body::BodyLimits;
 use crate::sensors::hooks::Hooks;
+use crate::slack;
 use crate::store::daemons::DaemonRow;
 use crate::supervise::{Backoff, OnEnd};
 
@@ -126,6 +127,7 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -
         metrics,
         hooks: Arc::clone(hooks),
         chat: chat::desk(engine),
+        guests: slack::router(chat::slack_door(config, engine)),
         governor: Arc::new(GovernorDoor::new(Arc::clone(&engine.governor))),
         workflows: Arc::<Upkeep>::clone(&upkeep),
         backup: upkeep,

@@ -171,6 +171,7 @@ impl Engine {
             self.spawn("timers", loop_of(Arc::new(self.timers(config)), |it, stop| async move { it.run(stop).await }));
             let queues = Arc::new(broker::queues(self, config));
             self.spawn("queues", loop_of(queues, |it, stop| async move { it.run(stop).await }));
+            self.spawn("slack", loop_of(Arc::new(chat::slack(self)), |it, stop| async move { it.run(stop).await }));
             self.spawn("irc", loop_of(Arc::new(chat::irc(self)), |it, stop| async move { it.run(stop).await }));
             self.spawn("polls", loop_of(Arc::new(self.polls()?), |it, stop| async move { it.run(stop).await }));
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::broker;
+use super::chat;
 use super::engine::{Home, World};
 use super::installation::Installation;
 use crate::aws;
@@ -81,13 +82,14 @@ pub(super) fn build_runners(
         ids: Arc::clone(&world.world.ids),
     };
     core_pack::register(&mut native, &tools);
-    let chat = answers::Tools {
+    let answering = answers::Tools {
         catalogue: world.catalogue.clone(),
         announcements: store.announcements(),
         bus: Arc::clone(&world.world.bus),
         clock: Arc::clone(&world.world.clock),
     };
-    answers::register(&mut native, &chat);
+    answers::register(&mut native, &answering);
+    chat::register(&mut native, store, datastore, world);
     for (name, action) in governor_actions(governor) {
         native.add(name, action);
     }

@@ -35,6 +35,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("ssh", "model templates runners"),
     ("prometheus", "model runners"),
     ("irc", "model store bus clock supervise cluster chat"),
+    ("slack", "model store bus clock supervise secrets auth intake metrics runners cluster chat"),
     ("core_pack", "model store bus clock intake runners"),
     ("rules", "model store bus clock templates datastore requests"),
     ("governor", "model store bus clock runners requests"),

@@ -34,6 +34,7 @@ mod runners;
 mod scaling;
 mod servers;
 mod showcase;
+mod slack;
 mod ssh;
 #[path = "servers/tests/mod.rs"]
 mod servers_keep_their_promises;

@@ -319,6 +319,7 @@ fn doors(
     });
     Doors {
         chat,
+        guests: Router::new(),
         me: myself(clock.now()),
         gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor),
         hooks: Arc::new(Hooks::new(intake.clone(), clock, catalogue.clone())),

@@ -4,7 +4,8 @@
 //! - RabbitMQ: the one that `PETREL_TEST_AMQP_URL` names, else a private one;
 //! - HAProxy: a private one for each story;
 //! - BIND, ngircd, OpenSSH, Prometheus and Alertmanager: always private ones;
-//! - moto and ministack, which stand in for AWS: private ones, installed by `pip` into the folder of the build.
+//! - moto and ministack, which stand in for AWS: private ones, installed by `pip` into the folder of the build;
+//! - emulate, which stands in for Slack: always private ones, installed by `npm` into the folder of the build.
 //!
 //! Private ones are started at their first use, shared by all stories of the process, and end with it, whatever ends
 //! it. Missing programs are installed where we are root on Debian; else the story fails and says what to do. None is
@@ -18,6 +19,7 @@ pub(crate) mod faulty_aws;
 pub(crate) mod guarded;
 pub(crate) mod haproxy;
 pub(crate) mod ngircd;
+mod node;
 pub(crate) mod packages;
 mod ports;
 pub(crate) mod postgres;
@@ -25,6 +27,7 @@ pub(crate) mod prometheus;
 mod proxy;
 mod python;
 pub(crate) mod rabbitmq;
+pub(crate) mod slack;
 pub(crate) mod sshd;
 
 use std::io::{Write, stderr};
@@ -78,7 +81,8 @@ fn announce() {
         let needs = [&POSTGRES, &RABBITMQ].into_iter().chain(DEMO);
         let lines: Vec<String> = needs.map(|need| format!("  {}: {}\n", need.name, need.source())).collect();
         let wheels = [&python::MOTO, &python::MINISTACK].map(|wheel| format!("  {}: {}\n", wheel.name, wheel.source()));
-        let list = format!("\nservers that these stories talk to:\n{}{}", lines.concat(), wheels.concat());
+        let emulate = format!("  {}: {}\n", node::EMULATE.name, node::EMULATE.source());
+        let list = format!("\nservers that these stories talk to:\n{}{}{emulate}", lines.concat(), wheels.concat());
         stderr().write_all(list.as_bytes()).expect("standard error");
     });
 }

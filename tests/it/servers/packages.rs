@@ -88,6 +88,9 @@ pub(super) const PYTHON: Need = Need {
     program: "__init__.py",
 };
 
+/// Brings the program `node` as well, which is too old for some servers: those come with one of their own.
+pub(super) const NPM: Need = Need { name: "npm", variable: None, packages: "npm", folders: "/usr/bin", program: "npm" };
+
 /// Held while packages are looked for or installed: what another test process installs is not there by halves.
 const LOCK: &str = "/run/lock/petrel-test-packages";
 
