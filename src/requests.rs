@@ -117,7 +117,7 @@ pub trait Plan: Send {
 /// Asked when an execution ends, before its end is written: what else belongs into that transaction?
 #[async_trait]
 pub trait EndHook: Send + Sync {
-    /// The end of the scaling activity that this execution carries out, if it does.
+    /// The end of the scaling activity that this execution carries out, if it does. The result is as it may be shown.
     async fn activity_end(
         &self,
         execution: &ExecutionRow,

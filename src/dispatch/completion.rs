@@ -115,7 +115,8 @@ impl Dispatcher {
         let retry = self.retry(&catalogue, row, outcome.status, now);
         let activity = match self.introduced() {
             Some(introduced) if row.parent.is_none() => {
-                introduced.neighbours.end_hook.activity_end(row, outcome.status, &outcome.result).await?
+                let shown = redactor_of(&row.context, &self.stores.datastore).redact_value(&outcome.result);
+                introduced.neighbours.end_hook.activity_end(row, outcome.status, &shown).await?
             }
             _ => None,
         };

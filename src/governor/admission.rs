@@ -86,7 +86,7 @@ impl Answer {
     /// Why what was asked is not going to happen, if it is not.
     pub fn refusal(&self) -> Option<String> {
         match self {
-            Self::Now(admission) => admission.is_refused().then(|| admission.reason()),
+            Self::Now(admission) => admission.is_refused().then(|| admission.decision.reason_and_time()),
             Self::Earlier(_) => None,
         }
     }

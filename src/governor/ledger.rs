@@ -117,6 +117,7 @@ fn open(state: &mut GroupState, decision: &Decision, id: ActivityId, (kind, want
         execution: None,
         stuck_since: None,
         ended_at: None,
+        problem: None,
     });
 }
 

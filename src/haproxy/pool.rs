@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::commands::{Deletion, Seat};
 use super::names::Name;
-use super::runtime::Runtime;
+use super::runtime::{Runtime, RuntimeError};
 use super::servers::{Mode, Server};
 use super::settings::CheckOptions;
 use crate::clock::Clock;
@@ -76,8 +76,19 @@ impl Pool {
         }
     }
 
-    /// Takes a server away. What it still has in hand may end by itself, but not for ever.
+    /// Takes a server away. What it still has in hand may end by itself, but not for ever. In a backend that HAProxy does
+    /// not have there is none: a group that was never set up for want of it can go.
     pub(super) async fn remove(&self, seat: &Seat) -> anyhow::Result<Removal> {
+        match self.runtime.server(seat).await {
+            Err(RuntimeError::NoBackend(_)) => Ok(Removal::NotThere),
+            found => {
+                found?;
+                self.remove_from_backend(seat).await
+            }
+        }
+    }
+
+    async fn remove_from_backend(&self, seat: &Seat) -> anyhow::Result<Removal> {
         let sessions_end = Deadline::after(self.runtime.clock(), SESSIONS_MAY_TAKE);
         let deadline = Deadline::after(self.runtime.clock(), DELETION_MAY_TAKE);
         let mut outcome = Removal::NotThere;
@@ -100,7 +111,10 @@ impl Pool {
 
     /// Takes all servers of a backend away.
     pub(super) async fn clear(&self, backend: &Name, drain_within: Duration) -> anyhow::Result<Vec<(Name, Removal)>> {
-        let servers = self.runtime.servers(backend).await?;
+        let servers = match self.runtime.servers(backend).await {
+            Err(RuntimeError::NoBackend(_)) => return Ok(Vec::new()),
+            found => found?,
+        };
         let removals = servers.into_iter().map(async |server| {
             let seat = Seat { backend: backend.clone(), server: server.name };
             self.drain(&seat, drain_within).await?;

@@ -431,12 +431,19 @@ fn count(nodes: &[NodeName]) -> i32 {
     NodeCount::of(nodes.iter()).as_delta()
 }
 
+impl Decision {
+    /// Why, and when it may be otherwise if that is known.
+    pub fn reason_and_time(&self) -> String {
+        let Self { reason, next_at, at, .. } = self;
+        match next_at {
+            Some(next_at) => format!("{reason}; next at {}", clock_time(*next_at, *at)),
+            None => reason.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.verdict.in_words(), self.inputs, self.reason)?;
-        if let Some(next_at) = self.next_at {
-            write!(f, "; next at {}", clock_time(next_at, self.at))?;
-        }
-        Ok(())
+        write!(f, "{}: {}; {}", self.verdict.in_words(), self.inputs, self.reason_and_time())
     }
 }

@@ -409,7 +409,9 @@ impl fmt::Display for Reason {
             Self::NothingToApprove => f.write_str("nothing waits for approval"),
             Self::AlreadyCreated => f.write_str("the group is set up already; expand it or add a node"),
             Self::NoSuchNode { name } => write!(f, "the group has no node `{name}`"),
-            Self::Protected { name } => write!(f, "node `{name}` is protected; unprotect it first"),
+            Self::Protected { name } => {
+                write!(f, "node `{name}` is protected; `petrel asg protect GROUP {name} --off` lets it go")
+            }
         }
     }
 }

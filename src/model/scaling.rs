@@ -160,4 +160,7 @@ pub struct ScalingActivity {
     /// When it ended.
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
+    /// What went wrong, in words, if something did.
+    #[serde(default)]
+    pub problem: Option<String>,
 }

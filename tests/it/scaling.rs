@@ -201,6 +201,9 @@ async fn an_expansion_of_which_nothing_works_fails_and_leaves_nothing() {
     let group = at_rest(&running).await.unwrap();
     assert_eq!((group.in_service.get(), group.total.get()), (1, 2), "it counts until it is proven gone");
     assert_eq!(files(&site), ["web-001"]);
+    let history = running.engine.governor.activities(&web(), Page { limit: 1, offset: 0 }).await.unwrap();
+    let problem = history[0]["problem"].as_str().unwrap();
+    assert!(problem.contains("files.create_node"), "what went wrong is told: {problem}");
     let explained = running.engine.governor.explain(&web(), 1).await.unwrap();
     assert!(explained[0].sentence.starts_with("adding a node"), "{}", explained[0].sentence);
     running.stop().await;

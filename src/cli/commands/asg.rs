@@ -113,6 +113,14 @@ fn drift_line(row: &Value, now: Timestamp) -> String {
     format!("{words} (since {}, seen {}x)", moments::ago(&row["since"], now), row["times"])
 }
 
+/// Why it was begun, and what went wrong.
+fn why(activity: &Value) -> String {
+    match activity["problem"].as_str() {
+        Some(problem) => format!("{}; {problem}", plain(&activity["reason"])),
+        None => plain(&activity["reason"]),
+    }
+}
+
 async fn history(session: &Session, name: &str, limit: u32) -> Outcome {
     const COLUMNS: [Column; 7] = [
         Column::moment("when", "/started_at"),
@@ -121,7 +129,7 @@ async fn history(session: &Session, name: &str, limit: u32) -> Outcome {
         Column::with("took", |row, now| moments::took(&row["started_at"], &row["ended_at"], now)),
         Column::with("nodes", |row, _| plain(&row["nodes"])),
         Column::with("by", |row, _| row.pointer("/origin/human/user").map_or_else(|| plain(&row["origin"]), plain)),
-        Column::text("why", "/reason"),
+        Column::with("why", |row, _| why(row)),
     ];
     session.show_list(&["asg", name, "activities"], &[("limit", &limit.to_string())], &COLUMNS).await
 }

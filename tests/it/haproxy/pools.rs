@@ -25,6 +25,11 @@ async fn a_pool_needs_a_backend_that_takes_servers_and_the_error_says_which_line
             assert!(problem.contains(expected), "{action}: {problem}");
         }
     }
+    let removed = desk.succeed("remove_backend", json!({ "group": "new", "name": "n-001" })).await;
+    assert_eq!(removed["found"], false, "what was never there does not keep a group from going: {removed}");
+    assert_eq!(desk.succeed("delete_pool", json!({ "group": "new" })).await["backends"], json!([]));
+    let serving = desk.fail("drain_backend", json!({ "group": "new", "name": "n-001" })).await;
+    assert!(serving.contains("no backend `new`"), "who serves somewhere is not believed to be drained: {serving}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -111,6 +111,10 @@ async fn a28_simulated_trouble_and_recovery_go_through_the_real_door() {
     until_open(&daemon, false).await;
     let delivered = daemon.get("/v1/triggerinstances?trigger=newrelic.WebAppNormalTrigger").await;
     assert_eq!(delivered.as_array().unwrap().len(), 1, "{delivered}");
+    let closed = format!("!asg simulate crit url={}", place.newrelic.replace("nrhook", "nobody"));
+    let said = daemon.cli(&["chat", &closed]).await;
+    assert!(said.contains("did not take it: no sensor listens on /st2/nobody"), "{said}");
+    assert!(said.contains("newrelic_api_key"), "the way out: {said}");
     assert_eq!(daemon.cli(&["chat", "!asg simulate crit"]).await.matches("crit of Default Application").count(), 1);
 }
 
