@@ -99,15 +99,18 @@ impl ApiError {
         self.status
     }
 
-    /// Tells whoever keeps this installation that a delivery was not taken. What strangers send, or anybody to where
-    /// nobody listens, is no news and must not fill the log.
+    /// Tells whoever keeps this installation that a delivery was not taken. What strangers may cause, or a crowd, is
+    /// counted and must not fill the log.
     pub(super) fn note(&self, door: &str, path: &str) {
         let Self { status, fault, .. } = self;
         match *status {
             StatusCode::UNAUTHORIZED
             | StatusCode::FORBIDDEN
             | StatusCode::NOT_FOUND
-            | StatusCode::METHOD_NOT_ALLOWED => {
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::TOO_MANY_REQUESTS => {
                 tracing::debug!(door, path, status = status.as_u16(), %fault, "a delivery was refused");
             }
             _ => tracing::warn!(door, path, status = status.as_u16(), %fault, "a delivery was refused"),

@@ -88,8 +88,8 @@ impl Aws {
     pub(super) async fn delete(&self, which: Which<'_>) -> anyhow::Result<bool> {
         let pace = self.settings.pace;
         let mut seen = self.instances(which).await?;
-        if seen.is_empty() {
-            // It may have been made a moment ago and not be shown yet.
+        if !seen.iter().any(|instance| instance.state.exists()) {
+            // It may have been made a moment ago and not be shown yet, beside dead ones that once had its name.
             sleep(&*self.clock, pace.settle).await;
             seen = self.instances(which).await?;
         }
@@ -134,6 +134,7 @@ impl Aws {
         sort: Option<AddressType>,
         last: &mut String,
     ) -> anyhow::Result<(Instance, String)> {
+        let begun = self.clock.monotonic();
         let mut looks_at_a_dead_one = 0;
         loop {
             let seen = self.instances(which).await?;
@@ -146,7 +147,9 @@ impl Aws {
             } else if let Some(dead) = dead.last() {
                 *last = standing(dead);
                 looks_at_a_dead_one += 1;
-                ensure!(looks_at_a_dead_one < LOOKS_AT_A_DEAD_NODE, "it died: {last}");
+                // it may be a predecessor of the same name, and ours not be shown yet
+                let settled = self.clock.monotonic().saturating_sub(begun) > self.settings.pace.settle;
+                ensure!(!settled || looks_at_a_dead_one < LOOKS_AT_A_DEAD_NODE, "it died: {last}");
             }
             sleep(&*self.clock, self.settings.pace.check_interval).await;
         }

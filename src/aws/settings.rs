@@ -31,7 +31,7 @@ const OWN_KEYS: [&str; 12] = [
 ];
 
 /// Where AWS is, with which key it is asked, and how patiently.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Settings {
     pub(super) region: String,
     pub(super) credentials: Credentials,

@@ -123,10 +123,11 @@ async fn close(config: &Config, engine: &Engine) -> anyhow::Result<()> {
     };
     if late.is_empty() {
         tracing::info!("everything has stopped");
+        // not beside a task that may still end an execution: it needs all its neighbours for that
+        engine.dispatcher.take_leave();
     } else {
         tracing::warn!(late = late.join(", "), "stopped without waiting any longer");
     }
-    engine.dispatcher.take_leave();
     match std::fs::remove_file(doors::endpoints_file(config)) {
         Err(problem) if problem.kind() != std::io::ErrorKind::NotFound => Err(problem.into()),
         Ok(()) | Err(_) => Ok(()),

@@ -46,7 +46,7 @@ pub struct GroupView {
     pub in_service: NodeCount,
     /// How many are not proven gone.
     pub total: NodeCount,
-    /// Lower limit.
+    /// Lower limit at this moment.
     pub min_nodes: NodeCount,
     /// Upper limit.
     pub max_nodes: NodeCount,
@@ -180,7 +180,7 @@ fn view(state: GroupState, last_decision: Option<Explained>, now: Timestamp) -> 
         nodes: nodes.into_iter().filter(|node| node.phase.counts()).map(node_view).collect(),
         in_service,
         total,
-        min_nodes: config.min_nodes,
+        min_nodes: config.minimum(now),
         max_nodes: config.max_nodes,
         incidents: incidents.into_iter().filter(|incident| incident.is_open(now, config.alert_ttl)).collect(),
         activity,

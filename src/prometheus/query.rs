@@ -12,7 +12,7 @@ use crate::model::group::GroupName;
 use crate::model::pack::Catalogue;
 
 /// A question that takes longer is no measurement of now.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Longer answers are not read on.
 const LONGEST_ANSWER_BYTES: usize = 4 << 20;
 /// Where a query says which group it is about.
@@ -67,7 +67,8 @@ impl Settings {
 fn web_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     let text = String::deserialize(deserializer)?;
     let url = text.parse().ok().filter(|url: &Url| matches!(url.scheme(), "http" | "https"));
-    url.ok_or_else(|| D::Error::custom(format!("`url` is `{text}`; it is written as http://127.0.0.1:9090")))
+    // not as it was said: a password may stand in it
+    url.ok_or_else(|| D::Error::custom("`url` is no web address; it is written as http://127.0.0.1:9090"))
 }
 
 /// What a query evaluates to.

@@ -70,6 +70,9 @@ impl Door {
             Ok(said) => Json(said).into_response(),
             Err((status, fault)) => {
                 self.metrics.event_refused(COUNTED_AS, status.as_u16());
+                if matches!(status, StatusCode::BAD_REQUEST | StatusCode::SERVICE_UNAVAILABLE) {
+                    tracing::warn!(door = COUNTED_AS, status = status.as_u16(), fault, "a delivery was refused");
+                }
                 (status, Json(json!({ "faultstring": fault }))).into_response()
             }
         }

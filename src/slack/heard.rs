@@ -56,10 +56,10 @@ struct Event {
     subtype: Option<String>,
     bot_id: Option<String>,
     edited: Option<Value>,
-    user: Option<String>,
-    channel: Option<String>,
-    #[serde(default)]
-    text: String,
+    // of what does not concern us, these may be objects
+    user: Option<Value>,
+    channel: Option<Value>,
+    text: Option<Value>,
 }
 
 /// The form of a slash command.
@@ -105,11 +105,12 @@ impl Envelope {
         let ours = self.authorizations.iter().filter(|authorization| authorization.is_bot);
         let own_ids: Vec<&String> = ours.filter_map(|authorization| authorization.user_id.as_ref()).collect();
         let event = self.event.filter(|event| event.is_plain() && self.kind == "event_callback")?;
-        let (user, channel) = (event.user?, event.channel?);
+        let text_of = |value: &Option<Value>| value.as_ref()?.as_str().map(str::to_owned);
+        let (user, channel) = (text_of(&event.user)?, text_of(&event.channel)?);
         if own_ids.contains(&&user) {
             return None;
         }
-        let text = typed(event.text.trim());
+        let text = typed(text_of(&event.text)?.trim());
         let line = match event.kind.as_str() {
             "message" => text.strip_prefix('!')?,
             "app_mention" => {

@@ -31,6 +31,7 @@ pub(super) async fn at_rest(cast: &mut Cast<'_>, when: &str) -> anyhow::Result<(
             return Ok(());
         }
         if look == LOOKS {
+            cast.play.differences.extend(busy.then(|| format!("{when}: an activity was still under way")));
             cast.play.differences.extend(found.into_iter().map(|difference| format!("{when}: {difference}")));
         }
         clock::sleep(&*cast.play.clock, LOOK_EVERY).await;

@@ -42,8 +42,13 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Plays the whole story in `folder`. What is wrong is told, one sentence each.
 pub(super) async fn play(folder: &Path, options: &FullOptions, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<String>> {
     let programs = Programs::find()?;
+    std::fs::create_dir_all(&options.pictures)
+        .with_context(|| format!("making the folder {} for the picture", options.pictures.display()))?;
     let timeline = Timeline::new(Arc::clone(clock));
-    let rig = Rig::start(folder, programs, clock).await?;
+    let rig = tokio::select! {
+        started = Rig::start(folder, programs, clock) => started?,
+        interrupted = interrupted() => return Err(interrupted),
+    };
     timeline.tell("rig", "HAProxy, BIND, sshd, ngircd, Prometheus and Alertmanager run");
     let supervisor = Supervisor::new(Arc::clone(clock));
     let told = tokio::select! {
@@ -91,8 +96,10 @@ async fn tell(
     let play = Play::open(stage, timeline.clone(), Arc::clone(clock), witness).await?;
     let mut cast = Cast { play, rig, load, watch, person, steady: options.steady, acts: Vec::new() };
     let performed = story::perform(&mut cast).await;
-    draw(&cast, options).await?;
+    let drawn = draw(&cast, options).await;
+    cast.play.differences.extend(cast.watch.troubles());
     performed?;
+    drawn?;
     Ok(cast.play.differences)
 }
 
@@ -102,7 +109,8 @@ async fn draw(cast: &Cast<'_>, options: &FullOptions) -> anyhow::Result<()> {
         samples: cast.watch.samples(),
         node_capacity: NODE_CAPACITY,
         acts: cast.acts.clone(),
-        decisions: cast.decisions().await?,
+        // of a daemon that did not come back there is only what was seen from outside
+        decisions: cast.decisions().await.unwrap_or_default(),
         kills: cast.kills(),
     };
     let (svg, png) = (options.pictures.join("petrel-demo.svg"), options.pictures.join("petrel-demo.png"));

@@ -52,6 +52,7 @@ pub(super) struct Watch {
     alertmanager: String,
     http: reqwest::Client,
     samples: Mutex<Vec<Sample>>,
+    troubles: Mutex<Vec<String>>,
 }
 
 /// What HAProxy says of its backend.
@@ -81,6 +82,7 @@ impl Watch {
             alertmanager: format!("http://127.0.0.1:{}/api/v2/alerts?active=true", rig.port("ALERTMANAGER")),
             http: reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?,
             samples: Mutex::default(),
+            troubles: Mutex::default(),
         })
     }
 
@@ -94,8 +96,10 @@ impl Watch {
             }
             let (counts, at) = (self.load.counts(), self.timeline.elapsed());
             let seconds = at.saturating_sub(looked_at).as_secs_f64();
-            let sample = self.look(at, counts, before, seconds).await?;
-            self.locked().push(sample);
+            match self.look(at, counts, before, seconds).await {
+                Ok(sample) => self.locked().push(sample),
+                Err(trouble) => self.trouble(format!("at {:.1} s nobody could look: {trouble:#}", at.as_secs_f64())),
+            }
             (before, looked_at) = (counts, at);
         }
     }
@@ -103,6 +107,15 @@ impl Watch {
     /// All that was seen so far.
     pub(super) fn samples(&self) -> Vec<Sample> {
         self.locked().clone()
+    }
+
+    /// Looks that failed: what was not seen cannot be said to have been well.
+    pub(super) fn troubles(&self) -> Vec<String> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn trouble(&self, trouble: String) {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).push(trouble);
     }
 
     /// What HAProxy has at this moment.

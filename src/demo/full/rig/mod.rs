@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rustix::process::geteuid;
 
 use self::setting::Setting;
@@ -20,6 +20,9 @@ pub(super) const DOMAIN: &str = "petrel.test";
 
 /// Where OpenSSH wants to lock itself in if it runs as root.
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
+
+/// A socket's path has a limit of 107 bytes.
+const LONGEST_FOLDER: usize = 80;
 
 /// Files below the rig's folder.
 const FILES: [(&str, &str); 9] = [
@@ -53,6 +56,14 @@ impl Rig {
     /// Starts all of them, in a folder of their own below `folder`.
     pub(super) async fn start(folder: &Path, programs: Programs, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         let folder = folder.join("servers");
+        let letter = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
+        let plain = folder.to_string_lossy().chars().all(letter) && folder.as_os_str().len() <= LONGEST_FOLDER;
+        ensure!(
+            plain,
+            "servers are told of files below {}, which has other letters than a-z, 0-9, `.`, `_` and `-` or is longer than \
+             {LONGEST_FOLDER} bytes: name another folder with --data-dir",
+            folder.display()
+        );
         let setting = setting(&folder, clock)?;
         for (name, template) in FILES {
             setting.write(&folder.join(name), template)?;
