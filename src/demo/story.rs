@@ -144,7 +144,8 @@ async fn recover(play: &mut Play) -> anyhow::Result<()> {
     audit::at_rest(play, "two nodes again").await
 }
 
-fn leaving(group: &Group) -> Option<String> {
+/// A node that a deflation takes away just now.
+pub(super) fn leaving(group: &Group) -> Option<String> {
     let leaves = |phase| matches!(phase, NodePhase::Draining | NodePhase::Destroying);
     let node = group.nodes.iter().find(|node| leaves(node.phase))?;
     under_way(group, ActivityKind::Deflate).then(|| node.name.to_string())
@@ -163,7 +164,7 @@ fn under_way(group: &Group, kind: ActivityKind) -> bool {
 }
 
 /// Waits until so many nodes serve, no other is left, and nothing is under way.
-async fn at_rest_with(play: &mut Play, count: u32) -> anyhow::Result<()> {
+pub(super) async fn at_rest_with(play: &mut Play, count: u32) -> anyhow::Result<()> {
     play.until(&format!("rest with {count} nodes in service"), |group| {
         let group = group?;
         (group.in_service == count && group.total == count && group.activity.is_none()).then_some(())

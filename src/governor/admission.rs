@@ -275,8 +275,5 @@ fn told(group: &Group, notice: &Notice, decision: &Decision) -> GroupWrite {
             format!("ASG[{0}] wants to {wish} and waits for `petrel asg approve {0}`: {decision}", group.name)
         }
     };
-    GroupWrite::Notice {
-        route: group.channel.clone().unwrap_or_else(|| "general".to_owned()),
-        payload: json!({ "channel": group.channel, "message": message, "group": group.name, "notice": notice }),
-    }
+    rows::notice(group, &message, &json!(notice))
 }

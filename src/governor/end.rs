@@ -112,10 +112,7 @@ fn told(after: &GroupState, ended: &ScalingActivity) -> Option<GroupWrite> {
     let problem = problem.as_ref().filter(|_| ended.status == ActivityStatus::Failed)?;
     let group = &after.group;
     let message = format!("ASG[{}] {kind} failed: {problem}", group.name);
-    Some(GroupWrite::Notice {
-        route: group.channel.clone().unwrap_or_else(|| "general".to_owned()),
-        payload: json!({ "channel": group.channel, "message": message, "group": group.name, "notice": "failed" }),
-    })
+    Some(rows::notice(group, &message, &json!("failed")))
 }
 
 /// What a workflow says went wrong, altogether or with its first part that failed.

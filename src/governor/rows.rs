@@ -2,7 +2,7 @@
 //! changes a state cannot forget a row.
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::model::group::Group;
 use crate::model::group_state::{GroupMemory, GroupState};
@@ -67,6 +67,14 @@ pub fn activity_row(activity: &ScalingActivity) -> GroupWrite {
         execution: activity.execution,
         asked_by: activity.asked_by,
         state: json!(activity),
+    }
+}
+
+/// What is told in the group's channel.
+pub(super) fn notice(group: &Group, message: &str, what: &Value) -> GroupWrite {
+    GroupWrite::Notice {
+        route: group.channel.clone().unwrap_or_else(|| "general".to_owned()),
+        payload: json!({ "channel": group.channel, "message": message, "group": group.name, "notice": what }),
     }
 }
 

@@ -76,23 +76,12 @@ impl Pool {
         }
     }
 
-    /// Takes a server away. What it still has in hand may end by itself, but not for ever. In a backend that HAProxy does
-    /// not have there is none: a group that was never set up for want of it can go.
+    /// Takes a server away. What it still has in hand may end by itself, but not for ever.
     pub(super) async fn remove(&self, seat: &Seat) -> anyhow::Result<Removal> {
-        match self.runtime.server(seat).await {
-            Err(RuntimeError::NoBackend(_)) => Ok(Removal::NotThere),
-            found => {
-                found?;
-                self.remove_from_backend(seat).await
-            }
-        }
-    }
-
-    async fn remove_from_backend(&self, seat: &Seat) -> anyhow::Result<Removal> {
         let sessions_end = Deadline::after(self.runtime.clock(), SESSIONS_MAY_TAKE);
         let deadline = Deadline::after(self.runtime.clock(), DELETION_MAY_TAKE);
         let mut outcome = Removal::NotThere;
-        while let Some(server) = self.runtime.server(seat).await? {
+        while let Some(server) = self.left_over(seat).await? {
             outcome = Removal::Deleted;
             if server.mode != Mode::Maint {
                 self.runtime.set_mode(seat, Mode::Maint).await?;
@@ -107,6 +96,14 @@ impl Pool {
             self.look_later().await;
         }
         Ok(outcome)
+    }
+
+    /// In a backend that HAProxy does not have there is no server: a group that was never set up for want of it can go.
+    async fn left_over(&self, seat: &Seat) -> Result<Option<Server>, RuntimeError> {
+        match self.runtime.server(seat).await {
+            Err(RuntimeError::NoBackend(_)) => Ok(None),
+            found => found,
+        }
     }
 
     /// Takes all servers of a backend away.

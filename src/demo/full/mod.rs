@@ -19,7 +19,7 @@ use anyhow::Context;
 
 use self::chart::Picture;
 use self::programs::Programs;
-use self::rig::Rig;
+use self::rig::{NODE_CAPACITY, Rig};
 use self::room::Person;
 use self::story::Cast;
 use self::watch::Watch;
@@ -35,8 +35,6 @@ use crate::supervise::{Backoff, OnEnd, Supervisor};
 
 /// People wait for a saturated site, but not for ever.
 const BOUNDS: Bounds = Bounds { patience: Duration::from_secs(60), most_in_flight: 3500 };
-/// What one node of the story serves, in requests a second.
-const NODE_CAPACITY: u32 = 80;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Plays the whole story in `folder`. What is wrong is told, one sentence each.
@@ -105,12 +103,16 @@ async fn tell(
 
 /// The picture is drawn also of a story that broke off: then it is needed most.
 async fn draw(cast: &Cast<'_>, options: &FullOptions) -> anyhow::Result<()> {
+    // of a daemon that did not come back there is only what was seen from outside
+    let decisions = cast.decisions().await.unwrap_or_else(|problem| {
+        cast.play.tell("picture", &format!("it has no decisions: {problem:#}"));
+        Vec::new()
+    });
     let picture = Picture {
         samples: cast.watch.samples(),
         node_capacity: NODE_CAPACITY,
         acts: cast.acts.clone(),
-        // of a daemon that did not come back there is only what was seen from outside
-        decisions: cast.decisions().await.unwrap_or_default(),
+        decisions,
         kills: cast.kills(),
     };
     let (svg, png) = (options.pictures.join("petrel-demo.svg"), options.pictures.join("petrel-demo.png"));

@@ -1,26 +1,24 @@
 //! The five phases: set up by chat, saturation and its alert, steady load, recovery, decommissioning by chat; with a kill of
 //! the daemon in the middle of the expansion and one in the middle of a drain.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::audit;
-use super::rig::{DOMAIN, Rig};
+use super::rig::{DOMAIN, NODE_CAPACITY, Rig};
 use super::room::{Person, ROOM};
 use super::watch::Watch;
 use crate::clock;
-use crate::demo::door::{GROUP, Group};
+use crate::demo::door::GROUP;
 use crate::demo::play::Play;
+use crate::demo::story::{at_rest_with, leaving};
 use crate::local::load::Load;
 use crate::local::nodes::NodeState;
-use crate::model::node::NodePhase;
-use crate::model::scaling::ActivityKind;
 
 /// Half of what one node serves.
-const QUIET_LOAD: u32 = 40;
+const QUIET_LOAD: u32 = NODE_CAPACITY / 2;
 /// Three quarters of what four nodes serve.
-const HEAVY_LOAD: u32 = 240;
+const HEAVY_LOAD: u32 = 3 * NODE_CAPACITY;
 /// So long it takes from quiet to heavy.
 const SURGE: Duration = Duration::from_secs(4);
 /// So long a phase is watched before anything happens in it.
@@ -90,9 +88,9 @@ async fn set_up(cast: &mut Cast<'_>) -> anyhow::Result<()> {
     cast.act("set up", &format!("ann in {ROOM}: {command}"));
     cast.person.say(&command).await?;
     cast.person.hear("web-001 is in service", 0).await?;
-    at_rest_with(cast, |count| count == 1).await?;
+    at_rest_with(&mut cast.play, 1).await?;
     cast.load.set_rate(QUIET_LOAD);
-    cast.play.tell("load", &format!("{QUIET_LOAD} requests a second for one node that can serve 80"));
+    cast.play.tell("load", &format!("{QUIET_LOAD} requests a second for one node that can serve {NODE_CAPACITY}"));
     cast.pause(A_WHILE).await?;
     audit::at_rest(cast, "set up").await
 }
@@ -151,16 +149,8 @@ async fn stand_down(cast: &mut Cast<'_>) -> anyhow::Result<()> {
     cast.load.set_rate(QUIET_LOAD);
     let leaving = cast.play.catch("node that leaves", |group| leaving(group?)).await?;
     cast.play.kill("mid-drain", "default.asg_delete_node", Some(&leaving)).await?;
-    at_rest_with(cast, |count| count == 1).await?;
+    at_rest_with(&mut cast.play, 1).await?;
     audit::at_rest(cast, "one node again").await
-}
-
-fn leaving(group: &Group) -> Option<String> {
-    let activity = group.activity.as_ref().filter(|activity| activity.kind == ActivityKind::Deflate)?;
-    let leaves = |phase| matches!(phase, NodePhase::Draining | NodePhase::Destroying);
-    let leaving: BTreeSet<String> =
-        group.nodes.iter().filter(|node| leaves(node.phase)).map(|node| node.name.to_string()).collect();
-    activity.nodes.iter().map(ToString::to_string).find(|name| leaving.contains(name))
 }
 
 async fn decommission(cast: &mut Cast<'_>) -> anyhow::Result<()> {
@@ -176,19 +166,5 @@ async fn decommission(cast: &mut Cast<'_>) -> anyhow::Result<()> {
     cast.play.tell("delete", "the bot asked whether that is meant, and it is");
     cast.play.until("end of the group", |group| group.is_none().then_some(())).await?;
     cast.play.tell("delete", "the group is gone");
-    Ok(())
-}
-
-/// Waits until so many nodes serve, no other is left, and nothing is under way.
-async fn at_rest_with(cast: &mut Cast<'_>, enough: impl Fn(u32) -> bool) -> anyhow::Result<()> {
-    let count = cast
-        .play
-        .until("rest with as many nodes in service as are needed", |group| {
-            let group = group?;
-            let rests = group.in_service == group.total && group.activity.is_none();
-            (rests && enough(group.in_service)).then_some(group.in_service)
-        })
-        .await?;
-    cast.play.tell("nodes", &format!("{count} in service"));
     Ok(())
 }

@@ -18,6 +18,9 @@ use crate::clock::{Clock, Ids, SystemIds};
 /// The zone that the nodes are named in.
 pub(super) const DOMAIN: &str = "petrel.test";
 
+/// What one node of the story serves, in requests a second: four at a time, each for 50 ms.
+pub(super) const NODE_CAPACITY: u32 = 80;
+
 /// Where OpenSSH wants to lock itself in if it runs as root.
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
 
@@ -203,6 +206,7 @@ fn setting(folder: &Path, clock: &Arc<dyn Clock>) -> anyhow::Result<Setting> {
     let ids = SystemIds::new(Arc::clone(clock));
     let mut setting = Setting::default();
     setting.set("FOLDER", folder.display().to_string());
+    setting.set("NODE_CAPACITY", NODE_CAPACITY.to_string());
     // all are held until each has its own
     let held: io::Result<Vec<TcpListener>> = PORTS.iter().map(|_| TcpListener::bind(("127.0.0.1", 0))).collect();
     for (name, listener) in PORTS.iter().zip(&held.context("taking free ports")?) {
