@@ -50,8 +50,8 @@ impl Format {
         }
         literal_letters += push_literal(&mut pattern, rest);
         pattern.push_str("\\s*\\z");
-        let pattern =
-            python_regex::compile(&pattern, Matching::Start).map_err(|_| format!("`{source}` cannot be matched"))?;
+        let pattern = python_regex::compile(&pattern, Matching::Start)
+            .map_err(|error| format!("`{source}` cannot be matched: {error}"))?;
         Ok(Self { source: source.to_owned(), pattern, places, literal_letters })
     }
 

@@ -115,6 +115,9 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// Findings of one severity that a file gets at most. More help nobody, and each costs a look at the whole file.
+const MOST_OF_A_SEVERITY: usize = 100;
+
 /// Collects the findings about one file.
 #[derive(Debug)]
 pub struct Report {
@@ -122,12 +125,14 @@ pub struct Report {
     source: Arc<str>,
     object: Option<String>,
     diagnostics: Vec<Diagnostic>,
+    /// Whether the finding that was added last is kept, so that help for it has a place.
+    keeps_last: bool,
 }
 
 impl Report {
     /// An empty report about `file` with this text.
     pub fn new(file: impl Into<String>, source: Arc<str>) -> Self {
-        Self { file: file.into(), source, object: None, diagnostics: Vec::new() }
+        Self { file: file.into(), source, object: None, diagnostics: Vec::new(), keeps_last: true }
     }
 
     /// Names the object that the file turned out to describe, also in what was already found.
@@ -138,18 +143,33 @@ impl Report {
         }
     }
 
-    /// Adds a finding; `help` is added by [`Self::help`].
+    /// Adds a finding; `help` is added by [`Self::help`]. Beyond [`MOST_OF_A_SEVERITY`] only their existence is told.
     pub fn add(&mut self, severity: Severity, span: Option<Span>, what: impl Into<String>) -> &mut Self {
+        let before = self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+        self.keeps_last = before < MOST_OF_A_SEVERITY;
+        if self.keeps_last {
+            self.push(severity, span, what.into());
+        } else if before == MOST_OF_A_SEVERITY {
+            let name = severity.as_str();
+            self.push(
+                severity,
+                None,
+                format!("more {name}s than {MOST_OF_A_SEVERITY}; mend these first to see the rest"),
+            );
+        }
+        self
+    }
+
+    fn push(&mut self, severity: Severity, span: Option<Span>, what: String) {
         self.diagnostics.push(Diagnostic {
             severity,
             file: self.file.clone(),
             span,
-            what: what.into(),
+            what,
             help: None,
             object: self.object.clone(),
             source: Arc::clone(&self.source),
         });
-        self
     }
 
     /// Adds an error.
@@ -169,7 +189,7 @@ impl Report {
 
     /// Gives the way out of the finding that was added last.
     pub fn help(&mut self, help: impl Into<String>) -> &mut Self {
-        if let Some(last) = self.diagnostics.last_mut() {
+        if let Some(last) = self.diagnostics.last_mut().filter(|_| self.keeps_last) {
             last.help = Some(help.into());
         }
         self
@@ -232,5 +252,20 @@ error: there is no action `core.locl`
             let finding = Diagnostic { span: Some(span), ..finding() };
             assert!(finding.render().starts_with("error: "), "{span:?}");
         }
+    }
+
+    #[test]
+    fn a_file_full_of_mistakes_gets_a_bounded_number_of_findings() {
+        let mut report = Report::new("rules/a.yaml", "x: [\n".repeat(10_000).into());
+        for line in 1..=10_000 {
+            report.warning(Some(Span::point(line, 1)), "unknown field").help("remove it");
+        }
+        report.error(Some(Span::point(3, 1)), "no trigger").help("write `trigger:`");
+        assert!(report.has_errors(), "an error is kept whatever number of warnings came before it");
+        let found = report.into_diagnostics();
+        assert_eq!(found.len(), MOST_OF_A_SEVERITY + 2);
+        assert_eq!(found[MOST_OF_A_SEVERITY].what, "more warnings than 100; mend these first to see the rest");
+        assert_eq!(found[MOST_OF_A_SEVERITY].help, None);
+        assert_eq!(found.last().unwrap().help.as_deref(), Some("write `trigger:`"));
     }
 }

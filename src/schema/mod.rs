@@ -21,6 +21,9 @@ use serde_json::Value;
 /// Steps back that one `pattern` may take.
 const BACKTRACK_LIMIT: usize = 100_000;
 
+/// The automaton of one `pattern`.
+const AUTOMATON_BYTES: usize = 2 << 20;
+
 /// A schema, compiled.
 pub struct Schema {
     validator: Validator,
@@ -61,8 +64,8 @@ impl Violation {
 impl Schema {
     /// Compiles a JSON Schema; draft 7 unless it names another with `$schema`. Nothing is ever fetched.
     pub fn compile(schema: &Value) -> Result<Self, SchemaError> {
-        let mut options =
-            jsonschema::options().with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(BACKTRACK_LIMIT));
+        let patterns = PatternOptions::fancy_regex().backtrack_limit(BACKTRACK_LIMIT).size_limit(AUTOMATON_BYTES);
+        let mut options = jsonschema::options().with_pattern_options(patterns);
         if schema.get("$schema").is_none() {
             options = options.with_draft(Draft::Draft7);
         }

@@ -1,9 +1,22 @@
-//! Regular expressions in Python's dialect, with a limit on backtracking.
+//! Regular expressions in Python's dialect, with limits on backtracking and on the memory that a match takes.
 
 use fancy_regex::{Regex, RegexBuilder};
 
 /// Steps back one match may take: enough for honest patterns, a few milliseconds for malicious ones.
 const BACKTRACK_LIMIT: usize = 100_000;
+
+/// Longer patterns are refused before they are parsed.
+const LONGEST_PATTERN_BYTES: usize = 16 << 10;
+
+/// What one search may take. For every state of the automaton the engine keeps two positions of each group, 8 bytes
+/// each; a state has some 32 bytes itself.
+const SEARCH_BYTES: usize = 32 << 20;
+
+/// The compiled automaton of a pattern without groups; `\w{1,64}` takes a quarter of it.
+const MOST_AUTOMATON_BYTES: usize = 8 << 20;
+
+/// The cache of a search that asks for no groups.
+const CACHE_BYTES: usize = 2 << 20;
 
 /// How a pattern is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +35,10 @@ pub enum Matching {
 
 /// Compiles a Python pattern.
 pub fn compile(pattern: &str, matching: Matching) -> Result<Regex, String> {
+    let refused = |why: String| Err(format!("`{}` is not a regular expression: {why}", shortened(pattern)));
+    if pattern.len() > LONGEST_PATTERN_BYTES {
+        return refused(format!("it is longer than {LONGEST_PATTERN_BYTES} bytes"));
+    }
     let translated = translate(pattern);
     let anchored = match matching {
         Matching::Search | Matching::SearchIgnoringCase => translated,
@@ -29,12 +46,31 @@ pub fn compile(pattern: &str, matching: Matching) -> Result<Regex, String> {
             format!(r"\A(?:{translated})")
         }
     };
-    RegexBuilder::new(&anchored)
+    // Escaped parentheses count as well: an upper bound is enough.
+    let automaton_bytes = automaton_limit(pattern.matches('(').count());
+    let built = RegexBuilder::new(&anchored)
         .case_insensitive(matches!(matching, Matching::SearchIgnoringCase | Matching::StartIgnoringCase))
         .dot_matches_new_line(matching == Matching::StartDotAll)
         .backtrack_limit(BACKTRACK_LIMIT)
-        .build()
-        .map_err(|error| format!("`{pattern}` is not a regular expression: {error}"))
+        .delegate_size_limit(automaton_bytes)
+        .delegate_dfa_size_limit(CACHE_BYTES)
+        .build();
+    built.or_else(|error| refused(format!("{error} (compiled, it may take {automaton_bytes} bytes)")))
+}
+
+/// The limit for the automaton of a pattern with this many groups.
+fn automaton_limit(groups: usize) -> usize {
+    (2 * SEARCH_BYTES / (groups + 1)).min(MOST_AUTOMATON_BYTES)
+}
+
+/// The beginning of a pattern, as far as a message has room for it.
+fn shortened(pattern: &str) -> String {
+    const MOST_CHARACTERS: usize = 200;
+    let mut text: String = pattern.chars().take(MOST_CHARACTERS).collect();
+    if pattern.chars().nth(MOST_CHARACTERS).is_some() {
+        text.push('…');
+    }
+    text
 }
 
 /// Whether `text` matches.
@@ -65,4 +101,30 @@ fn translate(pattern: &str) -> String {
         }
     }
     translated
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_whose_match_would_take_much_memory_is_refused() {
+        let refusal = |pattern: &str| compile(pattern, Matching::Search).unwrap_err();
+        assert!(refusal(&r"(\w)".repeat(1_000)).contains("it may take 67041 bytes"), "groups");
+        assert!(refusal("(?:a{1000}){1000}").contains("it may take 8388608 bytes"), "states");
+        assert!(refusal(&"a".repeat(20_000)).contains("longer than 16384 bytes"), "length");
+        assert!(refusal(&"(".repeat(10_000)).len() < 1_000, "the message does not repeat all of it");
+    }
+
+    #[test]
+    fn patterns_of_real_packs_stay_within_the_limits() {
+        for pattern in [
+            r"\w{1,64}(-\w+){2}\.example\.org",
+            r"(?i)^(prod|staging)-[\w.]{1,253}$",
+            r"(?P<host>\S+) (?P<level>\w+)",
+            &"(a+) ".repeat(100),
+        ] {
+            compile(pattern, Matching::Start).unwrap();
+        }
+    }
 }
