@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::templates::budget::Rendering;
 use crate::templates::{Context, Template, TemplateError, is_template};
 
 /// A JSON value whose templates are compiled.
@@ -55,8 +56,9 @@ impl CompiledValue {
         }
     }
 
-    /// The value with every template replaced by what it renders to.
+    /// The value with every template replaced by what it renders to. All of them together have one budget.
     pub fn render(&self, context: &Context) -> Result<Value, ValueError> {
+        let _rendering = Rendering::begin();
         match self {
             Self::Literal(value) => Ok(value.clone()),
             Self::Template(template) => {

@@ -9,9 +9,11 @@ use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
+use crate::templates::budget::{Weight, charge, charge_value, weigh};
 use crate::templates::datastore::decrypt_kv;
 use crate::templates::json_text::{write_json, write_json_indented, write_yaml};
 use crate::templates::jsonpath::JsonPath;
+use crate::templates::metered_functions::{charge_match, charge_method};
 use crate::templates::python_regex::{self, Matching};
 use crate::templates::to_json;
 use crate::templates::versions::{self, Version};
@@ -86,8 +88,15 @@ pub(super) fn python_method(
         "itervalues" => "values",
         other => other,
     };
+    charge_method(value, method, args)?;
     pycompat::unknown_method_callback(state, value, method, args)
 }
+
+/// What a match costs beside its text: the engine looks for each from where the last one ended.
+const MATCH_BYTES: usize = 256;
+
+/// Wider indents are as good as this one.
+const MOST_INDENT: usize = 16;
 
 fn failed(reason: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, reason)
@@ -95,7 +104,11 @@ fn failed(reason: String) -> Error {
 
 /// What Python's `str(value)` gives; texts as they are.
 fn text_of(value: &Value) -> Result<String, Error> {
-    if value.is_undefined() { Err(ErrorKind::UndefinedError.into()) } else { Ok(value.to_string()) }
+    if value.is_undefined() {
+        return Err(ErrorKind::UndefinedError.into());
+    }
+    charge(weigh(value)?.bytes)?;
+    Ok(value.to_string())
 }
 
 /// An argument that may be given by place or by name.
@@ -127,7 +140,9 @@ fn to_json_string(value: &Value, indent: Option<usize>, named: Kwargs) -> Result
     let _: (Option<bool>, Option<Value>) = (named.get("sort_keys")?, named.get("separators")?);
     named.assert_all_used()?;
     text_of(value)?;
-    match indent {
+    let Weight { bytes, levels } = weigh(value)?;
+    charge_value(bytes.saturating_add(bytes / 8 * levels * indent.unwrap_or_default().min(MOST_INDENT)))?;
+    match indent.map(|indent| indent.min(MOST_INDENT)) {
         Some(indent) => write_json_indented(value, indent),
         None => write_json(value),
     }
@@ -173,8 +188,10 @@ fn searching(ignorecase: Option<bool>) -> Matching {
 }
 
 fn matches(value: &Value, pattern: &str, matching: Matching) -> Result<bool, Error> {
+    let text = text_of(value)?;
+    charge_match(&text)?;
     let regex = python_regex::compile(pattern, matching).map_err(failed)?;
-    python_regex::is_match(&regex, &text_of(value)?).map_err(failed)
+    python_regex::is_match(&regex, &text).map_err(failed)
 }
 
 fn regex_replace(
@@ -184,9 +201,10 @@ fn regex_replace(
     ignorecase: Option<bool>,
     named: Kwargs,
 ) -> Result<String, Error> {
+    let text = text_of(value)?;
+    charge_match(&text)?;
     let regex =
         python_regex::compile(pattern, searching(argument(ignorecase, &named, "ignorecase")?)).map_err(failed)?;
-    let text = text_of(value)?;
     let mut replaced = String::with_capacity(text.len());
     let mut rest = 0;
     for captures in regex.captures_iter(text.as_str()) {
@@ -194,12 +212,19 @@ fn regex_replace(
         let Some(whole) = captures.get(0) else {
             continue;
         };
+        charge_replacement(whole.as_str(), replacement)?;
         replaced.push_str(text.get(rest..whole.start()).unwrap_or_default());
         push_replacement(&mut replaced, replacement, |group| captures.get(group).map(|found| found.as_str()));
         rest = whole.end();
     }
     replaced.push_str(text.get(rest..).unwrap_or_default());
     Ok(replaced)
+}
+
+/// Each reference to a group may put the whole match in.
+fn charge_replacement(matched: &str, replacement: &str) -> Result<(), Error> {
+    let references = replacement.matches('\\').count();
+    charge_value(MATCH_BYTES + replacement.len() + references.saturating_mul(matched.len()))
 }
 
 /// Python's replacement text: `\1` and `\g<1>` stand for groups.
@@ -231,18 +256,22 @@ fn regex_substring(
     named: Kwargs,
 ) -> Result<String, Error> {
     let index = argument(result_index, &named, "result_index")?.unwrap_or(0);
+    let text = text_of(value)?;
+    charge_match(&text)?;
     let regex =
         python_regex::compile(pattern, searching(argument(ignorecase, &named, "ignorecase")?)).map_err(failed)?;
-    let text = text_of(value)?;
     let mut found = Vec::new();
     for captures in regex.captures_iter(text.as_str()) {
         let captures = captures.map_err(|error| failed(error.to_string()))?;
+        charge(MATCH_BYTES)?;
         let shown = captures.get(1).or_else(|| captures.get(0));
-        found.push(shown.map(|found| found.as_str().to_owned()).unwrap_or_default());
+        found.push(shown.map(|found| found.as_str()).unwrap_or_default());
     }
     let place = if index < 0 { i64::try_from(found.len()).unwrap_or(i64::MAX) + index } else { index };
-    let chosen = usize::try_from(place).ok().and_then(|place| found.get(place).cloned());
-    chosen.ok_or_else(|| failed(format!("`{pattern}` has {} matches, so none has index {index}", found.len())))
+    let chosen = usize::try_from(place).ok().and_then(|place| found.get(place));
+    chosen
+        .map(|&text| text.to_owned())
+        .ok_or_else(|| failed(format!("`{pattern}` has {} matches, so none has index {index}", found.len())))
 }
 
 fn version(text: &str) -> Result<Version, Error> {

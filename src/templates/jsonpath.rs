@@ -142,6 +142,9 @@ fn ends_name(c: char) -> bool {
     matches!(c, '.' | '[' | ']' | '\'' | '"' | '#' | '*' | '(' | ')' | ',') || c.is_whitespace()
 }
 
+/// With more of them, the ways through a deep value are too many to follow.
+const MOST_DESCENTS: usize = 4;
+
 const BAD_BRACKET: &str = "between brackets stands a quoted name, a whole number or `*` \
                            (slices and filters are not supported)";
 
@@ -168,6 +171,9 @@ impl<'t> Parser<'t> {
         if self.at_end() {
             Ok(())
         } else if self.take("..") {
+            if steps.iter().filter(|step| matches!(step, Step::Descend)).count() == MOST_DESCENTS {
+                return Err(self.bad("a path has at most 4 `..`: each multiplies the ways to a value"));
+            }
             steps.push(Step::Descend);
             self.dotted(steps)
         } else if self.take(".") {

@@ -1,15 +1,21 @@
 //! Jinja as StackStorm's packs write it, compiled once: the only place that knows the template engine.
 //!
 //! A template that is one single expression keeps its value's type; anything else becomes text. A name
-//! that is not there is an error that says which. A template cannot run for ever nor recurse without end.
+//! that is not there is an error that says which. A template cannot run for ever nor recurse without end, and neither
+//! its tree nor what it makes grows beyond limits: [`source_limits`] before it is parsed, [`metering`] while it runs.
 
 pub mod compiled_value;
 pub mod datastore;
 pub mod jsonpath;
 pub mod python_regex;
 
+mod budget;
 mod filters;
 mod json_text;
+mod metered_functions;
+mod metering;
+mod program;
+mod source_limits;
 mod versions;
 
 #[cfg(test)]
@@ -24,10 +30,12 @@ use std::sync::{Arc, LazyLock};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, ValueKind};
-use minijinja::{Environment, ErrorKind, Expression, UndefinedBehavior};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde_json::Value;
 
+use self::budget::Rendering;
 use self::filters::NONE_MARK;
+use self::program::Program;
 
 /// Instructions one rendering may execute: thousands of times what a real pack needs, about 10 ms of work.
 const FUEL: u64 = 200_000;
@@ -37,10 +45,18 @@ const RECURSION_LIMIT: usize = 50;
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(environment);
 
+static SYNTAX: LazyLock<SyntaxConfig> = LazyLock::new(|| {
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    syntax.expect("the default delimiters are valid")
+});
+
+/// What every rendering costs, however short its template is.
+const RENDERING_BYTES: usize = 512;
+
 /// Why a template was refused or could not be rendered. Lines count from 1 inside the template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// It is not a template.
+    /// It is not a template, or one that is too large.
     #[error("template syntax, line {line}: {reason}")]
     Syntax {
         /// Where.
@@ -126,22 +142,16 @@ struct Compiled {
     names: BTreeSet<String>,
 }
 
-enum Program {
-    Expression(Expression<'static, 'static>),
-    Text(Box<Environment<'static>>),
-}
-
-/// The one template in the environment of a [`Program::Text`].
-const SELF: &str = "template";
-
 impl Template {
     /// Parses and compiles.
     pub fn compile(source: &str) -> Result<Self, TemplateError> {
-        let (program, names) = match compile_expression(source) {
-            Some(compiled) => compiled,
-            None => compile_text(source)?,
+        let harmless =
+            source_limits::check(source, &SYNTAX).map_err(|(line, reason)| TemplateError::Syntax { line, reason })?;
+        let program = match compile_expression(source, &harmless) {
+            Some(program) => program,
+            None => Program::of_text(source, &harmless, &ENVIRONMENT, &SYNTAX).map_err(|error| syntax_error(&error))?,
         };
-        let names = names.into_iter().filter(|name| !is_built_in(name)).collect();
+        let names = program.names.iter().filter(|name| !is_built_in(name)).cloned().collect();
         Ok(Self { compiled: Arc::new(Compiled { source: source.to_owned(), program, names }) })
     }
 
@@ -157,13 +167,11 @@ impl Template {
 
     /// Its value in this context.
     pub fn render(&self, context: &Context) -> Result<Value, TemplateError> {
-        let rendered = match &self.compiled.program {
-            Program::Expression(expression) => expression.eval(context.root.clone()).and_then(|value| to_json(&value)),
-            Program::Text(environment) => environment
-                .get_template(SELF)
-                .and_then(|template| template.render(context.root.clone()))
-                .map(Value::String),
-        };
+        let rendering = Rendering::begin();
+        let rendered = budget::charge(RENDERING_BYTES + self.compiled.source.len())
+            .and_then(|()| self.compiled.program.evaluate(&ENVIRONMENT, context.root.clone()))
+            .and_then(|value| to_json(&value));
+        drop(rendering);
         match rendered {
             Ok(Value::String(text)) if text == NONE_MARK => Ok(Value::Null),
             Ok(value) => Ok(value),
@@ -195,24 +203,15 @@ impl fmt::Debug for Template {
     }
 }
 
-type CompiledProgram = (Program, BTreeSet<String>);
-
 /// `{{ ... }}` and nothing else. `None` if it is not that, or if what is inside is no expression.
-fn compile_expression(source: &str) -> Option<CompiledProgram> {
-    let inside = source.trim().strip_prefix("{{")?.strip_suffix("}}")?;
-    let inside = inside.strip_prefix(['-', '+']).unwrap_or(inside);
-    let inside = inside.strip_suffix(['-', '+']).unwrap_or(inside);
-    let expression = ENVIRONMENT.compile_expression_owned(inside.to_owned()).ok()?;
-    let names = expression.undeclared_variables(true).into_iter().collect();
-    Some((Program::Expression(expression), names))
+fn compile_expression(source: &str, harmless: &str) -> Option<Program> {
+    Program::of_expression(inside_braces(source)?, inside_braces(harmless)?, &ENVIRONMENT).ok()
 }
 
-fn compile_text(source: &str) -> Result<CompiledProgram, TemplateError> {
-    let mut environment = Box::new(ENVIRONMENT.clone());
-    environment.add_template_owned(SELF, source.to_owned()).map_err(|error| syntax_error(&error))?;
-    let template = environment.get_template(SELF).map_err(|error| syntax_error(&error))?;
-    let names = template.undeclared_variables(true).into_iter().collect();
-    Ok((Program::Text(environment), names))
+fn inside_braces(source: &str) -> Option<&str> {
+    let inside = source.trim().strip_prefix("{{")?.strip_suffix("}}")?;
+    let inside = inside.strip_prefix(['-', '+']).unwrap_or(inside);
+    Some(inside.strip_suffix(['-', '+']).unwrap_or(inside))
 }
 
 fn syntax_error(error: &minijinja::Error) -> TemplateError {
@@ -243,12 +242,13 @@ fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(filters::python_method);
     environment.set_formatter(|out, state, value| {
         check_printable(value)?;
+        budget::charge_for(std::slice::from_ref(value))?;
         minijinja::escape_formatter(out, state, value)
     });
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    environment.set_syntax(syntax.expect("the default delimiters are valid"));
+    environment.set_syntax(SYNTAX.clone());
     // it would print everything a template can see, secrets too; and `debug` is a common parameter name
     environment.remove_global("debug");
+    metered_functions::register(&mut environment);
     filters::register(&mut environment);
     environment
 }
@@ -263,20 +263,25 @@ fn check_printable(value: &minijinja::Value) -> Result<(), minijinja::Error> {
 }
 
 /// The JSON of a template's value; undefined parts are errors, also deep inside.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the engine's kinds of value grow")]
 pub(crate) fn to_json(value: &minijinja::Value) -> Result<Value, minijinja::Error> {
+    budget::charge_for(std::slice::from_ref(value))?;
+    convert(value)
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the engine's kinds of value grow")]
+fn convert(value: &minijinja::Value) -> Result<Value, minijinja::Error> {
     check_printable(value)?;
     match value.kind() {
         ValueKind::Undefined => Err(ErrorKind::UndefinedError.into()),
         ValueKind::Seq | ValueKind::Iterable => {
-            value.try_iter()?.checked().map(|item| to_json(&item?)).collect::<Result<Vec<_>, _>>().map(Value::Array)
+            value.try_iter()?.checked().map(|item| convert(&item?)).collect::<Result<Vec<_>, _>>().map(Value::Array)
         }
         ValueKind::Map => value
             .try_iter()?
             .checked()
             .map(|key| {
                 let key = key?;
-                Ok((key.to_string(), to_json(&value.get_item(&key)?)?))
+                Ok((key.to_string(), convert(&value.get_item(&key)?)?))
             })
             .collect::<Result<_, _>>()
             .map(Value::Object),
