@@ -8,23 +8,33 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 
 use crate::model::time::Timestamp;
+
+pub mod steps;
+mod sim;
+
+pub use sim::SimClock;
 
 /// What time it is, and how to wait for a later one.
 #[async_trait]
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// The time of day. May jump when the machine's clock is set.
+    /// The time of day. It runs evenly, whatever happens to the machine's clock, and steps only in [`Clock::follow`].
     fn now(&self) -> Timestamp;
 
     /// Time since this clock was made. Never jumps.
     fn monotonic(&self) -> Duration;
 
-    /// Goes by somebody else's time of day from now on, which is `shown` just now. A clock of its own will does not.
+    /// What the machine's own clock shows. A clock without a machine shows its own time.
+    fn machine(&self) -> MachineTime {
+        MachineTime { shown: self.now(), since_boot: self.monotonic() }
+    }
+
+    /// Goes by another clock's time of day from now on, which is `shown` just now. A clock of its own will does not.
     fn follow(&self, shown: Timestamp);
 
-    /// Returns when the time of day is `at` or later; at once if it already is.
+    /// Returns when the time of day is `at` or later, at once if it already is; and when as much time has passed as was
+    /// left at the call, so that a clock that is set back keeps nobody waiting. Callers look at the time again.
     async fn sleep_until(&self, at: Timestamp);
 
     /// Returns when `duration` has passed, whatever happens to the time of day.
@@ -50,28 +60,56 @@ pub async fn timeout<F: Future>(clock: &dyn Clock, limit: Duration, work: F) -> 
     }
 }
 
-/// The machine's clock.
+/// The machine's own clock, which somebody may set, beside its time since boot, which nobody can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineTime {
+    /// The time of day.
+    pub shown: Timestamp,
+    /// Since the machine was started, the time in which it was suspended included.
+    pub since_boot: Duration,
+}
+
+impl MachineTime {
+    /// How far the time of day is ahead of the time since boot, in microseconds. It stays the same for as long as the machine
+    /// runs, but for steps of its clock: one that is slewed to the right time moves both alike.
+    pub fn offset_micros(self) -> i64 {
+        let since_boot = i64::try_from(self.since_boot.as_micros()).unwrap_or(i64::MAX);
+        self.shown.as_micros().saturating_sub(since_boot)
+    }
+}
+
+/// The time of day of the moment at which it was made or last followed another clock, plus the time that has passed since.
 #[derive(Debug)]
 pub struct SystemClock {
     started: std::time::Instant,
-    /// How far the time that is followed is ahead of the machine's.
-    ahead_micros: AtomicI64,
+    /// How far the time of day is ahead of the time since boot.
+    offset_micros: AtomicI64,
 }
 
-/// How long a wait for a time of day trusts the last look at the clock: a clock that was set is noticed this soon.
+/// How long a wait for a time of day trusts the last look at the clock: a clock that was set, or a machine that woke from
+/// suspension, is noticed this soon.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 impl SystemClock {
-    /// A clock whose monotonic time starts now.
+    /// A clock that shows what the machine's clock shows, and whose monotonic time starts now.
     #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else takes")]
     pub fn new() -> Self {
-        Self { started: std::time::Instant::now(), ahead_micros: AtomicI64::new(0) }
+        let offset_micros = AtomicI64::new(Self::read_machine().offset_micros());
+        Self { started: std::time::Instant::now(), offset_micros }
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else takes")]
-    fn of_machine() -> Timestamp {
+    fn read_machine() -> MachineTime {
         let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Timestamp::default().plus(since_epoch.unwrap_or_default())
+        let shown = Timestamp::default().plus(since_epoch.unwrap_or_default());
+        MachineTime { shown, since_boot: Self::since_boot() }
+    }
+
+    /// Counts while the machine is suspended, unlike [`std::time::Instant`].
+    fn since_boot() -> Duration {
+        let passed = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = u64::try_from(passed.tv_sec).unwrap_or_default();
+        Duration::new(seconds, u32::try_from(passed.tv_nsec).unwrap_or_default())
     }
 }
 
@@ -84,13 +122,18 @@ impl Default for SystemClock {
 #[async_trait]
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let ahead = self.ahead_micros.load(Ordering::Relaxed);
-        Timestamp::from_micros(Self::of_machine().as_micros().saturating_add(ahead))
+        let offset = self.offset_micros.load(Ordering::Relaxed);
+        let since_boot = i64::try_from(Self::since_boot().as_micros()).unwrap_or(i64::MAX);
+        Timestamp::from_micros(since_boot.saturating_add(offset))
+    }
+
+    fn machine(&self) -> MachineTime {
+        Self::read_machine()
     }
 
     fn follow(&self, shown: Timestamp) {
-        let ahead = shown.as_micros().saturating_sub(Self::of_machine().as_micros());
-        self.ahead_micros.store(ahead, Ordering::Relaxed);
+        let followed = MachineTime { shown, since_boot: Self::since_boot() };
+        self.offset_micros.store(followed.offset_micros(), Ordering::Relaxed);
     }
 
     fn monotonic(&self) -> Duration {
@@ -98,8 +141,9 @@ impl Clock for SystemClock {
     }
 
     async fn sleep_until(&self, at: Timestamp) {
+        let until = self.monotonic().saturating_add(at.since(self.now()));
         loop {
-            let left = at.since(self.now());
+            let left = at.since(self.now()).min(until.saturating_sub(self.monotonic()));
             if left.is_zero() {
                 return;
             }
@@ -110,54 +154,6 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else takes")]
     async fn sleep_for(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
-    }
-}
-
-/// A clock that stands still until it is told to move.
-#[derive(Debug)]
-pub struct SimClock {
-    started: Timestamp,
-    time: watch::Sender<Timestamp>,
-}
-
-impl SimClock {
-    /// A clock that shows `start`.
-    pub fn new(start: Timestamp) -> Self {
-        Self { started: start, time: watch::Sender::new(start) }
-    }
-
-    /// Moves the clock forward; whoever waited for a time up to then wakes.
-    pub fn advance(&self, by: Duration) {
-        self.time.send_modify(|time| *time = time.plus(by));
-    }
-
-    /// Sets the clock; whoever waited for a time up to then wakes.
-    pub fn set(&self, to: Timestamp) {
-        self.time.send_replace(to);
-    }
-}
-
-#[async_trait]
-impl Clock for SimClock {
-    fn now(&self) -> Timestamp {
-        *self.time.borrow()
-    }
-
-    /// It is moved by hand only.
-    fn follow(&self, _shown: Timestamp) {}
-
-    fn monotonic(&self) -> Duration {
-        self.now().since(self.started)
-    }
-
-    async fn sleep_until(&self, at: Timestamp) {
-        let mut time = self.time.subscribe();
-        let reached = time.wait_for(|now| *now >= at).await;
-        drop(reached.expect("this clock holds the sender for as long as it is borrowed"));
-    }
-
-    async fn sleep_for(&self, duration: Duration) {
-        self.sleep_until(self.now().plus(duration)).await;
     }
 }
 
@@ -298,112 +294,4 @@ const NOUNS: [&str; 64] = [
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    use std::collections::BTreeSet;
-    use std::thread;
-
-    use futures_util::FutureExt;
-
-    fn noon() -> Timestamp {
-        "2026-11-21T12:00:00Z".parse().unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_time_in_the_past_is_not_waited_for() {
-        let clock = SimClock::new(noon());
-        assert!(clock.sleep_until(noon()).now_or_never().is_some());
-        assert!(clock.sleep_until(noon().minus(Duration::from_secs(5))).now_or_never().is_some());
-        let system = SystemClock::new();
-        assert!(system.sleep_until(noon().minus(Duration::from_hours(24 * 365 * 10))).now_or_never().is_some());
-    }
-
-    #[tokio::test]
-    async fn a_sleeper_wakes_when_the_simulated_clock_reaches_its_time_and_not_before() {
-        let clock = SimClock::new(noon());
-        let mut sleeper = clock.sleep_until(noon().plus(Duration::from_secs(10)));
-        assert!((&mut sleeper).now_or_never().is_none());
-        clock.advance(Duration::from_secs(9));
-        assert!((&mut sleeper).now_or_never().is_none());
-        clock.set(noon().plus(Duration::from_secs(10)));
-        assert!((&mut sleeper).now_or_never().is_some());
-        assert_eq!(clock.monotonic(), Duration::from_secs(10));
-    }
-
-    #[tokio::test]
-    async fn work_that_is_ready_beats_its_time_limit_and_work_that_is_not_ends_with_it() {
-        let clock = SimClock::new(noon());
-        assert_eq!(timeout(&clock, Duration::ZERO, async { 7 }).await, Ok(7));
-        let mut late = Box::pin(timeout(&clock, Duration::from_secs(1), std::future::pending::<()>()));
-        assert!((&mut late).now_or_never().is_none());
-        clock.advance(Duration::from_secs(1));
-        assert_eq!((&mut late).now_or_never(), Some(Err(Elapsed)));
-    }
-
-    #[test]
-    fn the_system_clock_agrees_with_itself() {
-        let clock = SystemClock::new();
-        assert!(clock.now() > noon().minus(Duration::from_hours(24 * 365 * 5)));
-        let before = clock.monotonic();
-        assert!(clock.monotonic() >= before);
-    }
-
-    #[test]
-    fn ids_grow_even_when_the_clock_is_set_back() {
-        let clock = Arc::new(SimClock::new(noon()));
-        let ids = SystemIds::new(Arc::clone(&clock) as Arc<dyn Clock>);
-        let first = ids.next();
-        clock.set(noon().minus(Duration::from_hours(1)));
-        let second = ids.next();
-        clock.set(noon().plus(Duration::from_hours(1)));
-        assert!(first < second && second < ids.next());
-        assert_eq!(i64::from(u32::from_be_bytes([first[0], first[1], first[2], first[3]])), noon().as_seconds());
-    }
-
-    #[test]
-    fn a_counter_that_is_used_up_borrows_from_the_next_second() {
-        let ids = SystemIds::new(Arc::new(SimClock::new(noon())));
-        let last_of_the_second = (u64::try_from(noon().as_seconds()).unwrap() << COUNTER_BITS) + 0xff_fffe;
-        ids.sequence.last.store(last_of_the_second, Ordering::Relaxed);
-        let (last, first) = (ids.next(), ids.next());
-        assert_eq!((&last[9..], &first[9..]), (&[255, 255, 255][..], &[0, 0, 0][..]));
-        assert!(last < first);
-    }
-
-    #[test]
-    fn threads_never_get_the_same_id() {
-        let ids = SystemIds::new(Arc::new(SimClock::new(noon())));
-        let all: BTreeSet<[u8; 12]> = thread::scope(|scope| {
-            let workers: Vec<_> =
-                (0..4).map(|_| scope.spawn(|| (0..1000).map(|_| ids.next()).collect::<Vec<_>>())).collect();
-            workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
-        });
-        assert_eq!(all.len(), 4000);
-    }
-
-    #[test]
-    fn the_same_seed_gives_the_same_ids_names_and_numbers() {
-        let draw = |seed| {
-            let ids = SeededIds::new(seed, Arc::new(SimClock::new(noon())));
-            (ids.next(), ids.random_u64(), ids.uuid_v4(), ids.random_name())
-        };
-        assert_eq!(draw(1), draw(1));
-        assert_ne!(draw(1), draw(2));
-    }
-
-    #[test]
-    fn a_uuid_says_that_it_is_random() {
-        let uuid = SystemIds::new(Arc::new(SimClock::new(noon()))).uuid_v4();
-        let parts: Vec<&str> = uuid.split('-').collect();
-        assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
-        assert!(parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']), "{uuid}");
-    }
-
-    #[test]
-    fn every_name_is_a_dns_label() {
-        let words: BTreeSet<&str> = ADJECTIVES.into_iter().chain(NOUNS).collect();
-        assert_eq!(words.len(), 128, "no word twice");
-        assert!(words.iter().all(|word| word.chars().all(|c| c.is_ascii_lowercase()) && word.len() < 30));
-    }
-}
+mod tests;

@@ -1,5 +1,4 @@
-//! A daemon among others: it says that it lives and what it has loaded, keeps its clock by the store's, and takes what
-//! only one daemon does at a time.
+//! A daemon among others: it says that it lives and what it has loaded, and takes what only one daemon does at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, Clock};
 use crate::model::pack::Catalogue;
-use crate::model::time::Timestamp;
 use crate::store::daemons::DaemonRow;
 use crate::store::{Daemons, StoreResult};
 
@@ -50,25 +48,13 @@ impl Membership {
         Ok(self.daemons.daemon_gone(&self.me.owner).await?)
     }
 
-    /// Says it once, and looks at the store's clock.
+    /// Says it once.
     pub async fn tick(&self) -> StoreResult<()> {
-        keep_time(&self.daemons, &*self.clock).await?;
         let now = self.clock.now();
         let catalogue = self.catalogue.borrow().source();
         self.daemons.daemon_seen(&DaemonRow { catalogue, seen_at: now, ..self.me.clone() }).await?;
         self.daemons.daemons_forget(now.minus(FORGOTTEN_AFTER)).await
     }
-}
-
-/// Sets this daemon's clock by the store's: leases, timers and expiries of all daemons mean the same instants, whatever
-/// their machines' clocks say. An embedded store has no clock of its own.
-pub async fn keep_time(daemons: &Daemons, clock: &dyn Clock) -> StoreResult<()> {
-    let asked = clock.monotonic();
-    let Some(shown) = daemons.store_time().await? else { return Ok(()) };
-    // What the answer took is halved: nobody knows more.
-    let age = clock.monotonic().saturating_sub(asked) / 2;
-    clock.follow(shown.plus(age));
-    Ok(())
 }
 
 /// What one daemon of several does at a time, held by leases that run out soon after their holder's end.
@@ -104,17 +90,23 @@ impl Turns {
         }
     }
 
-    /// Keeps a turn while time passes until `at`. `false`: it was lost.
-    pub async fn keep_until(&self, name: &str, at: Timestamp) -> StoreResult<bool> {
-        let Self::Shared { clock, .. } = self else {
-            return Ok(true);
-        };
-        while clock.now() < at {
-            clock.sleep_until(at.min(clock.now().plus(Self::EVERY))).await;
-            if !self.take(name).await? {
-                return Ok(false);
+    /// Keeps a turn while `pause` passes. `false`: it was lost.
+    pub async fn keep_for(&self, name: &str, pause: Duration, clock: &dyn Clock) -> StoreResult<bool> {
+        let until = clock.monotonic().saturating_add(pause);
+        loop {
+            let left = until.saturating_sub(clock.monotonic());
+            if left.is_zero() {
+                return Ok(true);
+            }
+            match self {
+                Self::Alone => clock.sleep_for(left).await,
+                Self::Shared { .. } => {
+                    clock.sleep_for(left.min(Self::EVERY)).await;
+                    if !self.take(name).await? {
+                        return Ok(false);
+                    }
+                }
             }
         }
-        Ok(true)
     }
 }

@@ -1,14 +1,14 @@
 //! Deletes what is older than the configuration keeps, a little at a time; when the database nears its limit the
 //! oldest goes before its time.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, Clock};
 use crate::config::Retention as Kept;
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, format_duration};
 use crate::store::retention::Horizon;
 use crate::store::{Retention, StoreResult};
 
@@ -16,6 +16,10 @@ use crate::store::{Retention, StoreResult};
 const EVERY: Duration = Duration::from_mins(1);
 /// Announcements are for listeners that come back soon.
 const ANNOUNCEMENTS: Duration = Duration::from_hours(24);
+/// When the clock is this far from where the last cleaning left it, it may be wrong.
+const LEAP: Duration = Duration::from_hours(1);
+/// So long an operator has to set a wrong clock right before anything is deleted by it.
+const PATIENCE: Duration = Duration::from_hours(1);
 /// Even a full database keeps this much of the past.
 const LEAST: Duration = Duration::from_hours(1);
 
@@ -25,12 +29,15 @@ pub struct Housekeeping {
     retention: Retention,
     kept: Kept,
     clock: Arc<dyn Clock>,
+    /// Nothing is deleted before then, by the clock that nobody sets.
+    patience_until: Mutex<Option<Duration>>,
+    looked_at: Mutex<Option<Timestamp>>,
 }
 
 impl Housekeeping {
     /// Over `retention`, keeping what `kept` says.
     pub fn new(retention: Retention, kept: Kept, clock: Arc<dyn Clock>) -> Self {
-        Self { retention, kept, clock }
+        Self { retention, kept, clock, patience_until: Mutex::default(), looked_at: Mutex::default() }
     }
 
     /// Cleans until the token is cancelled.
@@ -47,6 +54,40 @@ impl Housekeeping {
 
     /// Deletes everything that may go now. Gives back how many rows went.
     pub async fn tick(&self, now: Timestamp, stop: &CancellationToken) -> StoreResult<usize> {
+        if self.must_wait(now).await? && !self.is_nearly_full().await? {
+            return Ok(0);
+        }
+        let gone = self.clean(now, stop).await?;
+        self.retention.note_swept(now).await?;
+        Ok(gone)
+    }
+
+    /// After a long pause or a leap of the clock, what looks old may have been written a moment ago: by a right clock, while
+    /// this one is wrong. What is deleted does not come back, so nothing is for an hour.
+    async fn must_wait(&self, now: Timestamp) -> StoreResult<bool> {
+        let at = self.clock.monotonic();
+        let before = match self.looked_at() {
+            Some(before) => Some(before),
+            None => self.retention.swept_at().await?,
+        };
+        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        let mut until = self.patience_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(leap) = before.map(|before| now.since(before)).filter(|leap| *leap > LEAP) {
+            let leap = format_duration(leap);
+            tracing::warn!(
+                leap,
+                "nothing was cleaned for so long, or the clock was set: old data is kept for an hour more"
+            );
+            *until = Some(at.saturating_add(PATIENCE));
+        }
+        Ok(until.is_some_and(|until| at < until))
+    }
+
+    fn looked_at(&self) -> Option<Timestamp> {
+        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn clean(&self, now: Timestamp, stop: &CancellationToken) -> StoreResult<usize> {
         let mut gone = 0;
         let mut keep_one_in = 1;
         loop {
@@ -85,5 +126,40 @@ impl Housekeeping {
         let Some(limit) = self.kept.max_database_bytes else { return Ok(false) };
         let used = self.retention.used_bytes().await?;
         Ok(used >= limit / 5 * 4)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SimClock;
+    use crate::store::Store;
+
+    fn kept() -> Kept {
+        let kept = Duration::from_hours(24);
+        Kept { executions: kept, instances: kept, output: kept, decisions: kept, audit: kept, max_database_bytes: None }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_deleted_in_the_hour_after_a_leap_of_the_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_sqlite(&folder.path().join("petrel.db"), None).unwrap();
+        let clock = Arc::new(SimClock::new("2026-11-21T12:00:00Z".parse().unwrap()));
+        let time: Arc<dyn Clock> = Arc::<SimClock>::clone(&clock);
+        let cleaner = || Housekeeping::new(store.retention(), kept(), Arc::clone(&time));
+        let stop = CancellationToken::new();
+        let running = cleaner();
+        running.tick(clock.now(), &stop).await.unwrap();
+        let id = crate::model::refs::Id::from_bytes([1; 12]);
+        store.identities().token_put(id, "hash", "ann", clock.now()).await.unwrap();
+
+        clock.advance(EVERY);
+        clock.step(400 * 24 * 3_600_000_000);
+        assert_eq!(running.tick(clock.now(), &stop).await.unwrap(), 0);
+        clock.advance(PATIENCE / 2);
+        assert_eq!(running.tick(clock.now(), &stop).await.unwrap(), 0, "the clock may yet be set right");
+        assert_eq!(cleaner().tick(clock.now(), &stop).await.unwrap(), 0, "a start is not taken for patience");
+        clock.advance(PATIENCE / 2);
+        assert_eq!(running.tick(clock.now(), &stop).await.unwrap(), 1);
     }
 }

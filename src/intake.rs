@@ -5,7 +5,6 @@
 //! bus. With a broker, its queue holds a delivery as soon as it is confirmed, and it lands later.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -17,12 +16,9 @@ use crate::model::refs::{InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
 use crate::model::trigger::{InstanceStatus, TriggerInstance};
 use crate::secrets::hex;
-use crate::store::events::{Accepted, Arrival, Delivery, HeldInstance};
+use crate::store::events::{Accepted, Arrival, Delivery, HeldInstance, KEYS_REMEMBERED};
 use crate::store::rows::NewInstance;
 use crate::store::{Events, StoreError, StoreResult};
-
-/// A key is remembered this long: sources give up repeating within a day.
-const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A longer key is remembered by its hash.
 const LONGEST_KEY_BYTES: usize = 512;
@@ -249,7 +245,7 @@ impl Intake {
             payload: seen.payload,
             occurred_at: seen.occurred_at.unwrap_or(now),
             trace_tag: seen.trace_tag.unwrap_or_else(|| id.to_string()),
-            dedupe: seen.dedupe_key.map(|key| (bounded(key), now.plus(REMEMBERED))),
+            dedupe: seen.dedupe_key.map(|key| (bounded(key), now.plus(KEYS_REMEMBERED))),
         }
     }
 }

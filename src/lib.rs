@@ -10,6 +10,8 @@ pub mod config;
 pub mod secrets;
 pub mod auth;
 pub mod packs;
+pub mod health;
+pub mod timekeeping;
 pub mod cluster;
 pub mod content;
 pub mod intake;

@@ -57,6 +57,7 @@ use crate::config::{Limits, Webhooks};
 use crate::content::ContentKeeper;
 use crate::datastore::Datastore;
 use crate::dispatch::{Dispatcher, World};
+use crate::health::Troubles;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
@@ -138,6 +139,8 @@ pub struct Doors {
     pub backup: Arc<dyn BackupService>,
     /// The way of events into the store.
     pub bus: Arc<dyn BusService>,
+    /// What is wrong just now.
+    pub troubles: Troubles,
     /// This daemon, as it shows itself to others.
     pub me: DaemonRow,
 }
@@ -336,6 +339,7 @@ fn status_door(doors: &Doors) -> status::Door {
         supervisor: doors.world.supervisor.clone(),
         governor: Arc::clone(&doors.governor),
         bus: Arc::clone(&doors.bus),
+        troubles: doors.troubles.clone(),
         metrics: doors.metrics.clone(),
     }
 }

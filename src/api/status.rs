@@ -15,6 +15,7 @@ use crate::api::asg::AsgService;
 use crate::api::dead_letters::BusService;
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::gate::Authenticated;
+use crate::health::{Severity, Troubles};
 use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
 use crate::store::{Events, Executions};
@@ -29,6 +30,7 @@ pub(super) struct Door {
     pub(super) supervisor: Supervisor,
     pub(super) governor: Arc<dyn AsgService>,
     pub(super) bus: Arc<dyn BusService>,
+    pub(super) troubles: Troubles,
     pub(super) metrics: Metrics,
 }
 
@@ -41,11 +43,16 @@ pub(super) fn router(door: Door) -> Router {
     Router::new().route("/status", get(status)).route("/metrics", get(metrics)).with_state(door)
 }
 
-/// 200, or 503 with the reasons.
+/// 200, or 503 with the reasons. Warnings make nobody send work elsewhere.
 async fn readyz(State(door): State<Door>) -> impl IntoResponse {
     let reasons = door.reasons_not_ready().await;
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons })))
+    let mut answer = json!({ "ready": reasons.is_empty(), "reasons": reasons });
+    let warnings = door.troubles.list(Severity::Warns);
+    if !warnings.is_empty() {
+        answer["warnings"] = json!(warnings);
+    }
+    (status, Json(answer))
 }
 
 impl Door {
@@ -61,6 +68,7 @@ impl Door {
             reasons.push(problem.to_string());
         }
         reasons.extend(self.bus.reasons_not_ready());
+        reasons.extend(self.troubles.list(Severity::Blocks));
         let resting = self.supervisor.status().into_iter().filter(|task| task.state == TaskState::BackingOff);
         reasons.extend(resting.map(|task| {
             format!("`{}` failed and waits to be started again: {}", task.name, task.last_error.unwrap_or_default())

@@ -100,7 +100,7 @@ fn serve(engine: &Engine, name: &str, socket: TcpListener, router: Router) {
 
 fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -> Doors {
     let store = &engine.store;
-    let super::World { clock, ids, bus, supervisor, metrics } = engine.world.clone();
+    let super::World { clock, ids, bus, supervisor, metrics, troubles } = engine.world.clone();
     let upkeep = Arc::new(Upkeep::new(engine));
     Doors {
         stores: Stores {
@@ -132,6 +132,7 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -
         workflows: Arc::<Upkeep>::clone(&upkeep),
         backup: upkeep,
         bus: Arc::new(BusDoor::new(engine)),
+        troubles,
     }
 }
 

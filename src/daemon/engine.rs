@@ -17,12 +17,13 @@ use super::runners::{WorldWith, build_runners, parameters_of};
 use crate::amqp::Broker;
 use crate::bus::{Bus, MemoryBus};
 use crate::clock::{Clock, Ids, SystemClock, SystemIds};
-use crate::cluster::{self, Membership, Turns};
+use crate::cluster::{Membership, Turns};
 use crate::config::{Config, MisfirePolicy, Role};
 use crate::content::{self, ContentKeeper, Origins, Writers};
 use crate::datastore::Datastore;
 use crate::dispatch::{self, Dispatcher};
 use crate::governor::service::{Governor, Parts};
+use crate::health::Troubles;
 use crate::housekeeping::Housekeeping;
 use crate::intake::{Intake, Landing};
 use crate::metrics::Metrics;
@@ -41,6 +42,7 @@ use crate::store::daemons::DaemonRow;
 use crate::store::obligations::Lost;
 use crate::store::rows::Share;
 use crate::supervise::{Backoff, OnEnd, Supervisor};
+use crate::timekeeping::Timekeeper;
 
 /// The pack whose actions are the governor's.
 const GOVERNORS_PACK: &str = "autoscale";
@@ -70,6 +72,8 @@ pub struct Engine {
     pub catalogue: watch::Receiver<Arc<Catalogue>>,
     /// Loads it.
     pub content: Arc<ContentKeeper>,
+    /// Keeps the time of day.
+    timekeeper: Arc<Timekeeper>,
 }
 
 /// Time, chance, news, tasks.
@@ -85,6 +89,8 @@ pub struct World {
     pub supervisor: Supervisor,
     /// What is counted.
     pub metrics: Metrics,
+    /// What is wrong just now.
+    pub troubles: Troubles,
 }
 
 impl std::fmt::Debug for World {
@@ -102,6 +108,7 @@ impl World {
             bus: Arc::new(MemoryBus::default()),
             supervisor: Supervisor::new(Arc::clone(&clock)),
             metrics: Metrics::default(),
+            troubles: Troubles::default(),
             clock,
         }
     }
@@ -122,9 +129,10 @@ impl Engine {
         let (world, broker) = broker::introduce(config, world)?;
         let installation = Installation::open(config, &world).await?;
         let (store, sharing) = (installation.store.clone(), installation.sharing);
-        cluster::keep_time(&store.daemons(), &*world.clock).await?;
+        let timekeeper = Arc::new(timekeeper(&store, &world));
+        timekeeper.begin().await?;
         let datastore = Datastore::new(store.key_values(), Arc::clone(&installation.keyring), Arc::clone(&world.clock));
-        let World { clock, ids, bus, supervisor, metrics } = world.clone();
+        let World { clock, ids, bus, supervisor, metrics, troubles: _ } = world.clone();
         let landing = Landing::new(store.events(), Arc::clone(&bus));
         let intake = broker::behind(broker.as_deref(), Intake::new(landing, Arc::clone(&clock), Arc::clone(&ids)));
         let (publish, catalogue) = watch::channel(Arc::new(Catalogue::default()));
@@ -151,7 +159,19 @@ impl Engine {
         let content = Arc::new(ContentKeeper::new(content, publish));
         dispatcher.introduce(built.registry, built.neighbours);
         content.reload().await?;
-        Ok(Self { store, sharing, world, dispatcher, governor, broker, intake, datastore, catalogue, content })
+        Ok(Self {
+            store,
+            sharing,
+            world,
+            dispatcher,
+            governor,
+            broker,
+            intake,
+            datastore,
+            catalogue,
+            content,
+            timekeeper,
+        })
     }
 
     /// Starts the loops of the roles that this daemon plays.
@@ -195,6 +215,8 @@ impl Engine {
 
     /// What every daemon does: its leases, time's work, its content, cleaning.
     fn start_keeping(&self, config: &Config) {
+        let timekeeper = Arc::clone(&self.timekeeper);
+        self.spawn("clock", loop_of(timekeeper, |it, stop| async move { it.run(stop).await }));
         let dispatcher = Arc::clone(&self.dispatcher);
         self.spawn("leases", loop_of(dispatcher, |it, stop| async move { it.keep_leases(stop).await }));
         let dispatcher = Arc::clone(&self.dispatcher);
@@ -278,6 +300,12 @@ impl Engine {
         let clock = Arc::clone(&self.world.clock);
         Hooks::new(self.intake.clone(), clock, self.catalogue.clone())
     }
+}
+
+/// Without a boot id, every start is taken for the first one after a boot.
+fn timekeeper(store: &Store, world: &World) -> Timekeeper {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    Timekeeper::new(store.clock_steps(), store.daemons(), Arc::clone(&world.clock), world.troubles.clone(), boot)
 }
 
 type Loop = Box<

@@ -111,10 +111,8 @@ pub struct Dispatcher {
     running: Mutex<BTreeMap<ExecutionId, Running>>,
     /// Claims whose attempts are under way in this process: only their leases are extended.
     held: Mutex<BTreeSet<(ExecutionId, i64)>>,
-    /// When time's work was last looked at.
-    swept_at: Mutex<Option<Timestamp>>,
-    /// Until then nobody is taken for dead: the store was away, and whoever lives extends first.
-    patience_until: Mutex<Timestamp>,
+    /// With leases that ran out.
+    patience: Mutex<sweeper::Patience>,
     known: Mutex<Known>,
     me: Weak<Self>,
 }
@@ -177,8 +175,7 @@ impl Dispatcher {
             slots: Arc::new(Semaphore::new(limits.worker_slots)),
             running: Mutex::default(),
             held: Mutex::default(),
-            swept_at: Mutex::default(),
-            patience_until: Mutex::default(),
+            patience: Mutex::default(),
             known: Mutex::default(),
             me: Weak::clone(me),
         })
@@ -324,12 +321,16 @@ impl Dispatcher {
     /// Extends this process's leases and stops what was canceled elsewhere, until the token is cancelled.
     pub async fn keep_leases(&self, stop: CancellationToken) -> anyhow::Result<()> {
         const EVERY: Duration = Duration::from_secs(1);
-        let mut extended = self.world.clock.now();
+        let mut extended = self.world.clock.monotonic();
+        let mut shown = self.world.clock.now();
         while !stop.is_cancelled() {
-            let now = self.world.clock.now();
-            if now.since(extended) >= LEASE / 3 {
+            let (now, at) = (self.world.clock.now(), self.world.clock.monotonic());
+            // Leases that were written before a step of the clock mean nothing to the others after it.
+            let stepped = shown.is_ahead_of(now) || now.is_ahead_of(shown.plus(EVERY * 2));
+            shown = now;
+            if stepped || at.saturating_sub(extended) >= LEASE / 3 {
                 self.extend_leases(now).await?;
-                extended = now;
+                extended = at;
             }
             if self.running_count() > 0 {
                 self.hear_from_elsewhere(now).await?;

@@ -43,7 +43,7 @@ impl Dispatcher {
         let mut done = self.stores.obligations.timers_ring(now).await?;
         done += self.stores.events.holds_release(now).await?;
         if self.may_take_over(now) {
-            done += self.recover_lost(Lost::RunOut(now), now).await?;
+            done += self.recover_lost(Lost::RunOut { now, longest: now.plus(LEASE * 2) }, now).await?;
         }
         for due in self.stores.obligations.timeouts_due(&self.owner, now).await? {
             self.time_out(&due).await?;
@@ -56,16 +56,9 @@ impl Dispatcher {
         Ok(done)
     }
 
-    /// Whether leases that ran out mean anything. When nobody could look for a while, the store was away, or this process
-    /// did not move or was only just started; whoever lives has a lease's time to say so before anything is taken from him.
     fn may_take_over(&self, now: Timestamp) -> bool {
-        const GAP: Duration = Duration::from_secs(5);
-        let last = self.swept_at.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
-        let mut until = self.patience_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| now.since(last) > GAP) {
-            *until = now.plus(LEASE);
-        }
-        now >= *until
+        let at = self.world.clock.monotonic();
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner).is_over(at, now)
     }
 
     /// Takes over what is lost, but for what is under way here.
@@ -132,5 +125,64 @@ impl Dispatcher {
             Some(PolicyRule::Concurrency { threshold, .. }) => *threshold,
             Some(PolicyRule::Retry { .. }) | None => u32::MAX,
         }
+    }
+}
+
+/// Whether leases that ran out mean anything. When nobody could look for a while, the store was away, or this process did
+/// not move or was only just started; whoever lives has a lease's time to say so before anything is taken from him. After a
+/// step of the clock the others need a moment more: they follow it first, and then extend.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    /// The last look, by a clock that nobody sets and by the time of day.
+    last: Option<(Duration, Timestamp)>,
+    until: Duration,
+}
+
+impl Patience {
+    fn is_over(&mut self, at: Duration, now: Timestamp) -> bool {
+        const GAP: Duration = Duration::from_secs(5);
+        let needed = match self.last.replace((at, now)) {
+            None => Some(LEASE),
+            Some((before, shown)) => {
+                let passed = at.saturating_sub(before);
+                let expected = shown.plus(passed);
+                let stepped = now.is_ahead_of(expected) || expected.is_ahead_of(now);
+                if stepped { Some(LEASE * 2) } else { (passed > GAP).then_some(LEASE) }
+            }
+        };
+        self.until = needed.map_or(self.until, |needed| self.until.max(at.saturating_add(needed)));
+        at >= self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    /// Looks each second, while the clock shows `shown`; gives back after how many seconds the patience is over.
+    fn looks_until_over(patience: &mut Patience, from: u64, shown: Timestamp) -> Option<u64> {
+        (0..120).find(|second| {
+            let passed = Duration::from_secs(*second);
+            patience.is_over(Duration::from_secs(from) + passed, shown.plus(passed))
+        })
+    }
+
+    #[test]
+    fn leases_of_the_dead_are_taken_over_soon_after_the_clock_steps() {
+        let (mut patience, start) = (Patience::default(), Timestamp::from_micros(0).plus(HOUR * 100));
+        assert_eq!(looks_until_over(&mut patience, 0, start), Some(LEASE.as_secs()), "the others extend first");
+        let (ahead, again) = (start.plus(HOUR), start.plus(Duration::from_secs(100)));
+        assert_eq!(looks_until_over(&mut patience, 16, ahead), Some(2 * LEASE.as_secs()));
+        assert_eq!(looks_until_over(&mut patience, 60, again), Some(2 * LEASE.as_secs()), "not after an hour");
+    }
+
+    #[test]
+    fn a_gap_without_looks_costs_one_lease() {
+        let (mut patience, start) = (Patience::default(), Timestamp::from_micros(0));
+        looks_until_over(&mut patience, 0, start);
+        let later = start.plus(Duration::from_secs(60));
+        assert_eq!(looks_until_over(&mut patience, 60, later), Some(LEASE.as_secs()));
     }
 }

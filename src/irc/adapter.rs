@@ -100,7 +100,7 @@ impl Adapter {
         *trouble = Trouble::new();
         tracing::info!(server = settings.server, channels = ?settings.channels, "in the rooms of IRC");
         let mut news = self.bus.listen(Topic::Announcements);
-        let mut kept_at = self.clock.now();
+        let mut kept_at = self.clock.monotonic();
         let mut cursor = self.cursor().await?;
         loop {
             self.pass_on(settings, &mut mouth, &mut cursor).await?;
@@ -120,8 +120,8 @@ impl Adapter {
             if let Some(line) = heard {
                 self.react(settings, &line, &mut mouth).await?;
             }
-            if self.clock.now() >= kept_at.plus(Turns::EVERY) {
-                kept_at = self.clock.now();
+            if self.clock.monotonic() >= kept_at.saturating_add(Turns::EVERY) {
+                kept_at = self.clock.monotonic();
                 if !self.turns.take(TURN).await? {
                     return Ok(());
                 }

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// How far two right clocks may be apart. What is stored with a time that lies further in the future was written by a clock
+/// that was wrong.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
+
 /// Microseconds since 1970-01-01T00:00:00Z; shown as StackStorm shows times, `2026-11-21T08:30:00.000000Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
@@ -36,6 +40,11 @@ impl Timestamp {
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// Whether this lies further in the future than right clocks may be apart: no past event was then.
+    pub fn is_ahead_of(self, now: Self) -> bool {
+        self > now.plus(CLOCK_TOLERANCE)
     }
 
     /// How long ago `earlier` was; zero if it lies in the future.

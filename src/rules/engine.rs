@@ -84,19 +84,19 @@ impl Engine {
         let mut hints = self.bus.listen(Topic::Instances);
         let mut catalogue = self.catalogue.clone();
         let mut rules = Rules::compile(Arc::clone(&catalogue.borrow_and_update()));
-        let mut look_at = self.clock.now();
+        let mut look_at = self.clock.monotonic();
         while !stop.is_cancelled() {
             if catalogue.has_changed()? {
                 rules = Rules::compile(Arc::clone(&catalogue.borrow_and_update()));
             }
-            let look = self.clock.now() >= look_at;
+            let look = self.clock.monotonic() >= look_at;
             if self.tick(&rules, look).await? > 0 {
                 continue;
             }
-            look_at = self.clock.now().plus(LOOK_BY_ITSELF);
+            look_at = self.clock.monotonic().saturating_add(LOOK_BY_ITSELF);
             tokio::select! {
-                () = hints.heard() => { look_at = if self.bus_is_empty() { self.clock.now() } else { look_at }; }
-                () = self.clock.sleep_until(look_at) => {}
+                () = hints.heard() => { look_at = if self.bus_is_empty() { self.clock.monotonic() } else { look_at }; }
+                () = self.clock.sleep_for(look_at.saturating_sub(self.clock.monotonic())) => {}
                 () = stop.cancelled() => {}
             }
         }

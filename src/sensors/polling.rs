@@ -100,7 +100,7 @@ impl Polls {
             let changed = catalogue.wait_for(|now| now.sensors.get(&reference) != Some(&sensor));
             tokio::select! {
                 // A turn that is lost in the pause is asked for again after it.
-                kept = self.turns.keep_until(&turn, self.clock.now().plus(pause)) => drop(kept),
+                kept = self.turns.keep_for(&turn, pause, &*self.clock) => drop(kept),
                 changed = changed => { if changed.is_err() { return reference; } }
             }
         }

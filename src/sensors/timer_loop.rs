@@ -88,7 +88,8 @@ impl TimerLoop {
         let mut armed = Vec::new();
         for (identity, trigger) in timers_of(catalogue) {
             let Ok(schedule) = Schedule::parse(&self.in_zone(&trigger)) else { continue };
-            let state = self.events.timer_state(&identity, self.clock.now()).await?;
+            let now = self.clock.now();
+            let state = self.events.timer_state(&identity, now).await?;
             let timer = Timer { schedule, anchor: state.anchor };
             let own = trigger.parameters.contains_key("misfire");
             let misfire = Misfire::parse(&trigger).ok().filter(|_| own).unwrap_or(self.defaults.misfire);
@@ -111,6 +112,7 @@ impl TimerLoop {
     async fn tick(&self, armed: &mut [Armed], now: Timestamp) -> StoreResult<Option<Timestamp>> {
         let mut next = None;
         for one in armed {
+            self.return_from_future(one, now).await?;
             let due = due(&one.timer, one.last, now, one.misfire, GRACE);
             let passed = one.timer.next_after(one.last.unwrap_or(one.timer.anchor)).is_some_and(|first| first <= now);
             if passed {
@@ -119,6 +121,23 @@ impl TimerLoop {
             next = earliest(next, due.next);
         }
         Ok(next)
+    }
+
+    /// A timer that stands in the future was moved there by a clock that was ahead. It does not wait until the clock is there
+    /// again: it goes on from now. What it has fired there it does not fire twice, since its instants are remembered.
+    async fn return_from_future(&self, one: &mut Armed, now: Timestamp) -> StoreResult<()> {
+        let began_later = one.timer.anchor.is_ahead_of(now);
+        if !began_later && !one.last.is_some_and(|last| last.is_ahead_of(now)) {
+            return Ok(());
+        }
+        let identity = one.trigger.identity();
+        tracing::warn!(timer = identity, "the timer was moved on by a clock that was ahead; it goes on from now");
+        if began_later {
+            self.events.timer_begin_again(&identity, now).await?;
+            one.timer.anchor = now;
+        }
+        one.last = one.last.map(|last| last.min(now));
+        Ok(())
     }
 
     async fn fire(&self, one: &mut Armed, due: &timers::Due, now: Timestamp) -> StoreResult<()> {
@@ -155,3 +174,6 @@ fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
         (one, other) => one.or(other),
     }
 }
+
+#[cfg(test)]
+mod tests;

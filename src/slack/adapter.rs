@@ -15,7 +15,6 @@ use crate::bus::{Bus, Topic};
 use crate::clock::Clock;
 use crate::cluster::Turns;
 use crate::model::pack::Catalogue;
-use crate::model::time::Timestamp;
 use crate::store::stream::AnnouncementRow;
 use crate::store::{Announcements, Contents};
 use crate::supervise::Backoff;
@@ -97,7 +96,7 @@ impl Adapter {
             mouth = Mouth::open(&settings, &self.clock) => mouth?,
             () = stop.cancelled() => return Ok(()),
         };
-        let kept_at = self.clock.now();
+        let kept_at = self.clock.monotonic();
         let mut visit = Visit { adapter: self, settings, mouth, cursor, kept_at, told: BTreeSet::new() };
         let mut catalogue = self.catalogue.clone();
         let mut news = self.bus.listen(Topic::Announcements);
@@ -139,15 +138,15 @@ struct Visit<'a> {
     settings: Settings,
     mouth: Mouth,
     cursor: i64,
-    kept_at: Timestamp,
+    kept_at: Duration,
     /// What was told of messages that could not be said.
     told: BTreeSet<String>,
 }
 
 impl Visit<'_> {
     async fn has_the_turn(&mut self) -> anyhow::Result<bool> {
-        let now = self.adapter.clock.now();
-        if now < self.kept_at.plus(Turns::EVERY) {
+        let now = self.adapter.clock.monotonic();
+        if now < self.kept_at.saturating_add(Turns::EVERY) {
             return Ok(true);
         }
         self.kept_at = now;
@@ -197,9 +196,8 @@ impl Visit<'_> {
                     return Ok(true);
                 }
                 Err(CallError::Limited { rest, .. }) => {
-                    let until = self.adapter.clock.now().plus(rest);
                     tokio::select! {
-                        () = self.adapter.clock.sleep_until(until) => {}
+                        () = self.adapter.clock.sleep_for(rest) => {}
                         lost = lose_the_turn(self.adapter) => return lost.map(|()| false),
                         () = stop.cancelled() => return Ok(false),
                     }
@@ -299,7 +297,7 @@ mod tests {
             name: name.to_owned(),
             subject: "e1".to_owned(),
             payload: Some(payload),
-            announced_at: Timestamp::default(),
+            announced_at: crate::model::time::Timestamp::default(),
         };
         let notice = notice(&serde_json::from_value(settings).unwrap(), row)?;
         Some((notice.channel, notice.member, notice.message))

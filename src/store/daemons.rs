@@ -89,13 +89,14 @@ impl Daemons {
         self.driver.commit(batch).await.map(drop)
     }
 
-    /// Takes or extends what one daemon does alone. `false`: another one has it.
+    /// Takes or extends what one daemon does alone. `false`: another one has it. What is held for longer than a lease that
+    /// begins now was taken by a clock that was ahead, and is free.
     pub async fn lease_take(&self, name: &str, owner: &str, until: Timestamp, now: Timestamp) -> StoreResult<bool> {
         let sql = "INSERT INTO leases (name, owner, until_at) VALUES (?1, ?2, ?3) ON CONFLICT (name)
             DO UPDATE SET owner = excluded.owner, until_at = excluded.until_at
-            WHERE leases.owner = excluded.owner OR leases.until_at <= ?4";
+            WHERE leases.owner = excluded.owner OR leases.until_at <= ?4 OR leases.until_at > ?5";
         let mut batch = Batch::default();
-        batch.require(sql, cells![name, owner, until, now]);
+        batch.require(sql, cells![name, owner, until, now, until.plus(until.since(now))]);
         committed(self.driver.commit(batch).await)
     }
 

@@ -1,5 +1,7 @@
 //! Trigger instances from their acceptance to their enforcements, and the instants of timers.
 
+use std::time::Duration;
+
 use super::driver::{Batch, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::executions::push_new_execution;
@@ -7,7 +9,7 @@ use super::holds::{push_hold, push_withdrawal};
 use super::rows::{EnforcementRow, NewEnforcement, NewInstance, Page};
 use super::stream::push_announcement;
 use crate::model::refs::{EnforcementId, InstanceId, RuleRef, TriggerTypeRef};
-use crate::model::time::Timestamp;
+use crate::model::time::{CLOCK_TOLERANCE, Timestamp};
 use crate::model::trigger::{InstanceStatus, TriggerInstance};
 
 super::aggregate! {
@@ -104,6 +106,9 @@ pub struct InstanceFilter {
     /// Earlier than this.
     pub before: Option<Timestamp>,
 }
+
+/// A key is remembered this long: sources give up repeating within a day.
+pub const KEYS_REMEMBERED: Duration = Duration::from_hours(24);
 
 const INSERT_INSTANCE: &str = "INSERT INTO trigger_instances
     (id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status)
@@ -254,7 +259,8 @@ impl Events {
     }
 
     /// Lets one enforcement per key pass within the throttle's time. Asked again for the same instance it gives the
-    /// same answer, so a crash between this and [`Events::match_record`] loses nothing.
+    /// same answer, so a crash between this and [`Events::match_record`] loses nothing. What holds back for longer than a
+    /// throttle that begins now was written by a clock that was ahead, and does not count.
     pub async fn throttle_pass(
         &self,
         rule: &RuleRef,
@@ -265,9 +271,10 @@ impl Events {
     ) -> StoreResult<bool> {
         let sql = "INSERT INTO rule_throttles (rule_ref, throttle_key, holder, until_at) VALUES (?1, ?2, ?3, ?4)
             ON CONFLICT (rule_ref, throttle_key) DO UPDATE SET holder = excluded.holder, until_at = excluded.until_at
-            WHERE rule_throttles.until_at <= ?5 OR rule_throttles.holder = excluded.holder";
+            WHERE rule_throttles.until_at <= ?5 OR rule_throttles.until_at > ?6
+                OR rule_throttles.holder = excluded.holder";
         let mut batch = Batch::default();
-        batch.require(sql, cells![rule, key, instance, until, now]);
+        batch.require(sql, cells![rule, key, instance, until, now, until.plus(CLOCK_TOLERANCE)]);
         match self.driver.commit(batch).await {
             Ok(_) => Ok(true),
             Err(StoreError::Conflict) => Ok(false),
@@ -321,8 +328,17 @@ impl Events {
         Ok(TimerState { anchor: row.time(0)?, last: row.time_or_null(1)? })
     }
 
+    /// Lets a timer begin now whose beginning, by a clock that was ahead, lies in the future.
+    pub async fn timer_begin_again(&self, trigger: &str, now: Timestamp) -> StoreResult<()> {
+        let sql = "UPDATE timers SET anchor_at = ?2 WHERE trigger_identity = ?1 AND anchor_at > ?3";
+        let mut batch = Batch::default();
+        batch.push(sql, cells![trigger, now, now.plus(CLOCK_TOLERANCE)]);
+        self.driver.commit(batch).await.map(drop)
+    }
+
     /// Moves a timer on to `instant` and writes the instances of the instants in between, at once. `false`: somebody
-    /// was quicker (G4: one instant, one instance).
+    /// was quicker (G4: one instant, one instance). A timer that was moved to the future, by a clock that was ahead, is taken
+    /// back to the present.
     pub async fn timer_fire(
         &self,
         trigger: &str,
@@ -332,9 +348,10 @@ impl Events {
         now: Timestamp,
     ) -> StoreResult<bool> {
         let advance = "UPDATE timers SET last_instant_at = ?2, dropped = dropped + ?3
-            WHERE trigger_identity = ?1 AND (last_instant_at IS NULL OR last_instant_at < ?2)";
+            WHERE trigger_identity = ?1 AND (last_instant_at IS NULL OR last_instant_at < ?2 OR last_instant_at > ?4)";
         let mut batch = Batch::default();
-        batch.require(advance, cells![trigger, instant, i64::try_from(dropped).unwrap_or(i64::MAX)]);
+        let dropped = i64::try_from(dropped).unwrap_or(i64::MAX);
+        batch.require(advance, cells![trigger, instant, dropped, now.plus(CLOCK_TOLERANCE)]);
         for instance in instances {
             push_instance(&mut batch, instance, now);
         }

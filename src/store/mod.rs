@@ -12,6 +12,7 @@ mod migrate;
 mod postgres;
 mod sqlite;
 pub mod catalogues;
+pub mod clock_steps;
 pub mod contents;
 pub mod daemons;
 pub mod dead_letters;
@@ -33,6 +34,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use catalogues::Catalogues;
+pub use clock_steps::ClockSteps;
 pub use contents::Contents;
 pub use daemons::Daemons;
 pub use dead_letters::DeadLetters;
@@ -117,6 +119,11 @@ impl Store {
     /// Catalogues that were published for all daemons.
     pub fn catalogues(&self) -> Catalogues {
         Catalogues::new(Arc::clone(&self.driver))
+    }
+
+    /// What a step of the clock moves along.
+    pub fn clock_steps(&self) -> ClockSteps {
+        ClockSteps::new(Arc::clone(&self.driver))
     }
 
     /// The daemons over this store, and what each of them does alone.

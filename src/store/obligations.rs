@@ -36,7 +36,12 @@ pub struct ObligationRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost<'a> {
     /// Those that nobody has extended in time.
-    RunOut(Timestamp),
+    RunOut {
+        /// It is now.
+        now: Timestamp,
+        /// A living worker's lease ends before that; one that ends later was written by a clock that was ahead.
+        longest: Timestamp,
+    },
     /// Those of anybody else: a daemon that alone owns its store need not wait for the leases of its former lives.
     AllBut(&'a str),
     /// Those of one that is known to be dead.
@@ -97,17 +102,17 @@ impl Obligations {
 
     /// Executions whose lease is lost.
     pub async fn leases_lost(&self, lost: Lost<'_>) -> StoreResult<Vec<ExecutionRow>> {
-        let (until, but, of) = match lost {
-            Lost::RunOut(now) => (Some(now), None, None),
-            Lost::AllBut(survivor) => (None, Some(survivor), None),
-            Lost::Of(dead) => (None, None, Some(dead)),
+        let (until, longest, but, of) = match lost {
+            Lost::RunOut { now, longest } => (Some(now), Some(longest), None, None),
+            Lost::AllBut(survivor) => (None, None, Some(survivor), None),
+            Lost::Of(dead) => (None, None, None, Some(dead)),
         };
         let sql = "SELECT id, action_ref, runner, status, parent_id, parent_position, root_id, parameters, context,
                 on_lost, requested_at, started_at, ended_at, fence, result, result_size_bytes, status_log
             FROM executions WHERE id IN (SELECT execution_id FROM obligations
-                WHERE kind = 'lease' AND (due_at <= ?1 OR owner <> ?2 OR owner = ?3))
+                WHERE kind = 'lease' AND (due_at <= ?1 OR owner <> ?2 OR owner = ?3 OR due_at > ?4))
             ORDER BY id";
-        self.driver.query(sql, cells![until, but, of]).await?.iter().map(execution).collect()
+        self.driver.query(sql, cells![until, but, of, longest]).await?.iter().map(execution).collect()
     }
 
     /// Puts a lost execution back into the queue, if its claim is still the last one.

@@ -35,10 +35,29 @@ pub struct Horizon {
 /// Rows deleted per statement and tick: a few milliseconds of the writer's time.
 const CHUNK: i64 = 500;
 
+/// The setting that says until when everything is swept.
+const SWEPT_AT: &str = "swept_at";
+
 impl Retention {
     /// Bytes of the database that are in use; pages set free by deletions do not count.
     pub async fn used_bytes(&self) -> StoreResult<u64> {
         self.driver.used_bytes().await
+    }
+
+    /// Until when everything that was too old is deleted.
+    pub async fn swept_at(&self) -> StoreResult<Option<Timestamp>> {
+        let rows = self.driver.query("SELECT value FROM meta WHERE name = ?1", cells![SWEPT_AT]).await?;
+        let text = rows.first().map(|row| row.text(0)).transpose()?;
+        Ok(text.and_then(|text| text.parse().ok()).map(Timestamp::from_micros))
+    }
+
+    /// Remembers that everything that was too old at `now` is deleted.
+    pub async fn note_swept(&self, now: Timestamp) -> StoreResult<()> {
+        let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2)
+            ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        let mut batch = Batch::default();
+        batch.push(sql, cells![SWEPT_AT, now.as_micros().to_string()]);
+        self.driver.commit(batch).await.map(drop)
     }
 
     /// Deletes one chunk of each kind; gives back how many rows went. Zero: there is nothing left to delete. Nothing here

@@ -91,7 +91,7 @@ struct Tail {
     /// The last announcement that was looked at.
     after: i64,
     ready: VecDeque<String>,
-    last_sign: Timestamp,
+    last_sign: Duration,
     ended: bool,
     _place: OwnedSemaphorePermit,
 }
@@ -106,7 +106,8 @@ impl Tail {
         };
         let frames = Frames::new(door.executions.clone(), door.outputs.clone(), door.shaper.clone(), since);
         let ready = VecDeque::from(["\n".to_owned()]);
-        let mut tail = Self { door, wanted, frames, hints, after, ready, last_sign: now, ended: false, _place: place };
+        let last_sign = door.clock.monotonic();
+        let mut tail = Self { door, wanted, frames, hints, after, ready, last_sign, ended: false, _place: place };
         tail.look_at_the_end().await?;
         Ok(tail)
     }
@@ -128,7 +129,7 @@ impl Tail {
     async fn next(&mut self) -> Option<String> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
-                self.last_sign = self.door.clock.now();
+                self.last_sign = self.door.clock.monotonic();
                 return Some(frame);
             }
             if self.ended || self.door.stop.is_cancelled() {
@@ -166,7 +167,7 @@ impl Tail {
 
     async fn wait(&mut self) {
         let door = &self.door;
-        let silent_for = door.clock.now().since(self.last_sign);
+        let silent_for = door.clock.monotonic().saturating_sub(self.last_sign);
         if silent_for >= HEARTBEAT {
             self.ready.push_back("\n".to_owned());
             return;

@@ -29,6 +29,7 @@ use crate::config::{Limits, Webhooks};
 use crate::content::{self, ContentKeeper, Origins, Writers};
 use crate::datastore::Datastore;
 use crate::dispatch::{self, Dispatcher, Neighbours, World};
+use crate::health::Troubles;
 use crate::intake::{Intake, Landing};
 use crate::metrics::Metrics;
 use crate::model::action::ParameterSpec;
@@ -337,6 +338,7 @@ fn doors(
         workflows: Arc::new(Alone),
         backup: Arc::new(Alone),
         bus: Arc::new(Alone),
+        troubles: Troubles::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use petrel::bus::MemoryBus;
 use petrel::clock::{Clock, SystemIds};
 use petrel::daemon::{Engine, Home, World as EngineWorld};
 use petrel::governor::view::GroupView;
+use petrel::health::Troubles;
 use petrel::metrics::Metrics;
 use petrel::model::group::GroupName;
 use petrel::model::node::NodePhase;
@@ -71,6 +72,7 @@ impl Stage {
             bus: Arc::new(MemoryBus::default()),
             supervisor: Supervisor::new(Arc::clone(&shared)),
             metrics: Metrics::default(),
+            troubles: Troubles::default(),
             clock: shared,
         };
         let config = site.config();

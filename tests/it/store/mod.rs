@@ -2,6 +2,7 @@
 //! handing an opener to [`suite`].
 
 mod catalogues;
+mod clock_steps;
 mod contents;
 mod daemons;
 mod dead_letters;
@@ -56,7 +57,7 @@ macro_rules! promises {
 }
 use promises;
 
-const ALL: [&[Promise]; 14] = [
+const ALL: [&[Promise]; 15] = [
     events::PROMISES,
     executions::PROMISES,
     slots::PROMISES,
@@ -69,6 +70,7 @@ const ALL: [&[Promise]; 14] = [
     contents::PROMISES,
     dead_letters::PROMISES,
     daemons::PROMISES,
+    clock_steps::PROMISES,
     retention::PROMISES,
     writers::PROMISES,
 ];

@@ -12,6 +12,7 @@ use super::{at, claim, claimed, end, execution, id, lease, request, waits_for};
 
 super::promises![
     a_lease_is_lost_when_nobody_extends_it,
+    a_lease_beyond_every_lease_is_lost_too,
     a_daemon_that_comes_back_alone_takes_what_others_held,
     a_lost_execution_is_put_back_once,
     a_sleep_rings_once_and_wakes_its_workflow,
@@ -23,16 +24,29 @@ super::promises![
 async fn a_lease_is_lost_when_nobody_extends_it(store: Store) {
     let held = claimed(&store, 1).await;
     let obligations = store.obligations();
-    assert!(obligations.leases_lost(Lost::RunOut(at(60))).await.unwrap().is_empty());
+    assert!(obligations.leases_lost(run_out(60)).await.unwrap().is_empty());
     assert_eq!(obligations.leases_extend("w", &[id(1), id(2)], at(120)).await.unwrap(), 1);
     assert_eq!(obligations.leases_extend("nobody", &[id(1)], at(500)).await.unwrap(), 0);
     assert_eq!(obligations.leases_extend("w", &[id(2)], at(500)).await.unwrap(), 0, "only what is named");
     assert_eq!(obligations.leases_held("w").await.unwrap(), [id(1)]);
-    assert!(obligations.leases_lost(Lost::RunOut(at(119))).await.unwrap().is_empty());
-    let lost = obligations.leases_lost(Lost::RunOut(at(120))).await.unwrap();
+    assert!(obligations.leases_lost(run_out(119)).await.unwrap().is_empty());
+    let lost = obligations.leases_lost(run_out(120)).await.unwrap();
     assert_eq!(lost.iter().map(|row| row.claim()).collect::<Vec<_>>(), [held]);
     store.executions().execution_finish(&end(held, at(121))).await.unwrap();
-    assert!(obligations.leases_lost(Lost::RunOut(at(999))).await.unwrap().is_empty());
+    assert!(obligations.leases_lost(run_out(999)).await.unwrap().is_empty());
+}
+
+/// Leases that nobody has extended by then, or that a clock that was ahead has extended beyond any lease.
+fn run_out(seconds: i64) -> Lost<'static> {
+    Lost::RunOut { now: at(seconds), longest: at(seconds + 400) }
+}
+
+async fn a_lease_beyond_every_lease_is_lost_too(store: Store) {
+    let held = claimed(&store, 1).await;
+    let obligations = store.obligations();
+    obligations.leases_extend("w", &[id(1)], at(5_000)).await.unwrap();
+    let lost = obligations.leases_lost(run_out(60)).await.unwrap();
+    assert_eq!(lost.iter().map(|row| row.claim()).collect::<Vec<_>>(), [held]);
 }
 
 async fn a_daemon_that_comes_back_alone_takes_what_others_held(store: Store) {
