@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::bus::{Bus, Topic};
 use crate::clock::{self, Clock, Ids};
-use crate::intake::{Intake, Seen};
+use crate::intake::{Intake, IntakeError, Seen};
 use crate::runners::native::{Native, NativeAction};
 use crate::runners::{Call, Outcome, Stop};
-use crate::store::Announcements;
+use crate::store::{Announcements, StoreError};
 
 /// What the actions of `core` work with.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ pub fn register(native: &mut Native, tools: &CoreTools) {
     native.add("core.pause", Arc::new(Pause(Arc::clone(&tools.clock))));
     native.add("core.uuid", Arc::new(NewUuid(Arc::clone(&tools.ids))));
     native.add("core.announcement", Arc::new(Announce(tools.clone())));
-    native.add("core.inject_trigger", Arc::new(InjectTrigger(tools.intake.clone())));
+    native.add("core.inject_trigger", Arc::new(InjectTrigger(tools.clone())));
 }
 
 struct Pause(Arc<dyn Clock>);
@@ -62,14 +62,15 @@ struct Announce(CoreTools);
 
 #[async_trait]
 impl NativeAction for Announce {
-    async fn run(&self, call: &Call, _stop: &Stop) -> Outcome {
+    async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
         let text = |name: &str| call.parameters.get(name).and_then(Value::as_str);
         let name = format!("st2.announcement__{}", text("route").unwrap_or("general"));
         // An earlier attempt may have announced it: whoever can look does so before it is said again.
         let payload = json!({ "payload": call.parameters, "repeated": call.attempt > 1 });
         let now = self.0.clock.now();
-        let said = self.0.announcements.announce(&name, &call.execution.to_string(), &payload, now).await;
-        match said {
+        let about = call.execution.to_string();
+        let announce = || self.0.announcements.announce(&name, &about, &payload, now);
+        match while_away(&*self.0.clock, stop, announce, is_away).await {
             Ok(()) => {
                 self.0.bus.hint(Topic::Announcements);
                 Outcome::succeeded(Value::Object(call.parameters.clone()))
@@ -79,11 +80,11 @@ impl NativeAction for Announce {
     }
 }
 
-struct InjectTrigger(Intake);
+struct InjectTrigger(CoreTools);
 
 #[async_trait]
 impl NativeAction for InjectTrigger {
-    async fn run(&self, call: &Call, _stop: &Stop) -> Outcome {
+    async fn run(&self, call: &Call, stop: &Stop) -> Outcome {
         let text = |name: &str| call.parameters.get(name).and_then(Value::as_str);
         let name = text("trigger_name").or_else(|| text("trigger")).unwrap_or_default();
         let trigger_type = match name.parse() {
@@ -97,9 +98,37 @@ impl NativeAction for InjectTrigger {
             dedupe_key: Some(format!("{}/inject", call.execution)),
             ..Seen::of_type(trigger_type, payload)
         };
-        match self.0.accept(seen).await {
+        let inject = || self.0.intake.accept(seen.clone());
+        let passes = |problem: &IntakeError| match problem {
+            IntakeError::Store(problem) => is_away(problem),
+            IntakeError::Broker(_) => true,
+        };
+        match while_away(&*self.0.clock, stop, inject, passes).await {
             Ok(receipt) => Outcome::succeeded(json!({ "trigger": name, "trigger_instance": receipt.instance() })),
             Err(problem) => Outcome::error(problem.to_string()),
+        }
+    }
+}
+
+const fn is_away(problem: &StoreError) -> bool {
+    matches!(problem, StoreError::Unavailable(_))
+}
+
+/// Does the work again for as long as its trouble passes: an action is not failed because the store was away for a moment.
+async fn while_away<T, E, F: Future<Output = Result<T, E>>>(
+    clock: &dyn Clock,
+    stop: &Stop,
+    work: impl Fn() -> F,
+    passes: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+    loop {
+        match work().await {
+            Err(problem) if passes(&problem) && !stop.is_raised() => tokio::select! {
+                () = clock::sleep(clock, BETWEEN_TRIES) => {}
+                () = stop.raised() => {}
+            },
+            result => return result,
         }
     }
 }

@@ -49,7 +49,7 @@ mod tests {
     fn a_trouble_is_news_once_and_gone_when_it_is_cleared() {
         let troubles = Troubles::default();
         assert!(troubles.report("clock", Severity::Warns, "ahead".to_owned()));
-        assert!(!troubles.clone().report("clock", Severity::Warns, "ahead".to_owned()));
+        assert!(!troubles.report("clock", Severity::Warns, "ahead".to_owned()));
         assert!(troubles.report("store", Severity::Blocks, "gone".to_owned()));
         assert_eq!(troubles.list(Severity::Blocks), ["gone"]);
         assert_eq!(troubles.list(Severity::Warns), ["ahead"]);

@@ -1,5 +1,5 @@
 //! Deletes what is older than the configuration keeps, a little at a time; when the database nears its limit the
-//! oldest goes before its time.
+//! oldest goes before its time. Watches over the place of the store as well.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,9 +10,11 @@ use crate::clock::{self, Clock};
 use crate::config::Retention as Kept;
 use crate::model::time::{Timestamp, format_duration};
 use crate::store::retention::Horizon;
-use crate::store::{Retention, StoreResult};
+use crate::store::{Events, Retention, StoreResult};
 
-/// Between two looks.
+/// Between two looks at the files of the store.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
+/// Between two cleanings.
 const EVERY: Duration = Duration::from_mins(1);
 /// Announcements are for listeners that come back soon.
 const ANNOUNCEMENTS: Duration = Duration::from_hours(24);
@@ -27,23 +29,58 @@ const LEAST: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub struct Housekeeping {
     retention: Retention,
+    events: Events,
     kept: Kept,
     clock: Arc<dyn Clock>,
     /// Nothing is deleted before then, by the clock that nobody sets.
     patience_until: Mutex<Option<Duration>>,
     looked_at: Mutex<Option<Timestamp>>,
+    noted_at: Mutex<Option<Timestamp>>,
 }
 
 impl Housekeeping {
     /// Over `retention`, keeping what `kept` says.
-    pub fn new(retention: Retention, kept: Kept, clock: Arc<dyn Clock>) -> Self {
-        Self { retention, kept, clock, patience_until: Mutex::default(), looked_at: Mutex::default() }
+    pub fn new(retention: Retention, events: Events, kept: Kept, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            retention,
+            events,
+            kept,
+            clock,
+            patience_until: Mutex::default(),
+            looked_at: Mutex::default(),
+            noted_at: Mutex::default(),
+        }
     }
 
-    /// Cleans until the token is cancelled.
+    /// Watches and cleans until the token is cancelled.
     pub async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
+        tokio::select! {
+            cleaned = self.keep_clean(&stop) => cleaned,
+            () = self.watch() => Ok(()),
+        }
+    }
+
+    /// Tells in the log that what is accepted would be lost, as soon as that is so: whoever asks `/readyz` is told as well.
+    async fn watch(&self) {
+        let mut told = None;
+        loop {
+            match (self.events.check_store(), told.take()) {
+                (Ok(()), Some(_)) => tracing::info!("the store can be written again"),
+                (Ok(()), None) => {}
+                (Err(problem), before) => {
+                    if before.as_ref() != Some(&problem) {
+                        tracing::error!(%problem, "nothing is accepted");
+                    }
+                    told = Some(problem);
+                }
+            }
+            clock::sleep(&*self.clock, WATCH_EVERY).await;
+        }
+    }
+
+    async fn keep_clean(&self, stop: &CancellationToken) -> anyhow::Result<()> {
         while !stop.is_cancelled() {
-            self.tick(self.clock.now(), &stop).await?;
+            self.tick(self.clock.now(), stop).await?;
             tokio::select! {
                 () = clock::sleep(&*self.clock, EVERY) => {}
                 () = stop.cancelled() => {}
@@ -58,7 +95,9 @@ impl Housekeeping {
             return Ok(0);
         }
         let gone = self.clean(now, stop).await?;
-        self.retention.note_swept(now).await?;
+        if self.is_to_be_noted(now) {
+            self.retention.note_swept(now).await?;
+        }
         Ok(gone)
     }
 
@@ -81,6 +120,16 @@ impl Housekeeping {
             *until = Some(at.saturating_add(PATIENCE));
         }
         Ok(until.is_some_and(|until| at < until))
+    }
+
+    /// Once in a while is enough to know a leap from a pause.
+    fn is_to_be_noted(&self, now: Timestamp) -> bool {
+        let mut noted_at = self.noted_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = noted_at.is_none_or(|noted_at| now < noted_at || now.since(noted_at) > LEAP / 6);
+        if is_due {
+            *noted_at = Some(now);
+        }
+        is_due
     }
 
     fn looked_at(&self) -> Option<Timestamp> {
@@ -146,7 +195,7 @@ mod tests {
         let store = Store::open_sqlite(&folder.path().join("petrel.db"), None).unwrap();
         let clock = Arc::new(SimClock::new("2026-11-21T12:00:00Z".parse().unwrap()));
         let time: Arc<dyn Clock> = Arc::<SimClock>::clone(&clock);
-        let cleaner = || Housekeeping::new(store.retention(), kept(), Arc::clone(&time));
+        let cleaner = || Housekeeping::new(store.retention(), store.events(), kept(), Arc::clone(&time));
         let stop = CancellationToken::new();
         let running = cleaner();
         running.tick(clock.now(), &stop).await.unwrap();

@@ -263,16 +263,23 @@ impl Entry {
         self.update(|status| status.name.clone()).unwrap_or_default()
     }
 
-    /// Logs a failure, unless the task's last one was the same.
+    /// Logs a failure, unless the task's last one was the same, or another task waits for the same reason already: what all
+    /// of them need is missed by all of them.
     fn note_failure(&self, failure: &anyhow::Error) {
         let error = format!("{failure:#}");
+        let told = lock(&self.shared.tasks).iter().any(|(id, task)| {
+            let waits = task.status.state == TaskState::BackingOff;
+            *id != self.id && waits && task.status.last_error.as_ref() == Some(&error)
+        });
         let news = self.update(|status| {
             let is_new = status.last_error.as_ref() != Some(&error);
             status.last_error = Some(error.clone());
             is_new.then(|| status.name.clone())
         });
-        if let Some(Some(task)) = news {
-            tracing::error!(task, error, "a task failed");
+        match news {
+            Some(Some(task)) if told => tracing::debug!(task, error, "a task failed as others did"),
+            Some(Some(task)) => tracing::error!(task, error, "a task failed"),
+            Some(None) | None => {}
         }
     }
 

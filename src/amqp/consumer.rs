@@ -143,7 +143,8 @@ impl Arrivals {
                     self.landing.send_on([delivery], &accepted).await;
                     landed += 1;
                 }
-                Err(StoreError::Unavailable(why)) => return Err(StoreError::Unavailable(why)),
+                // Only what is at fault itself is set aside, never what came at a bad moment.
+                Err(problem) if !problem.is_final() => return Err(StoreError::Unavailable(problem.to_string())),
                 Err(problem) => poison.push(self.dead_letter(message, &problem.to_string())),
             }
         }

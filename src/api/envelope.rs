@@ -10,6 +10,7 @@ use axum::response::Response;
 use crate::clock::Ids;
 use crate::metrics::Metrics;
 use crate::model::refs::Id;
+use crate::store::damage::noting_what_is_left_out;
 
 /// Ids and counters.
 #[derive(Clone)]
@@ -18,6 +19,8 @@ pub(super) struct Envelope {
     pub(super) metrics: Metrics,
 }
 
+/// Rows that a list leaves out because they cannot be read.
+pub(super) const DAMAGED_ROWS: &str = "x-petrel-damaged-rows";
 const REQUEST_ID: &str = "x-request-id";
 /// Longer ids than this are somebody's joke; they get one of ours.
 const LONGEST_ID: usize = 128;
@@ -46,6 +49,20 @@ pub(super) async fn wrap(State(envelope): State<Envelope>, request: Request, nex
     }
     let route = response.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     envelope.metrics.request_answered(method.as_str(), route, response.status().as_u16());
+    response
+}
+
+/// Tells whoever asks for a list which rows of it are damaged and left out, as `executions/65f0…`.
+pub(super) async fn note_damage(request: Request, next: Next) -> Response {
+    let (mut response, left_out) = noting_what_is_left_out(next.run(request)).await;
+    if let Some(first) = left_out.first() {
+        let more = left_out.len() - 1;
+        let text = if more == 0 { first.clone() } else { format!("{first} and {more} more") };
+        let text: String = text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().insert(DAMAGED_ROWS, value);
+        }
+    }
     response
 }
 

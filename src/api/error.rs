@@ -137,7 +137,17 @@ impl From<StoreError> for ApiError {
             StoreError::NotFound(_) => Self::not_found(problem.to_string()),
             StoreError::Conflict => Self::conflict(problem.to_string()),
             StoreError::Unavailable(_) => Self::unavailable(problem.to_string()),
-            StoreError::Corrupt(_) => Self::internal(&problem),
+            StoreError::Refused(_) => {
+                tracing::error!(%problem, "a request asked for what the store does not take");
+                Self::bad_request("the store refuses what was to be written; the daemon's log says why")
+            }
+            StoreError::Corrupt(_) => {
+                tracing::error!(%problem, "a request met damage");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "what is stored of this is damaged; the daemon's log says which row and what is wrong with it",
+                )
+            }
         }
     }
 }

@@ -41,7 +41,7 @@ pub async fn first_start(
     clock: &dyn Clock,
     data_dir: &Path,
 ) -> Result<Option<PathBuf>, FirstStartError> {
-    if !identities.user_list().await?.is_empty() {
+    if identities.user_count().await? > 0 {
         return Ok(None);
     }
     let (key, now) = (new_api_key(), clock.now());

@@ -168,6 +168,7 @@ pub fn router(doors: &Doors) -> Router {
     let envelope = envelope::Envelope { ids: Arc::clone(&doors.world.ids), metrics: doors.metrics.clone() };
     let inner = paths
         .route_layer(from_fn(envelope::note_route))
+        .layer(from_fn(envelope::note_damage))
         .layer(Extension(body_limits))
         .layer(DefaultBodyLimit::max(doors.limits.body_bytes))
         .layer(from_fn_with_state(envelope, envelope::wrap));

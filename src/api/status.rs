@@ -64,7 +64,8 @@ impl Door {
         if self.catalogue.borrow().version == 0 {
             reasons.push("packs and rules are not loaded yet".to_owned());
         }
-        if let Err(problem) = self.events.instances_pending_count().await {
+        let answers = self.events.instances_pending_count().await.map(drop);
+        if let Err(problem) = self.events.check_store().and(answers) {
             reasons.push(problem.to_string());
         }
         reasons.extend(self.bus.reasons_not_ready());

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::cli::args::{ClientCommand, Globals};
 use crate::cli::commands::{Session, execute};
 use crate::cli::failure::Failure;
-use crate::cli::output::Output;
+use crate::cli::output::{self, Output};
 use crate::clock::SystemClock;
 use crate::config::{ClientTarget, Environment, client_target, process_environment};
 use crate::packs::check::Runners;
@@ -102,6 +102,11 @@ impl Api {
         let response = self.send(self.request(Method::GET, path, query)).await?;
         let total = response.headers().get("x-total-count");
         let total = total.and_then(|total| total.to_str().ok()?.parse().ok());
+        if let Some(rows) = response.headers().get("x-petrel-damaged-rows").and_then(|rows| rows.to_str().ok()) {
+            output::warn(&format!(
+                "damaged rows of the store are left out ({rows}): the daemon's log says what is wrong"
+            ));
+        }
         Ok(Page { items: self.body(response).await?, total })
     }
 

@@ -39,6 +39,11 @@ pub fn complain(problem: &anyhow::Error) -> std::process::ExitCode {
     std::process::ExitCode::from(crate::cli::failure::FAILED)
 }
 
+/// Says one line beside the answer.
+pub(super) fn warn(text: &str) {
+    line(&mut io::stderr(), &format!("petrel: {text}"));
+}
+
 /// Says one line to the person who asked.
 pub fn say(text: &str) {
     line(&mut io::stdout(), text);

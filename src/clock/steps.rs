@@ -74,7 +74,7 @@ impl StepWatch {
 
 /// Whether a difference is no step.
 pub const fn is_small(by_micros: i64) -> bool {
-    by_micros.unsigned_abs() <= CLOCK_TOLERANCE.as_micros() as u64
+    Duration::from_micros(by_micros.unsigned_abs()).as_nanos() <= CLOCK_TOLERANCE.as_nanos()
 }
 
 #[cfg(test)]

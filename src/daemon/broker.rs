@@ -70,7 +70,7 @@ impl BusDoor {
     async fn land(&self, body: &[u8]) -> Result<(), RequeueError> {
         let delivery = amqp::decode(body).map_err(|problem| RequeueError::Poison(problem.to_string()))?;
         let accepted = match self.landing.store(std::slice::from_ref(&delivery)).await {
-            Err(StoreError::Corrupt(why)) => return Err(RequeueError::Poison(why)),
+            Err(StoreError::Corrupt(why) | StoreError::Refused(why)) => return Err(RequeueError::Poison(why)),
             other => other?,
         };
         self.landing.send_on([delivery], &accepted).await;

@@ -13,6 +13,7 @@ use super::broker;
 use super::chat;
 use super::former_life;
 use super::installation::{Installation, Sharing};
+use super::keeping;
 use super::runners::{WorldWith, build_runners, parameters_of};
 use crate::amqp::Broker;
 use crate::bus::{Bus, MemoryBus};
@@ -24,7 +25,6 @@ use crate::datastore::Datastore;
 use crate::dispatch::{self, Dispatcher};
 use crate::governor::service::{Governor, Parts};
 use crate::health::Troubles;
-use crate::housekeeping::Housekeeping;
 use crate::intake::{Intake, Landing};
 use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
@@ -129,8 +129,7 @@ impl Engine {
         let (world, broker) = broker::introduce(config, world)?;
         let installation = Installation::open(config, &world).await?;
         let (store, sharing) = (installation.store.clone(), installation.sharing);
-        let timekeeper = Arc::new(timekeeper(&store, &world));
-        timekeeper.begin().await?;
+        let timekeeper = keeping::begin_time(&store, &world).await?;
         let datastore = Datastore::new(store.key_values(), Arc::clone(&installation.keyring), Arc::clone(&world.clock));
         let World { clock, ids, bus, supervisor, metrics, troubles: _ } = world.clone();
         let landing = Landing::new(store.events(), Arc::clone(&bus));
@@ -215,15 +214,13 @@ impl Engine {
 
     /// What every daemon does: its leases, time's work, its content, cleaning.
     fn start_keeping(&self, config: &Config) {
-        let timekeeper = Arc::clone(&self.timekeeper);
-        self.spawn("clock", loop_of(timekeeper, |it, stop| async move { it.run(stop).await }));
+        self.spawn("clock", loop_of(Arc::clone(&self.timekeeper), |it, stop| async move { it.run(stop).await }));
         let dispatcher = Arc::clone(&self.dispatcher);
         self.spawn("leases", loop_of(dispatcher, |it, stop| async move { it.keep_leases(stop).await }));
         let dispatcher = Arc::clone(&self.dispatcher);
         self.spawn("sweeper", loop_of(dispatcher, |it, stop| async move { it.run_sweeper(stop).await }));
         self.spawn("content", loop_of(Arc::clone(&self.content), |it, stop| async move { it.run(stop).await }));
-        let housekeeping =
-            Housekeeping::new(self.store.retention(), config.retention.clone(), Arc::clone(&self.world.clock));
+        let housekeeping = keeping::housekeeping(self, config);
         self.spawn("housekeeping", loop_of(Arc::new(housekeeping), |it, stop| async move { it.run(stop).await }));
     }
 
@@ -300,12 +297,6 @@ impl Engine {
         let clock = Arc::clone(&self.world.clock);
         Hooks::new(self.intake.clone(), clock, self.catalogue.clone())
     }
-}
-
-/// Without a boot id, every start is taken for the first one after a boot.
-fn timekeeper(store: &Store, world: &World) -> Timekeeper {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-    Timekeeper::new(store.clock_steps(), store.daemons(), Arc::clone(&world.clock), world.troubles.clone(), boot)
 }
 
 type Loop = Box<

@@ -5,6 +5,7 @@ mod asg;
 mod broker;
 mod chat;
 mod doors;
+mod keeping;
 mod lock;
 mod migrate_store;
 mod runners;

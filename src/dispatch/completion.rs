@@ -23,6 +23,11 @@ use crate::workflows::StepOutcome;
 const ACTION_TRIGGER: &str = "core.st2.generic.actiontrigger";
 const NOTIFY_TRIGGER: &str = "core.st2.generic.notifytrigger";
 
+/// While the store is away.
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+/// A damaged store is repaired by a person, who takes longer.
+const UNTIL_REPAIRED: Duration = Duration::from_secs(30);
+
 impl Dispatcher {
     /// Writes how an execution ended. An end that came too late (another attempt, a cancel) is dropped: only one
     /// attempt's result is ever accepted.
@@ -36,24 +41,39 @@ impl Dispatcher {
     /// The same, telling whether this end was the one that counts.
     pub(super) async fn finish_once(&self, row: &ExecutionRow, outcome: Outcome) -> StoreResult<bool> {
         const MOST_CONFLICTS: usize = 50;
-        let (mut conflicts, mut told) = (0, None);
-        while conflicts < MOST_CONFLICTS {
-            match self.try_to_finish(row, &outcome).await {
-                Ok(Finish::Conflict) => conflicts += 1,
+        let (mut outcome, mut conflicts, mut told, mut is_replaced) = (outcome, 0, None, false);
+        loop {
+            let problem = match self.try_to_finish(row, &outcome).await {
                 Ok(Finish::Written) => return Ok(true),
                 Ok(Finish::TooLate) => return Ok(false),
-                Err(StoreError::Unavailable(why)) if !self.world.supervisor.token().is_cancelled() => {
-                    // Nobody else has this result: it is kept until the store takes it.
-                    if told.as_ref() != Some(&why) {
-                        tracing::warn!(execution = %row.id, why, "an end could not be written; it is kept and tried again");
-                        told = Some(why);
-                    }
-                    crate::clock::sleep(&*self.world.clock, Duration::from_secs(1)).await;
+                Ok(Finish::Conflict) if conflicts < MOST_CONFLICTS => {
+                    conflicts += 1;
+                    continue;
                 }
-                Err(problem) => return Err(problem),
+                Ok(Finish::Conflict) => StoreError::Unavailable("it met too many other changes".to_owned()),
+                Err(problem) => problem,
+            };
+            let pause = match &problem {
+                StoreError::Refused(_) if !is_replaced => {
+                    // What it did is done; only its result cannot be kept.
+                    outcome = Outcome::error(format!("it ended as {}, but: {problem}", outcome.status));
+                    is_replaced = true;
+                    Duration::ZERO
+                }
+                StoreError::Refused(_) | StoreError::NotFound(_) => return Err(problem),
+                StoreError::Unavailable(_) | StoreError::Conflict => BETWEEN_TRIES,
+                StoreError::Corrupt(_) => UNTIL_REPAIRED,
+            };
+            if self.world.supervisor.token().is_cancelled() {
+                return Err(problem);
             }
+            // Nobody else has this result: it is kept until the store takes it.
+            if told.as_ref() != Some(&problem) {
+                tracing::warn!(execution = %row.id, %problem, "an end could not be written; it is kept and tried again");
+                told = Some(problem);
+            }
+            crate::clock::sleep(&*self.world.clock, pause).await;
         }
-        Err(StoreError::Unavailable(format!("the end of execution {} met {conflicts} other changes", row.id)))
     }
 
     async fn try_to_finish(&self, row: &ExecutionRow, outcome: &Outcome) -> StoreResult<Finish> {

@@ -13,11 +13,12 @@ use crate::bus::Topic;
 use crate::model::action::{OnLost, WORKFLOW_RUNNER};
 use crate::model::execution::ExecutionStatus as Status;
 use crate::model::pack::PolicyRule;
+use crate::model::refs::ExecutionId;
 use crate::model::time::Timestamp;
 use crate::runners::Outcome;
 use crate::store::StoreResult;
 use crate::store::obligations::{Lost, ObligationRow};
-use crate::store::rows::ExecutionRow;
+use crate::store::rows::{ExecutionRow, Lease};
 
 /// Sleeps end within this time of their hour, even if every hint is lost.
 const EVERY: Duration = Duration::from_secs(1);
@@ -64,14 +65,43 @@ impl Dispatcher {
     /// Takes over what is lost, but for what is under way here.
     pub async fn recover_lost(&self, lost: Lost<'_>, now: Timestamp) -> StoreResult<usize> {
         let mut recovered = 0;
-        for row in self.stores.obligations.leases_lost(lost).await? {
-            // After a long sleep of the whole machine our own leases look lost: what runs here is not.
-            if !self.is_held(row.claim()) {
+        let mut rows = self.stores.obligations.leases_lost(lost).await?;
+        // After a long sleep of the whole machine our own leases look lost: what runs here is not.
+        rows.retain(|row| !self.is_held(row.claim()));
+        if rows.is_empty() || !self.leases_can_be_extended(&rows, lost).await? {
+            return Ok(0);
+        }
+        for row in rows {
+            if self.takes(&row, lost).await? {
                 self.recover(&row, now).await?;
                 recovered += 1;
             }
         }
         Ok(recovered)
+    }
+
+    /// Leases run out when nobody extends them, and also when nobody can: somebody holds a lock on them, or the store is slow.
+    /// Then their holders get the time to do so.
+    async fn leases_can_be_extended(&self, rows: &[ExecutionRow], lost: Lost<'_>) -> StoreResult<bool> {
+        const AT_ONCE: Duration = Duration::from_secs(2);
+        let Lost::RunOut { .. } = lost else { return Ok(true) };
+        let executions: Vec<ExecutionId> = rows.iter().map(|row| row.id).collect();
+        let began = self.world.clock.monotonic();
+        self.stores.obligations.leases_touch(&executions).await?;
+        let at = self.world.clock.monotonic();
+        if at.saturating_sub(began) <= AT_ONCE {
+            return Ok(true);
+        }
+        tracing::warn!(leases = rows.len(), "leases could not be written for a while: nothing is taken over yet");
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner).begin(at);
+        Ok(false)
+    }
+
+    /// What has run out may have been extended meanwhile. Under this owner's name nobody takes it for a claim of his own.
+    async fn takes(&self, row: &ExecutionRow, lost: Lost<'_>) -> StoreResult<bool> {
+        let Lost::RunOut { now, longest } = lost else { return Ok(true) };
+        let lease = Lease { owner: format!("recovery by {}", self.owner), until: now.plus(LEASE) };
+        self.stores.obligations.lease_seize(row.claim(), &lease, now, longest).await
     }
 
     /// An execution whose worker is gone (G3): again, or abandoned, as its action says. A workflow always goes on.
@@ -139,6 +169,10 @@ pub(super) struct Patience {
 }
 
 impl Patience {
+    fn begin(&mut self, at: Duration) {
+        self.until = self.until.max(at.saturating_add(LEASE));
+    }
+
     fn is_over(&mut self, at: Duration, now: Timestamp) -> bool {
         const GAP: Duration = Duration::from_secs(5);
         let needed = match self.last.replace((at, now)) {

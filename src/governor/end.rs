@@ -36,6 +36,7 @@ impl EndHook for Governor {
             Ok(end) => Ok(end),
             Err(GovernorError::NoSuchGroup(_)) => Ok(None),
             Err(GovernorError::Store(problem)) => Err(problem),
+            Err(busy @ GovernorError::Busy(_)) => Err(StoreError::Unavailable(busy.to_string())),
             Err(other) => Err(StoreError::Corrupt(other.to_string())),
         }
     }

@@ -17,6 +17,7 @@ use crate::model::group_state::GroupState;
 use crate::model::pack::Catalogue;
 use crate::model::time::Timestamp;
 use crate::requests::{Cancels, Requests};
+use crate::store::damage::leave_out;
 use crate::store::groups::{GroupChange, GroupWrite};
 use crate::store::{Contents, Groups, StoreError};
 
@@ -94,10 +95,14 @@ impl Governor {
     /// The names of all groups, in order.
     pub async fn names(&self) -> Result<Vec<GroupName>, GovernorError> {
         let names = self.parts.groups.group_names().await?;
-        let parsed = names.iter().map(|name| {
-            name.parse().map_err(|problem| GovernorError::Store(StoreError::Corrupt(format!("{problem}"))))
+        let parsed = names.iter().filter_map(|name| match name.parse() {
+            Ok(parsed) => Some(parsed),
+            Err(problem) => {
+                leave_out("asg_groups", name, &StoreError::Corrupt(format!("{problem}")));
+                None
+            }
         });
-        parsed.collect()
+        Ok(parsed.collect())
     }
 
     /// A group at its present version.

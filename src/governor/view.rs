@@ -16,6 +16,7 @@ use crate::model::node::{Node, NodeName, NodePhase};
 use crate::model::scaling::ScalingActivity;
 use crate::model::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::damage::leave_out;
 use crate::store::groups::DecisionRow;
 use crate::store::rows::Page;
 
@@ -135,6 +136,9 @@ impl Governor {
             match self.get(&name).await {
                 Ok(group) => groups.push(group),
                 Err(GovernorError::NoSuchGroup(_)) => {} // deleted in the meantime
+                Err(GovernorError::Store(problem @ StoreError::Corrupt(_))) => {
+                    leave_out("asg_groups", name.as_str(), &problem);
+                }
                 Err(problem) => return Err(problem),
             }
         }

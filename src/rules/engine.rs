@@ -130,8 +130,8 @@ impl Engine {
     /// An instance of which nothing can be made is set aside: it must not hold up the others.
     async fn process(&self, rules: &Rules, instance: TriggerInstance) -> StoreResult<()> {
         match self.enforce_all(rules, &instance).await {
-            Err(StoreError::Corrupt(why)) => {
-                tracing::error!(instance = %instance.id, why, "what the rules made of an event could not be written");
+            Err(problem @ (StoreError::Corrupt(_) | StoreError::Refused(_))) => {
+                tracing::error!(instance = %instance.id, %problem, "what the rules made of an event could not be written");
                 self.set_aside(rules, instance.id).await;
                 Ok(())
             }

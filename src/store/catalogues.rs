@@ -1,6 +1,7 @@
 //! Catalogues that were published for all daemons: the last one holds, the last ten are kept, their files lie in blobs.
 
 use super::contents::push_content_change;
+use super::damage::readable;
 use super::driver::{Batch, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::output::{push_blob, read_blob};
@@ -62,7 +63,7 @@ impl Catalogues {
     /// All that are kept, the last one first.
     pub async fn catalogue_list(&self) -> StoreResult<Vec<PublishedRow>> {
         let sql = "SELECT version, digest, published_by, published_at FROM published_catalogues ORDER BY version DESC";
-        self.driver.query(sql, Vec::new()).await?.iter().map(published).collect()
+        Ok(readable("published_catalogues", 0, &self.driver.query(sql, Vec::new()).await?, published))
     }
 
     /// What was published as `version`.

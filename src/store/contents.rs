@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::damage::readable;
 use super::driver::{Batch, cells};
 use super::error::{StoreError, StoreResult};
 use super::executions::committed;
@@ -75,14 +76,13 @@ impl Contents {
     pub async fn rule_layer_read(&self) -> StoreResult<Vec<RuleLayer>> {
         let sql = "SELECT rule_ref, enabled, definition FROM rule_layer ORDER BY rule_ref";
         let rows = self.driver.query(sql, Vec::new()).await?;
-        let layers = rows.iter().map(|row| {
+        Ok(readable("rule_layer", 0, &rows, |row| {
             Ok(RuleLayer {
                 rule: row.parse(0)?,
                 enabled: row.int_or_null(1)?.map(|switch| switch != 0),
                 definition: row.text_or_null(2)?.map(|_| row.json(2)).transpose()?,
             })
-        });
-        layers.collect()
+        }))
     }
 
     /// Writes what the API's layer says about one rule.

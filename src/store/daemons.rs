@@ -1,5 +1,6 @@
 //! The daemons over one store: who lives, and what only one of them does at a time.
 
+use super::damage::readable;
 use super::driver::{Batch, Row, cells};
 use super::error::StoreResult;
 use super::executions::committed;
@@ -79,7 +80,7 @@ impl Daemons {
     pub async fn daemon_list(&self, since: Timestamp) -> StoreResult<Vec<DaemonRow>> {
         let sql = "SELECT owner, host, pid, version, roles, api, catalogue, started_at, seen_at FROM daemons
             WHERE seen_at >= ?1 ORDER BY started_at, owner";
-        self.driver.query(sql, cells![since]).await?.iter().map(daemon).collect()
+        Ok(readable("daemons", 0, &self.driver.query(sql, cells![since]).await?, daemon))
     }
 
     /// Forgets daemons that have said nothing since `before`.
@@ -103,7 +104,7 @@ impl Daemons {
     /// What is held just now, by name.
     pub async fn lease_list(&self, now: Timestamp) -> StoreResult<Vec<LeaseRow>> {
         let sql = "SELECT name, owner, until_at FROM leases WHERE until_at > ?1 ORDER BY name";
-        self.driver.query(sql, cells![now]).await?.iter().map(lease).collect()
+        Ok(readable("leases", 0, &self.driver.query(sql, cells![now]).await?, lease))
     }
 
     /// What the store's own clock shows; `None` if it has none but the machine's.

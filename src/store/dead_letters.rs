@@ -1,5 +1,6 @@
 //! Messages of which nothing could be made, kept as they came until a person decides.
 
+use super::damage::readable;
 use super::driver::{Batch, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::events::first_int;
@@ -61,7 +62,7 @@ impl DeadLetters {
             ORDER BY received_at DESC, id LIMIT ?1 OFFSET ?2";
         let rows = self.driver.query(sql, cells![page.limit, page.offset]).await?;
         let count = first_int(&self.driver.query("SELECT count(*) FROM dead_letters", Vec::new()).await?)?;
-        Ok((rows.iter().map(letter).collect::<StoreResult<_>>()?, count))
+        Ok((readable("dead_letters", 0, &rows, letter), count))
     }
 
     /// One of them, with its body.

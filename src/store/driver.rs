@@ -312,6 +312,11 @@ pub(super) trait Driver: Send + Sync {
     /// What the database's own clock shows; `None` if it has none but the machine's.
     async fn time(&self) -> Result<Option<crate::model::time::Timestamp>, StoreError>;
 
+    /// Whether what is committed now would be found again; cheap.
+    fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// So many batches of one caller are worth having on their way at once: more would only stand in the way of others.
     fn at_once(&self) -> usize;
 

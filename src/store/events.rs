@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::damage::{id_of, readable};
 use super::driver::{Batch, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::executions::push_new_execution;
@@ -164,6 +165,11 @@ impl Events {
         self.driver.at_once()
     }
 
+    /// Whether what is accepted now would be found again after a restart; cheap.
+    pub fn check_store(&self) -> StoreResult<()> {
+        self.driver.check()
+    }
+
     /// Makes all that a source said durable, at once. Gives back what became of each instance, held ones included.
     pub async fn arrivals_accept(&self, arrivals: &[Arrival], now: Timestamp) -> StoreResult<Vec<Accepted>> {
         let mut writing = Writing::default();
@@ -208,7 +214,22 @@ impl Events {
         let sql = "SELECT id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status
             FROM trigger_instances WHERE status = 'pending' AND id > ?1 ORDER BY id LIMIT ?2";
         let after = after.map_or_else(String::new, |id| id.to_string());
-        self.driver.query(sql, cells![after, limit]).await?.iter().map(instance).collect()
+        let rows = self.driver.query(sql, cells![after, limit]).await?;
+        let readable = readable("trigger_instances", 0, &rows, instance);
+        if readable.len() < rows.len() {
+            self.set_aside_unreadable(&rows).await?;
+        }
+        Ok(readable)
+    }
+
+    /// Of what cannot be read nothing can be made: it must not stand in front of the others for ever.
+    async fn set_aside_unreadable(&self, rows: &[Row]) -> StoreResult<()> {
+        let sql = "UPDATE trigger_instances SET status = 'processing_failed' WHERE id = ?1 AND status = 'pending'";
+        let mut batch = Batch::default();
+        for row in rows.iter().filter(|row| instance(row).is_err()) {
+            batch.push(sql, cells![id_of(row, 0)]);
+        }
+        self.driver.commit(batch).await.map(drop)
     }
 
     /// How many instances wait to be matched.
@@ -237,7 +258,7 @@ impl Events {
         paged.extend(cells![page.limit, page.offset]);
         let rows = self.driver.query(&LIST, paged).await?;
         let count = first_int(&self.driver.query(&COUNT, conditions).await?)?;
-        Ok((rows.iter().map(instance).collect::<StoreResult<_>>()?, count))
+        Ok((readable("trigger_instances", 0, &rows, instance), count))
     }
 
     /// Writes what the rules made of an instance, if it is still pending: enforcements, executions, status, at once.
@@ -293,7 +314,7 @@ impl Events {
             FROM enforcements WHERE (?1 IS NULL OR rule_ref = ?1) AND (?2 IS NULL OR instance_id = ?2)
             ORDER BY id DESC LIMIT ?3 OFFSET ?4";
         let rows = self.driver.query(sql, cells![rule, instance, page.limit, page.offset]).await?;
-        rows.iter().map(enforcement).collect()
+        Ok(readable("enforcements", 0, &rows, enforcement))
     }
 
     /// How many enforcements there are of a rule, of an instance, or in all.

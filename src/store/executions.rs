@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
+use super::damage::readable;
 use super::driver::{Batch, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::events::{first_int, push_instance};
@@ -260,7 +261,7 @@ impl Executions {
         if claimed.rows.len() < taken.changed {
             self.forget_what_has_ended(token).await?;
         }
-        claimed.rows.iter().map(execution).collect()
+        Ok(readable("executions", 0, &claimed.rows, execution))
     }
 
     /// A wake that met the end of its execution is left over; nobody has to do anything for it.
@@ -355,7 +356,7 @@ impl Executions {
     pub async fn execution_children(&self, parent: ExecutionId) -> StoreResult<Vec<ExecutionRow>> {
         static SQL: LazyLock<String> =
             LazyLock::new(|| format!("SELECT {COLUMNS} FROM executions WHERE parent_id = ?1 ORDER BY id"));
-        self.driver.query(&SQL, cells![parent]).await?.iter().map(execution).collect()
+        Ok(readable("executions", 0, &self.driver.query(&SQL, cells![parent]).await?, execution))
     }
 
     /// The unfinished steps of a workflow, oldest first.
@@ -377,7 +378,7 @@ impl Executions {
                 WHERE status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned') ORDER BY id LIMIT ?1"
             )
         });
-        self.driver.query(&SQL, cells![limit]).await?.iter().map(execution).collect()
+        Ok(readable("executions", 0, &self.driver.query(&SQL, cells![limit]).await?, execution))
     }
 
     /// Executions, newest first, without results that lie in blobs; and how many there are in all.
@@ -404,7 +405,7 @@ impl Executions {
         paged.extend(cells![page.limit, page.offset]);
         let rows = self.driver.query(&LIST, paged).await?;
         let count = first_int(&self.driver.query(&COUNT, conditions).await?)?;
-        Ok((rows.iter().map(execution).collect::<StoreResult<_>>()?, count))
+        Ok((readable("executions", 0, &rows, execution), count))
     }
 
     /// How many executions are in each status that occurs.
@@ -413,7 +414,7 @@ impl Executions {
             WHERE status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')
             GROUP BY status ORDER BY status";
         let rows = self.driver.query(sql, Vec::new()).await?;
-        rows.iter().map(|row| Ok((row.parse(0)?, row.int(1)?))).collect()
+        Ok(readable("executions by status", 0, &rows, |row| Ok((row.parse(0)?, row.int(1)?))))
     }
 }
 

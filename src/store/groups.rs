@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::damage::readable;
 use super::driver::{Batch, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::executions::{committed, push_new_execution};
@@ -204,17 +205,17 @@ impl Groups {
 
     /// A group's activities, newest first.
     pub async fn activity_list(&self, group: &str, page: Page) -> StoreResult<Vec<Value>> {
-        let sql = "SELECT state FROM asg_activities WHERE group_name = ?1 ORDER BY id DESC LIMIT ?2 OFFSET ?3";
+        let sql = "SELECT state, id FROM asg_activities WHERE group_name = ?1 ORDER BY id DESC LIMIT ?2 OFFSET ?3";
         let rows = self.driver.query(sql, cells![group, page.limit, page.offset]).await?;
-        rows.iter().map(|row| row.json(0)).collect()
+        Ok(readable("asg_activities", 1, &rows, |row| row.json(0)))
     }
 
     /// A group's decisions, newest first.
     pub async fn decision_list(&self, group: &str, page: Page) -> StoreResult<Vec<DecisionRow>> {
-        let sql = "SELECT first_at, last_at, times, decision FROM asg_decisions WHERE group_name = ?1
+        let sql = "SELECT first_at, last_at, times, decision, sequence FROM asg_decisions WHERE group_name = ?1
             ORDER BY sequence DESC LIMIT ?2 OFFSET ?3";
         let rows = self.driver.query(sql, cells![group, page.limit, page.offset]).await?;
-        rows.iter().map(decision).collect()
+        Ok(readable("asg_decisions", 4, &rows, decision))
     }
 }
 

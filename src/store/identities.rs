@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::damage::readable;
 use super::driver::{Batch, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::executions::committed;
@@ -68,10 +69,15 @@ impl Identities {
         self.driver.query(sql, cells![name]).await?.first().map(user).transpose()
     }
 
+    /// How many users there are, readable or not.
+    pub async fn user_count(&self) -> StoreResult<i64> {
+        super::events::first_int(&self.driver.query("SELECT count(*) FROM users", Vec::new()).await?)
+    }
+
     /// All users, by name.
     pub async fn user_list(&self) -> StoreResult<Vec<UserRow>> {
         let sql = "SELECT name, password_hash, role, created_at FROM users ORDER BY name";
-        self.driver.query(sql, Vec::new()).await?.iter().map(user).collect()
+        Ok(readable("users", 0, &self.driver.query(sql, Vec::new()).await?, user))
     }
 
     /// Adds a user, or changes password and role of one.
@@ -127,7 +133,7 @@ impl Identities {
     /// All API keys, oldest first.
     pub async fn api_key_list(&self) -> StoreResult<Vec<ApiKeyRow>> {
         static SQL: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| format!("{API_KEY} ORDER BY id"));
-        self.driver.query(&SQL, Vec::new()).await?.iter().map(api_key).collect()
+        Ok(readable("api_keys", 0, &self.driver.query(&SQL, Vec::new()).await?, api_key))
     }
 
     /// Switches an API key on or off.
@@ -157,7 +163,7 @@ impl Identities {
     pub async fn audit_list(&self, page: Page) -> StoreResult<Vec<AuditRow>> {
         let sql = "SELECT at, user_name, what, subject, detail FROM audit
             ORDER BY sequence DESC LIMIT ?1 OFFSET ?2";
-        self.driver.query(sql, cells![page.limit, page.offset]).await?.iter().map(audit).collect()
+        Ok(readable("audit", 0, &self.driver.query(sql, cells![page.limit, page.offset]).await?, audit))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The datastore: names with text values in a scope, versions for compare-and-swap, values that expire.
 
+use super::damage::readable;
 use super::driver::{Batch, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::events::first_int;
@@ -124,7 +125,7 @@ impl KeyValues {
             WHERE (?1 IS NULL OR scope = ?1) AND substr(name, 1, length(?2)) = ?2
             AND (expires_at IS NULL OR expires_at > ?3) ORDER BY scope, name LIMIT ?4 OFFSET ?5";
         let rows = self.driver.query(sql, cells![scope, prefix, now, page.limit, page.offset]).await?;
-        rows.iter().map(key).collect()
+        Ok(readable("key_values", 1, &rows, key))
     }
 
     /// How many values [`KeyValues::key_list`] would give without its page.

@@ -1,11 +1,12 @@
 //! What unfinished executions wait for (G6): one table for leases, timers, timeouts, signals, inquiries and slots. The
 //! sweeper asks it what is due.
 
+use super::damage::readable;
 use super::driver::{Batch, Row, cells};
 use super::error::StoreResult;
 use super::executions::{committed, execution, push_requeue};
 use super::journal::TIMERS;
-use super::rows::{Claim, ExecutionRow};
+use super::rows::{Claim, ExecutionRow, Lease};
 use crate::model::execution::ExecutionStatus;
 use crate::model::refs::ExecutionId;
 use crate::model::time::Timestamp;
@@ -60,7 +61,7 @@ impl Obligations {
     pub async fn obligation_list_kind(&self, kind: &str, limit: i64) -> StoreResult<Vec<ObligationRow>> {
         let sql = "SELECT execution_id, kind, obligation_key, due_at, owner, detail FROM obligations
             WHERE kind = ?1 ORDER BY due_at, execution_id LIMIT ?2";
-        self.driver.query(sql, cells![kind, limit]).await?.iter().map(obligation).collect()
+        Ok(readable("obligations", 0, &self.driver.query(sql, cells![kind, limit]).await?, obligation))
     }
 
     /// Extends a worker's leases on these executions. Gives back how many of them it holds.
@@ -97,7 +98,7 @@ impl Obligations {
             FROM executions WHERE id IN (SELECT execution_id FROM obligations
                 WHERE kind = 'lease' AND owner = ?1 AND due_at <= ?2)
             ORDER BY id";
-        self.driver.query(sql, cells![owner, until]).await?.iter().map(execution).collect()
+        Ok(readable("executions", 0, &self.driver.query(sql, cells![owner, until]).await?, execution))
     }
 
     /// Executions whose lease is lost.
@@ -112,7 +113,34 @@ impl Obligations {
             FROM executions WHERE id IN (SELECT execution_id FROM obligations
                 WHERE kind = 'lease' AND (due_at <= ?1 OR owner <> ?2 OR owner = ?3 OR due_at > ?4))
             ORDER BY id";
-        self.driver.query(sql, cells![until, but, of, longest]).await?.iter().map(execution).collect()
+        Ok(readable("executions", 0, &self.driver.query(sql, cells![until, but, of, longest]).await?, execution))
+    }
+
+    /// Writes what is there already for these leases: whoever can do that at once knows that their holders could have extended
+    /// them.
+    pub async fn leases_touch(&self, executions: &[ExecutionId]) -> StoreResult<()> {
+        let sql =
+            "UPDATE obligations SET due_at = due_at WHERE kind = 'lease' AND ?1 LIKE '%,' || execution_id || ',%'";
+        let executions: String = executions.iter().flat_map(|id| [",".to_owned(), id.to_string()]).collect();
+        let mut batch = Batch::default();
+        batch.push(sql, cells![executions + ","]);
+        self.driver.commit(batch).await.map(drop)
+    }
+
+    /// Takes a lease that ran out, unless its holder has extended it meanwhile.
+    pub async fn lease_seize(
+        &self,
+        claim: Claim,
+        lease: &Lease,
+        now: Timestamp,
+        longest: Timestamp,
+    ) -> StoreResult<bool> {
+        let sql = "UPDATE obligations SET owner = ?3, due_at = ?4 WHERE execution_id = ?1 AND kind = 'lease'
+            AND (due_at <= ?5 OR due_at > ?6) AND EXISTS (SELECT 1 FROM executions WHERE id = ?1 AND fence = ?2)";
+        let mut batch = Batch::default();
+        let row = cells![claim.execution, claim.fence, lease.owner.as_str(), lease.until, now, longest];
+        batch.require(sql, row);
+        committed(self.driver.commit(batch).await)
     }
 
     /// Puts a lost execution back into the queue, if its claim is still the last one.
@@ -172,7 +200,7 @@ impl Obligations {
                 SELECT 1 FROM obligations held WHERE held.execution_id = obligations.execution_id
                 AND held.kind = 'lease' AND held.owner <> ?2 AND held.due_at > ?1)
             ORDER BY due_at LIMIT 100";
-        self.driver.query(sql, cells![now, owner]).await?.iter().map(obligation).collect()
+        Ok(readable("obligations", 0, &self.driver.query(sql, cells![now, owner]).await?, obligation))
     }
 
     /// Forgets a timeout or the limit of a pause that has been acted on.

@@ -300,7 +300,7 @@ mod tests {
         desk.write(bundle, cells!["a", "x"]).await.unwrap();
         assert_eq!(desk.write(bundle, cells!["a", "y"]).await, Err(StoreError::Conflict));
         let mistake = desk.write(bundle, cells!["b", None::<String>]).await;
-        let Err(StoreError::Corrupt(why)) = mistake else { panic!("{mistake:?}") };
+        let Err(StoreError::Refused(why)) = mistake else { panic!("{mistake:?}") };
         assert!(why.contains("bundles.content") && why.contains(bundle), "{why}");
     }
 }

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
+use rusqlite::{Connection, OpenFlags, ToSql, ffi};
 use tokio::sync::{mpsc, oneshot};
 
 use super::driver::{Batch, Cell, Driver, Effect, Guard, Kind, Row, Statement};
-use super::error::{StoreError, StoreResult};
+use super::error::{Class, StoreError, StoreResult, report_unknown};
 use super::events::first_int;
+use super::sqlite_files::{self, Files};
 use super::{dialect, migrate};
 use crate::model::time::Timestamp;
 
@@ -42,6 +43,7 @@ struct ReadJob {
 pub(super) struct SqliteDriver {
     writer: mpsc::Sender<WriteJob>,
     readers: mpsc::Sender<ReadJob>,
+    files: Arc<Files>,
 }
 
 impl SqliteDriver {
@@ -52,20 +54,23 @@ impl SqliteDriver {
         prepare(&connection)?;
         bring_up_to_date(&mut connection)?;
         limit_size(&connection, max_bytes)?;
+        let files = Arc::new(Files::opened(path)?);
+        sqlite_files::look_for_damage(&connection, path, &files)?;
         let (writer, jobs) = mpsc::channel(WRITE_QUEUE);
-        start_thread("store-writer", move || write_loop(&mut connection, jobs))?;
+        let of_writer = Arc::clone(&files);
+        start_thread("store-writer", move || write_loop(&mut connection, jobs, &of_writer))?;
         let (readers, queries) = mpsc::channel(READ_QUEUE);
         let queries = Arc::new(Mutex::new(queries));
         for number in 0..READERS {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let reader = Connection::open_with_flags(path, flags).map_err(|e| explain(&e))?;
             reader.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
-            let queries = Arc::clone(&queries);
+            let (queries, files) = (Arc::clone(&queries), Arc::clone(&files));
             start_thread(&format!("store-reader-{number}"), move || {
-                read_loop(&reader, &queries);
+                read_loop(&reader, &queries, &files);
             })?;
         }
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, files })
     }
 }
 
@@ -104,6 +109,10 @@ impl Driver for SqliteDriver {
         Ok(None)
     }
 
+    fn check(&self) -> StoreResult<()> {
+        self.files.check()
+    }
+
     /// They share a commit.
     fn at_once(&self) -> usize {
         GROUP_SIZE
@@ -127,7 +136,7 @@ fn stopped() -> StoreError {
     StoreError::Unavailable("it is shutting down".to_owned())
 }
 
-fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> StoreResult<()> {
+pub(super) fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> StoreResult<()> {
     let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     started.map(drop).map_err(|e| StoreError::Unavailable(format!("starting thread {name}: {e}")))
 }
@@ -162,7 +171,7 @@ fn limit_size(connection: &Connection, max_bytes: Option<u64>) -> StoreResult<()
     limit.map(drop).map_err(|e| explain(&e))
 }
 
-fn write_loop(connection: &mut Connection, mut jobs: mpsc::Receiver<WriteJob>) {
+fn write_loop(connection: &mut Connection, mut jobs: mpsc::Receiver<WriteJob>, files: &Files) {
     while let Some(first) = jobs.blocking_recv() {
         let mut group = Vec::new();
         let mut next = Some(first);
@@ -173,18 +182,25 @@ fn write_loop(connection: &mut Connection, mut jobs: mpsc::Receiver<WriteJob>) {
             }
             next = if group.len() < GROUP_SIZE { jobs.try_recv().ok() } else { None };
         }
-        commit_group(connection, group);
+        commit_group(connection, group, files);
     }
 }
 
 /// Commits all batches in one transaction. Each stands under a savepoint of its own, so that one whose guard fails
 /// takes nobody with it.
-fn commit_group(connection: &mut Connection, group: Vec<(Batch, Reply<Vec<Effect>>)>) {
+fn commit_group(connection: &mut Connection, group: Vec<(Batch, Reply<Vec<Effect>>)>, files: &Files) {
     if group.is_empty() {
         return;
     }
     let mut answers = Vec::with_capacity(group.len());
-    match commit_batches(connection, &group, &mut answers) {
+    // What was written to a file that is not there any more is lost with this process: nobody is told that it is durable.
+    let committed = files
+        .check_damage()
+        .and_then(|()| commit_batches(connection, &group, &mut answers))
+        .and_then(|()| files.check());
+    answers.iter().for_each(|answer| files.note(answer));
+    files.note(&committed);
+    match committed {
         Ok(()) => group.into_iter().zip(answers).for_each(|((_, reply), result)| answer(reply, result)),
         Err(problem) => group.into_iter().for_each(|(_, reply)| answer(reply, Err(problem.clone()))),
     }
@@ -249,7 +265,7 @@ fn run_statement(connection: &Connection, statement: &Statement) -> StoreResult<
     }
 }
 
-fn read_loop(connection: &Connection, queries: &Mutex<mpsc::Receiver<ReadJob>>) {
+fn read_loop(connection: &Connection, queries: &Mutex<mpsc::Receiver<ReadJob>>, files: &Files) {
     loop {
         let job = match queries.lock() {
             Ok(mut queue) => queue.blocking_recv(),
@@ -259,7 +275,9 @@ fn read_loop(connection: &Connection, queries: &Mutex<mpsc::Receiver<ReadJob>>) 
             return;
         };
         let rows = connection.prepare_cached(sql).and_then(|mut prepared| collect_rows(&mut prepared, &cells));
-        answer(reply, rows.map_err(|e| explain_in(&e, sql)));
+        let rows = rows.map_err(|e| explain_in(&e, sql));
+        files.note(&rows);
+        answer(reply, rows);
     }
 }
 
@@ -308,36 +326,107 @@ fn answer<T>(reply: Reply<T>, result: StoreResult<T>) {
 }
 
 fn explain_in(problem: &rusqlite::Error, sql: &str) -> StoreError {
+    let in_statement = |text| format!("{text} in `{sql}`");
     match explain(problem) {
-        StoreError::Corrupt(text) => StoreError::Corrupt(format!("{text} in `{sql}`")),
+        StoreError::Corrupt(text) => StoreError::Corrupt(in_statement(text)),
+        StoreError::Refused(text) => StoreError::Refused(in_statement(text)),
         other @ (StoreError::NotFound(_) | StoreError::Conflict | StoreError::Unavailable(_)) => other,
     }
 }
 
-/// Is the row there already? Any other broken constraint is our own mistake, and reading again does not help.
-fn is_collision(problem: &rusqlite::Error) -> bool {
-    use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
-    let code = problem.sqlite_error().map(|error| error.extended_code);
-    code.is_some_and(|code| [SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE].contains(&code))
+/// Codes of SQLite, with the extended ones that mean something else than the code that they belong to.
+/// <https://www.sqlite.org/rescode.html>
+const CODES: &[(std::ffi::c_int, Class)] = &[
+    (ffi::SQLITE_BUSY, Class::Wait),
+    (ffi::SQLITE_LOCKED, Class::Wait),
+    (ffi::SQLITE_FULL, Class::Wait),
+    (ffi::SQLITE_IOERR, Class::Wait),
+    (ffi::SQLITE_IOERR_CORRUPTFS, Class::Damaged),
+    (ffi::SQLITE_READONLY, Class::Wait),
+    (ffi::SQLITE_CANTOPEN, Class::Wait),
+    (ffi::SQLITE_PERM, Class::Wait),
+    (ffi::SQLITE_AUTH, Class::Wait),
+    (ffi::SQLITE_NOMEM, Class::Wait),
+    (ffi::SQLITE_INTERRUPT, Class::Wait),
+    (ffi::SQLITE_ABORT, Class::Wait),
+    (ffi::SQLITE_PROTOCOL, Class::Wait),
+    (ffi::SQLITE_SCHEMA, Class::Wait),
+    (ffi::SQLITE_NOLFS, Class::Wait),
+    (ffi::SQLITE_CONSTRAINT, Class::Refused),
+    (ffi::SQLITE_CONSTRAINT_PRIMARYKEY, Class::Collision),
+    (ffi::SQLITE_CONSTRAINT_UNIQUE, Class::Collision),
+    (ffi::SQLITE_TOOBIG, Class::Refused),
+    (ffi::SQLITE_MISMATCH, Class::Refused),
+    (ffi::SQLITE_RANGE, Class::Refused),
+    (ffi::SQLITE_CORRUPT, Class::Damaged),
+    (ffi::SQLITE_NOTADB, Class::Damaged),
+];
+
+/// The low byte of an extended code is the code that it belongs to.
+fn class_of(extended_code: std::ffi::c_int) -> Class {
+    let known = |code| CODES.iter().find(|(known, _)| *known == code).map(|(_, class)| *class);
+    known(extended_code).or_else(|| known(extended_code & 0xff)).unwrap_or(Class::Unknown)
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "what SQLite may yet come to say is damage as well")]
-fn explain(problem: &rusqlite::Error) -> StoreError {
-    let Some(code) = problem.sqlite_error_code() else {
-        return StoreError::Corrupt(problem.to_string());
+#[expect(clippy::wildcard_enum_match_arm, reason = "what is no error of SQLite and not about stored bytes is unknown")]
+pub(super) fn explain(problem: &rusqlite::Error) -> StoreError {
+    let Some(error) = problem.sqlite_error() else {
+        return match problem {
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..) => StoreError::Corrupt(problem.to_string()),
+            _ => unknown(problem, "none"),
+        };
     };
-    match code {
-        ErrorCode::ConstraintViolation if is_collision(problem) => StoreError::Conflict,
-        ErrorCode::DiskFull => {
-            StoreError::Unavailable(format!("{problem}; free some space or raise retention.max_database_bytes"))
+    match class_of(error.extended_code) {
+        Class::Collision => StoreError::Conflict,
+        Class::Wait | Class::TryAgain => StoreError::Unavailable(way_out(problem, error.extended_code)),
+        Class::Refused => StoreError::Refused(problem.to_string()),
+        Class::Damaged => StoreError::Corrupt(format!("{problem}; {}", sqlite_files::REPAIR)),
+        Class::Unknown => unknown(problem, &error.extended_code.to_string()),
+    }
+}
+
+fn unknown(problem: &rusqlite::Error, code: &str) -> StoreError {
+    report_unknown("SQLite", code, &problem.to_string());
+    StoreError::Unavailable(problem.to_string())
+}
+
+fn way_out(problem: &rusqlite::Error, extended_code: std::ffi::c_int) -> String {
+    let advice = match extended_code & 0xff {
+        ffi::SQLITE_FULL => "free some space or raise retention.max_database_bytes",
+        ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED => "another program holds a lock on the database; end it",
+        ffi::SQLITE_READONLY | ffi::SQLITE_PERM => "make the data folder and the database writable for the daemon",
+        ffi::SQLITE_CANTOPEN => "look whether the data folder is there and the daemon may open its files",
+        ffi::SQLITE_IOERR => "look at the disk and the system's log",
+        _ => return problem.to_string(),
+    };
+    format!("{problem}; {advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_of_sqlite_has_a_class() {
+        let cases = [
+            (ffi::SQLITE_BUSY_SNAPSHOT, Class::Wait),
+            (ffi::SQLITE_FULL, Class::Wait),
+            (ffi::SQLITE_IOERR_FSYNC, Class::Wait),
+            (ffi::SQLITE_IOERR_CORRUPTFS, Class::Damaged),
+            (ffi::SQLITE_READONLY_DBMOVED, Class::Wait),
+            (ffi::SQLITE_CANTOPEN_ISDIR, Class::Wait),
+            (ffi::SQLITE_CORRUPT_INDEX, Class::Damaged),
+            (ffi::SQLITE_NOTADB, Class::Damaged),
+            (ffi::SQLITE_CONSTRAINT_UNIQUE, Class::Collision),
+            (ffi::SQLITE_CONSTRAINT_NOTNULL, Class::Refused),
+            (ffi::SQLITE_TOOBIG, Class::Refused),
+            (ffi::SQLITE_ERROR, Class::Unknown),
+        ];
+        for (code, class) in cases {
+            assert_eq!(class_of(code), class, "{code}");
         }
-        ErrorCode::DatabaseBusy
-        | ErrorCode::DatabaseLocked
-        | ErrorCode::SystemIoFailure
-        | ErrorCode::ReadOnly
-        | ErrorCode::CannotOpen
-        | ErrorCode::OutOfMemory
-        | ErrorCode::PermissionDenied => StoreError::Unavailable(problem.to_string()),
-        _ => StoreError::Corrupt(problem.to_string()),
     }
 }

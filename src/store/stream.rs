@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::damage::readable;
 use super::driver::{Batch, Row, cells};
 use super::error::StoreResult;
 use super::events::first_int;
@@ -50,7 +51,7 @@ impl Announcements {
         let sql = "SELECT sequence, name, subject, payload, announced_at FROM announcements
             WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
         let rows = self.driver.query_settled(ANNOUNCEMENTS, sql, cells![after, limit]).await?;
-        rows.iter().map(announcement).collect()
+        Ok(readable("announcements", 0, &rows, announcement))
     }
 
     /// The last id given.

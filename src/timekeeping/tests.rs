@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::SimClock;
 use crate::model::refs::InstanceId;
+use crate::model::time::CLOCK_TOLERANCE;
 use crate::store::Store;
 use crate::store::events::{Arrival, HeldInstance};
 use crate::store::rows::NewInstance;

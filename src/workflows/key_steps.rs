@@ -44,7 +44,7 @@ impl From<StoreError> for NoAnswer {
     fn from(problem: StoreError) -> Self {
         match problem {
             StoreError::Unavailable(_) => Self::StoreAway(problem),
-            StoreError::NotFound(_) | StoreError::Conflict | StoreError::Corrupt(_) => {
+            StoreError::NotFound(_) | StoreError::Conflict | StoreError::Refused(_) | StoreError::Corrupt(_) => {
                 Self::Refused(problem.to_string())
             }
         }

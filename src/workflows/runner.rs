@@ -427,7 +427,7 @@ impl Runner for WorkflowRunner {
                 tracing::info!(execution = %call.execution, "a turn lost its claim and was dropped");
                 self.give_back(claim);
             }
-            Err(StoreError::Corrupt(what)) => self.set_aside(claim, &what).await,
+            Err(StoreError::Corrupt(what) | StoreError::Refused(what)) => self.set_aside(claim, &what).await,
             Err(problem) => {
                 tracing::warn!(execution = %call.execution, %problem, "a turn could not be written; it is tried again");
                 self.give_back(claim);
@@ -450,13 +450,24 @@ async fn steered<T>(work: impl Future<Output = T>, stop: &Stop, mailbox: &Mailbo
     }
 }
 
-/// Tries again while the store is away. A conflict means that somebody else has done it.
+/// Tries again while the store is away or damaged. A conflict means that somebody else has done it, and so does a row that
+/// is gone.
 async fn until_taken<F: Future<Output = StoreResult<()>>>(clock: &dyn Clock, write: impl Fn() -> F) {
+    const UNTIL_REPAIRED: Duration = Duration::from_secs(30);
+    let mut told = false;
     loop {
         match write().await {
-            Ok(()) | Err(StoreError::Conflict) => return,
+            Ok(()) | Err(StoreError::Conflict | StoreError::NotFound(_)) => return,
             Err(StoreError::Unavailable(_)) => crate::clock::sleep(clock, Duration::from_secs(1)).await,
-            Err(problem) => return tracing::error!(%problem, "an end of a step could not be written"),
+            Err(problem @ StoreError::Corrupt(_)) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::error!(%problem, "an end of a step waits until the store is repaired");
+                }
+                crate::clock::sleep(clock, UNTIL_REPAIRED).await;
+            }
+            Err(problem @ StoreError::Refused(_)) => {
+                return tracing::error!(%problem, "an end of a step could not be written");
+            }
         }
     }
 }

@@ -26,6 +26,8 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("amqp", "model store bus clock supervise secrets config runners intake metrics"),
     ("datastore", "model store clock secrets templates"),
     ("cluster", "model store clock"),
+    ("health", ""),
+    ("timekeeping", "model store clock health"),
     ("housekeeping", "model store clock config"),
     ("sensors", "model store clock supervise intake cluster"),
     ("local", "model clock runners"),
@@ -48,7 +50,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("content", "model store bus clock packs rules sensors workflows chat"),
     (
         "api",
-        "model store bus clock supervise config secrets auth schema templates packs intake rules requests dispatch \
+        "model store bus clock health supervise config secrets auth schema templates packs intake rules requests dispatch \
          datastore runners sensors metrics content cluster chat",
     ),
     ("cli", "model clock config packs content"),
@@ -58,7 +60,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
 const ROOTS: &[&str] = &["main", "lib", "daemon", "demo"];
 
 /// The one place that reads the clocks of the machine.
-const KNOWS_THE_HOUR: &[&str] = &["clock.rs"];
+const KNOWS_THE_HOUR: &[&str] = &["clock/mod.rs"];
 
 /// The places that start processes. A guard is a process of its own between the daemon and what it runs; what is
 /// detached is meant to outlive both. The demo is a supervisor of its own, of daemons and of the servers around them.

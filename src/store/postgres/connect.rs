@@ -16,7 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::store::error::{StoreError, StoreResult};
 
 /// A new connection, or one from the pool, is there within this time or not at all.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Bytes that nobody acknowledges for so long mean that the network swallows.
 const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 

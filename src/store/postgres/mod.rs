@@ -10,6 +10,7 @@ mod migrate;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub use connect::PostgresSettings;
 
 /// A database that takes longer than this for one batch or read is away: it is stopped, or the network swallows.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// While the server has no connection left, until one of our own comes free.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// So often a batch is run again that met another one. More means that something is wrong with the order of locks.
 const ATTEMPTS: usize = 20;
 
@@ -40,6 +43,7 @@ pub(super) struct PostgresDriver {
     /// Where threads that may block hand their work over.
     runtime: Handle,
     texts: Texts,
+    told_too_few: AtomicBool,
 }
 
 impl PostgresDriver {
@@ -49,7 +53,14 @@ impl PostgresDriver {
         let mut client = pool.get().await.map_err(|e| explain::no_connection(&e))?;
         migrate::bring_up_to_date(&mut client).await?;
         drop(client);
-        Ok(Self { pool, pool_of_blocking, clock, runtime: Handle::current(), texts: Texts::default() })
+        Ok(Self {
+            pool,
+            pool_of_blocking,
+            clock,
+            runtime: Handle::current(),
+            texts: Texts::default(),
+            told_too_few: AtomicBool::new(false),
+        })
     }
 
     /// Does `work` on a connection. One that did not answer in time is not used again: nobody knows what it is at.
@@ -58,7 +69,7 @@ impl PostgresDriver {
         pool: &Pool,
         work: impl AsyncFnOnce(&Object) -> Result<T, commit::Failure>,
     ) -> Result<T, commit::Failure> {
-        let lent = Lent(Some(pool.get().await.map_err(|e| explain::no_connection(&e))?));
+        let lent = Lent(Some(self.connection(pool).await?));
         let worked = clock::timeout(&*self.clock, ANSWER_LIMIT, work(lent.connection())).await;
         match worked {
             Ok(Err(commit::Failure::Broken(problem))) => Err(commit::Failure::Store(problem)),
@@ -70,6 +81,38 @@ impl PostgresDriver {
                 let seconds = ANSWER_LIMIT.as_secs();
                 Err(StoreError::Unavailable(format!("PostgreSQL did not answer within {seconds} s")).into())
             }
+        }
+    }
+
+    /// A connection of the pool. A server that has no more of them than we have already gives what it has: one of ours comes
+    /// free. That there are too few is said once.
+    async fn connection(&self, pool: &Pool) -> StoreResult<Object> {
+        let until = self.clock.monotonic().saturating_add(connect::CONNECT_LIMIT);
+        loop {
+            match pool.get().await {
+                Ok(connection) => return Ok(connection),
+                Err(problem)
+                    if explain::is_out_of_connections(&problem)
+                        && pool.status().size > 0
+                        && self.clock.monotonic() < until =>
+                {
+                    self.report_too_few(pool);
+                    self.clock.sleep_for(BETWEEN_LOOKS).await;
+                }
+                Err(problem) => return Err(explain::no_connection(&problem)),
+            }
+        }
+    }
+
+    fn report_too_few(&self, pool: &Pool) {
+        if !self.told_too_few.swap(true, Ordering::Relaxed) {
+            let (open, wanted) = (pool.status().size, pool.status().max_size);
+            tracing::warn!(
+                open,
+                wanted,
+                "PostgreSQL has no more connections for this daemon, which works with those it has: raise max_connections \
+                 there or lower store.connections here"
+            );
         }
     }
 

@@ -56,7 +56,7 @@ async fn what_the_store_cannot_hold_is_set_aside_and_what_came_with_it_lands() {
         (letters != json!([])).then_some(letters)
     })
     .await;
-    assert!(letters[0]["reason"].as_str().unwrap().contains("the store is damaged"), "{letters}");
+    assert!(letters[0]["reason"].as_str().unwrap().contains("the store refuses"), "{letters}");
     assert_landed_once(&daemon, &accepted).await;
 }
 

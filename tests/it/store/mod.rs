@@ -19,6 +19,7 @@ mod postgres;
 mod retention;
 mod slots;
 mod sqlite;
+pub(crate) mod troubles;
 mod writers;
 
 use std::cell::Cell;

@@ -13,6 +13,7 @@ use super::{at, claim, claimed, end, execution, id, lease, request, waits_for};
 super::promises![
     a_lease_is_lost_when_nobody_extends_it,
     a_lease_beyond_every_lease_is_lost_too,
+    a_lease_that_was_extended_meanwhile_is_not_seized,
     a_daemon_that_comes_back_alone_takes_what_others_held,
     a_lost_execution_is_put_back_once,
     a_sleep_rings_once_and_wakes_its_workflow,
@@ -47,6 +48,22 @@ async fn a_lease_beyond_every_lease_is_lost_too(store: Store) {
     obligations.leases_extend("w", &[id(1)], at(5_000)).await.unwrap();
     let lost = obligations.leases_lost(run_out(60)).await.unwrap();
     assert_eq!(lost.iter().map(|row| row.claim()).collect::<Vec<_>>(), [held]);
+}
+
+async fn a_lease_that_was_extended_meanwhile_is_not_seized(store: Store) {
+    let held = claimed(&store, 1).await;
+    let obligations = store.obligations();
+    let seize = async |now| {
+        let (obligations, mine) = (store.obligations(), lease("recovery", at(now + 15)));
+        obligations.lease_seize(held, &mine, at(now), at(now + 400)).await.unwrap()
+    };
+    assert_eq!(obligations.leases_lost(run_out(70)).await.unwrap().len(), 1);
+    obligations.leases_touch(&[id(1)]).await.unwrap();
+    obligations.leases_extend("w", &[id(1)], at(80)).await.unwrap();
+    assert!(!seize(70).await, "its holder lives");
+    assert!(seize(80).await);
+    assert!(!seize(81).await, "another one recovers it");
+    assert_eq!(obligations.leases_held("w").await.unwrap(), []);
 }
 
 async fn a_daemon_that_comes_back_alone_takes_what_others_held(store: Store) {

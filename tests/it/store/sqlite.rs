@@ -111,3 +111,73 @@ async fn a_backup_taken_while_work_goes_on_is_whole() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_damaged_row_costs_itself_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), None);
+    for number in [1, 2, 3] {
+        accept(&store.events(), &instance(number), at(1)).await.unwrap();
+        claimed(&store, number).await;
+    }
+    let damage = format!(
+        "UPDATE trigger_instances SET payload = '{{' WHERE id = '{}'; UPDATE executions SET context = '{{' WHERE id = '{}'",
+        id::<()>(2),
+        id::<()>(2)
+    );
+    Connection::open(folder.path().join("petrel.db")).unwrap().execute_batch(&damage).unwrap();
+
+    let page = petrel::store::rows::Page { limit: 10, offset: 0 };
+    let executions = store.executions();
+    let all = Default::default();
+    let listed = executions.execution_list(&all, page);
+    let (listed, left_out) = petrel::store::damage::noting_what_is_left_out(listed).await;
+    let (rows, count) = listed.unwrap();
+    assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), [id(3), id(1)]);
+    assert_eq!((count, left_out), (3, vec![format!("executions/{}", id::<()>(2))]));
+
+    let pending = store.events().instances_pending(None, 10).await.unwrap();
+    assert_eq!(pending.iter().map(|seen| seen.id).collect::<Vec<_>>(), [id(1), id(3)]);
+    assert_eq!(store.events().instances_pending_count().await.unwrap(), 2, "it stands in front of nobody");
+    let lost = petrel::store::obligations::Lost::AllBut("me");
+    assert_eq!(store.obligations().leases_lost(lost).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn nothing_is_accepted_into_a_file_that_was_moved_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), None);
+    let (database, away) = (folder.path().join("petrel.db"), folder.path().join("away.db"));
+    accept(&store.events(), &instance(1), at(1)).await.unwrap();
+    std::fs::rename(&database, &away).unwrap();
+    let refused = accept(&store.events(), &instance(2), at(1)).await.unwrap_err().to_string();
+    assert!(refused.contains("was moved or deleted") && refused.contains("petrel restore"), "{refused}");
+    std::fs::copy(&away, &database).unwrap();
+    let refused = store.events().check_store().unwrap_err().to_string();
+    assert!(refused.contains("was replaced"), "{refused}");
+    std::fs::rename(&away, &database).unwrap();
+    accept(&store.events(), &instance(3), at(1)).await.unwrap();
+    std::fs::remove_file(folder.path().join("petrel.db-wal")).unwrap();
+    assert!(store.events().check_store().unwrap_err().to_string().contains("petrel.db-wal"));
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_refused_with_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), None);
+    for number in 0..100 {
+        let large = NewInstance { payload: json!("x".repeat(2_000)), ..instance(number) };
+        accept(&store.events(), &large, at(1)).await.unwrap();
+    }
+    drop(store);
+    let file = folder.path().join("petrel.db");
+    // The last connection to close moves the log into the database.
+    Connection::open(&file).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let page = bytes.len() / 4096 / 2 * 4096;
+    bytes[page..page + 4096].fill(0xa5);
+    std::fs::write(&file, bytes).unwrap();
+    let refused = Store::open_sqlite(&file, None).unwrap_err();
+    let text = refused.to_string();
+    assert!(matches!(refused, StoreError::Corrupt(_)) && text.contains("petrel restore"), "{text}");
+}

@@ -74,6 +74,29 @@ impl<'s> Daemon<'s> {
         fs::read_to_string(self.data_dir().join("admin.key")).unwrap().trim().clone_into(&mut self.key);
     }
 
+    /// Starts it again with keys of the configuration that differ this time, and waits for it to give up; gives back why.
+    pub(crate) async fn refusal(&mut self, settings: &[(&str, &str)]) -> String {
+        assert!(self.child.is_none(), "it runs already");
+        let before = self.log().len();
+        let mut child = self.command(settings).spawn().unwrap();
+        let clock = SystemClock::new();
+        let ended = petrel::clock::timeout(&clock, PATIENCE, child.wait()).await.expect("it gives up").unwrap();
+        assert!(!ended.success(), "{}", self.log());
+        self.log().split_off(before)
+    }
+
+    /// Starts one that cannot get far, ends it after a while, and gives back what it logged.
+    pub(crate) async fn log_of_waiting(site: &Site, lasting: Duration) -> String {
+        let client = Client::new();
+        let daemon =
+            Daemon { site, child: None, client, url: String::new(), listeners: Vec::new(), key: String::new() };
+        let mut child = daemon.command(&[]).spawn().unwrap();
+        eventually("it says what it waits for", async || (!daemon.log().is_empty()).then_some(())).await;
+        SystemClock::new().sleep_for(lasting).await;
+        child.kill().await.unwrap();
+        daemon.log()
+    }
+
     /// Waits until it takes events.
     pub(crate) async fn until_ready(&self) {
         eventually("the daemon is ready", async || {

@@ -7,5 +7,6 @@ mod roles;
 mod stopped_worker;
 mod time_limits;
 mod tls;
+mod troubled_server;
 mod timers;
 mod unwritten_ends;

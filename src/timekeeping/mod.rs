@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::steps::{Comparison, StepWatch, is_small};
 use crate::clock::{self, Clock};
 use crate::health::{Severity, Troubles};
-use crate::model::time::{CLOCK_TOLERANCE, Timestamp, format_duration};
+use crate::model::time::{Timestamp, format_duration};
 use crate::store::{ClockSteps, Daemons, StoreResult};
 
 /// So long a step of the machine's clock must last before an embedded store follows it: a correction lasts for ever, a
@@ -27,6 +27,8 @@ const LOOK_AT_STORE: Duration = Duration::from_secs(5);
 const SAME_STEP: Duration = Duration::from_mins(2);
 /// What other daemons wrote before they followed a step is looked at once more after this time.
 const REPAIR_AGAIN_AFTER: Duration = Duration::from_mins(1);
+/// An answer that took longer says too little to set a clock by that runs by itself.
+const LONGEST_READING: Duration = Duration::from_millis(500);
 /// Reading two clocks one after the other takes less than this.
 const SAME_MICROS: u64 = 100_000;
 const TROUBLE: &str = "clock";
@@ -48,6 +50,12 @@ struct Watched {
     store: StepWatch,
     machine: StepWatch,
     repair_at: Option<Duration>,
+}
+
+/// What the store's clock shows, known to within half of what the answer took.
+struct Reading {
+    shown: Timestamp,
+    took: Duration,
 }
 
 /// What an embedded store remembers of the clock by which it was written.
@@ -75,7 +83,7 @@ impl Timekeeper {
     /// Before anything else: goes by the reference from now on, and mends what was stored by a clock that was set since.
     pub async fn begin(&self) -> StoreResult<()> {
         match self.store_time().await? {
-            Some(shown) => self.clock.follow(shown),
+            Some(read) => self.clock.follow(read.shown),
             None => self.continue_from_anchor().await?,
         }
         self.repair().await
@@ -95,16 +103,15 @@ impl Timekeeper {
 
     /// One look. Gives back how long the time may run by itself.
     pub async fn tick(&self) -> StoreResult<Duration> {
-        let pause = match self.store_time().await? {
-            Some(shown) => {
-                self.look_at_store(shown).await?;
-                self.look_at_machine_beside();
-                LOOK_AT_STORE
+        let pause = if let Some(read) = self.store_time().await? {
+            if read.took <= LONGEST_READING {
+                self.look_at_store(read.shown).await?;
             }
-            None => {
-                self.look_at_machine().await?;
-                LOOK_AT_MACHINE
-            }
+            self.look_at_machine_beside();
+            LOOK_AT_STORE
+        } else {
+            self.look_at_machine().await?;
+            LOOK_AT_MACHINE
         };
         let now = self.clock.monotonic();
         let again = self.watched(|watched| watched.repair_at.take_if(|at| *at <= now).is_some());
@@ -114,13 +121,13 @@ impl Timekeeper {
         Ok(pause)
     }
 
-    /// What the store's clock shows now; `None` if it has none. An answer that took too long says nothing.
-    async fn store_time(&self) -> StoreResult<Option<Timestamp>> {
+    /// What the store's clock shows now; `None` if it has none.
+    async fn store_time(&self) -> StoreResult<Option<Reading>> {
         let asked = self.clock.monotonic();
         let Some(shown) = self.daemons.store_time().await? else { return Ok(None) };
         let took = self.clock.monotonic().saturating_sub(asked);
         // What the answer took is halved: nobody knows more.
-        Ok(Some(if took > CLOCK_TOLERANCE { self.clock.now() } else { shown.plus(took / 2) }))
+        Ok(Some(Reading { shown: shown.plus(took / 2), took }))
     }
 
     async fn look_at_store(&self, shown: Timestamp) -> StoreResult<()> {
