@@ -33,6 +33,11 @@ pub(super) async fn count_start(engine: &Engine, data_dir: &Path) -> anyhow::Res
     tokio::fs::write(&file, next.to_string()).await.with_context(|| format!("writing {}", file.display()))
 }
 
+/// Whether a daemon was ever started over this store.
+pub(super) async fn is_known(contents: &Contents) -> anyhow::Result<bool> {
+    Ok(contents.setting_get(SETTING).await?.is_some() || contents.setting_get(RESTORED).await?.is_some())
+}
+
 async fn generation_of_store(contents: &Contents) -> anyhow::Result<u64> {
     let text = contents.setting_get(SETTING).await?.unwrap_or_default();
     Ok(text.parse().unwrap_or(0))

@@ -7,14 +7,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::data_folder;
 use super::engine::World;
 use crate::clock;
 use crate::config::Config;
+use crate::model::time::format_duration;
 use crate::secrets::Keyring;
 use crate::store::{PostgresSettings, Store, StoreError};
 
 /// A PostgreSQL that starts together with its daemons gets this long to answer.
 const STORE_PATIENCE: Duration = Duration::from_mins(1);
+/// The setting in which the daemons over a store agree on their key, by a hash of it.
+const DATASTORE_KEY: &str = "datastore_key";
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// The ground on which an engine stands.
@@ -48,9 +52,13 @@ impl Installation {
         let guards_dir = config.workers.guards_dir.clone();
         let Some(url) = &config.store.url else {
             let database = config.data_dir.join("petrel.db");
+            data_folder::check_before_opening(config, &database)?;
             let store = Store::open_sqlite(&database, config.retention.max_database_bytes)
                 .with_context(|| format!("opening {}", database.display()))?;
+            data_folder::check_opened(&store, &config.data_dir).await?;
+            refuse_to_replace_key(&store, &key_file).await?;
             let keyring = Arc::new(Keyring::open_or_create_at(&key_file)?);
+            agree_on_key(&store, &keyring, &key_file).await?;
             let guards_dir = guards_dir.unwrap_or_else(|| config.data_dir.join("guards"));
             return Ok(Self { store, keyring, guards_dir, nodes_dir, sharing: Sharing::Alone });
         };
@@ -60,6 +68,7 @@ impl Installation {
             ca_file: config.store.ca_file.clone(),
         };
         let store = connect(&settings, world).await.context("opening the store")?;
+        data_folder::check_opened(&store, &config.data_dir).await?;
         let keyring = Arc::new(Keyring::open_or_create_at(&key_file)?);
         agree_on_key(&store, &keyring, &key_file).await?;
         let name = store.contents().setting_agree("installation", &world.ids.uuid_v4()).await?;
@@ -72,11 +81,16 @@ impl Installation {
 }
 
 async fn connect(settings: &PostgresSettings, world: &World) -> Result<Store, StoreError> {
-    let until = world.clock.now().plus(STORE_PATIENCE);
+    let until = world.clock.monotonic().saturating_add(STORE_PATIENCE);
+    let mut told = None;
     loop {
         match Store::open_postgres(settings, Arc::clone(&world.clock)).await {
-            Err(StoreError::Unavailable(why)) if world.clock.now() < until => {
-                tracing::warn!(why, "the store cannot be used yet; trying again");
+            Err(StoreError::Unavailable(why)) if world.clock.monotonic() < until => {
+                if told.as_ref() != Some(&why) {
+                    let patience = format_duration(STORE_PATIENCE);
+                    tracing::warn!(why, "the store cannot be used yet; it is tried again for {patience}");
+                    told = Some(why);
+                }
                 clock::sleep(&*world.clock, BETWEEN_TRIES).await;
             }
             result => return result,
@@ -84,14 +98,25 @@ async fn connect(settings: &PostgresSettings, world: &World) -> Result<Store, St
     }
 }
 
+/// Without the key with which values were sealed nobody reads them again: a new one in its place would hide that it is lost.
+async fn refuse_to_replace_key(store: &Store, key_file: &std::path::Path) -> anyhow::Result<()> {
+    let is_agreed = store.contents().setting_get(DATASTORE_KEY).await?.is_some();
+    anyhow::ensure!(
+        key_file.exists() || !is_agreed,
+        "the key {} of the encrypted values in this store is missing: put it back, or name it with secrets.key_file          (PETREL__SECRETS__KEY_FILE)",
+        key_file.display()
+    );
+    Ok(())
+}
+
 /// A daemon with another key could read nothing that was sealed, and would seal what nobody else can read.
 async fn agree_on_key(store: &Store, keyring: &Keyring, key_file: &std::path::Path) -> anyhow::Result<()> {
     let ours = keyring.keyed_hash(b"the key of this installation");
-    let agreed = store.contents().setting_agree("datastore_key", &ours).await?;
+    let agreed = store.contents().setting_agree(DATASTORE_KEY, &ours).await?;
     anyhow::ensure!(
         ours == agreed,
-        "the key {} is not the one of the other daemons over this store; put theirs in its place, or name it with \
-         secrets.key_file (PETREL__SECRETS__KEY_FILE)",
+        "the key {} is not the one with which this store was written, and of the other daemons over it; put that one in its \
+         place, or name it with secrets.key_file (PETREL__SECRETS__KEY_FILE)",
         key_file.display()
     );
     Ok(())

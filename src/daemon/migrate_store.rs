@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::lock;
+use super::{data_folder, lock};
 use crate::cli::args::MigrateStoreOptions;
 use crate::cli::output;
 use crate::clock::SystemClock;
@@ -38,6 +38,7 @@ fn migrate(options: &MigrateStoreOptions) -> anyhow::Result<String> {
     })?;
     let missing: Vec<String> = moved.iter().filter(|table| table.rows != table.arrived).map(line).collect();
     anyhow::ensure!(missing.is_empty(), "rows are missing at the target:\n{}", missing.join("\n"));
+    data_folder::mark_as_moved(&options.data_dir, &settings.url)?;
     set_aside(&options.data_dir)?;
     let lines: Vec<String> = moved.iter().filter(|table| table.rows > 0).map(line).collect();
     Ok(format!(

@@ -4,6 +4,7 @@ pub mod engine;
 mod asg;
 mod broker;
 mod chat;
+mod data_folder;
 mod doors;
 mod keeping;
 mod lock;

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::engine::{Engine, Home, World};
-use super::{doors, generation, lock};
+use super::{data_folder, doors, generation, lock};
 use crate::api;
 use crate::cli::args::{RestoreOptions, ServeOptions, ValidateOptions};
 use crate::cli::output;
@@ -172,6 +172,7 @@ fn restore(options: &RestoreOptions) -> anyhow::Result<()> {
             std::fs::rename(&new, options.data_dir.join(format!("petrel.db{suffix}")))?;
         }
     }
+    data_folder::forget_move(&options.data_dir)?;
     output::say(&format!(
         "restored {}; the old database is kept as petrel.db.before-restore. `petrel serve` starts frozen: look at \
          `petrel asg list`, then `petrel thaw`",

@@ -3,6 +3,7 @@
 mod content;
 mod cost;
 mod crashes;
+mod data_folder;
 mod doors;
 mod effects;
 mod random_kills;
