@@ -17,8 +17,9 @@ use crate::auth::Permission;
 use crate::dispatch::Dispatcher;
 use crate::model::refs::ExecutionId;
 use crate::model::time::Timestamp;
+use crate::store::damage::leave_out;
 use crate::store::obligations::ObligationRow;
-use crate::store::{Executions, Obligations};
+use crate::store::{Executions, Obligations, StoreError, StoreResult};
 
 /// What these routes reach for.
 #[derive(Clone)]
@@ -40,8 +41,14 @@ pub(super) fn router(door: Door) -> Router {
 
 async fn list(State(door): State<Door>, _caller: Authenticated, Query(query): Query<ListQuery>) -> ApiResult<Response> {
     let open = door.obligations.obligation_list_kind("inquiry", MOST).await?;
-    let items: ApiResult<Vec<Value>> = open.iter().map(shown).collect();
-    query.cut(items?)
+    let readable = open.iter().filter_map(|wait| match shown(wait) {
+        Ok(inquiry) => Some(inquiry),
+        Err(problem) => {
+            leave_out("obligations", &wait.execution.to_string(), &problem);
+            None
+        }
+    });
+    query.cut(readable.collect())
 }
 
 async fn show(State(door): State<Door>, _caller: Authenticated, Path(id): Path<ExecutionId>) -> ApiResult<Json<Value>> {
@@ -54,9 +61,9 @@ async fn show(State(door): State<Door>, _caller: Authenticated, Path(id): Path<E
     Ok(Json(shown))
 }
 
-fn shown(wait: &ObligationRow) -> ApiResult<Value> {
+fn shown(wait: &ObligationRow) -> StoreResult<Value> {
     let detail: Value = serde_json::from_str(wait.detail.as_deref().unwrap_or("{}"))
-        .map_err(|problem| ApiError::internal(&format!("inquiry {}: {problem}", wait.execution)))?;
+        .map_err(|problem| StoreError::Corrupt(format!("inquiry {}: {problem}", wait.execution)))?;
     let member = |name: &str| detail.get(name).cloned().unwrap_or_default();
     Ok(json!({
         "id": wait.execution,

@@ -18,6 +18,8 @@ use crate::api::listing::ListQuery;
 use crate::auth::Permission;
 use crate::clock::Clock;
 use crate::datastore::{Datastore, SYSTEM_SCOPE, Sealing, user_scope};
+use crate::store::StoreError;
+use crate::store::damage::leave_out;
 use crate::store::key_values::KeyRow;
 
 /// What these routes reach for.
@@ -80,8 +82,14 @@ async fn list(
     if reading == Reading::Clear {
         caller.audit("key.decrypt", prefix, json!({ "scope": scope })).await?;
     }
-    let items: ApiResult<Vec<Value>> = rows.iter().map(|row| door.shown(row, reading)).collect();
-    query.answer(items?, total, page)
+    let readable = rows.iter().filter_map(|row| match door.shown(row, reading) {
+        Ok(item) => Some(item),
+        Err(problem) => {
+            leave_out("key_values", &row.name, &StoreError::Corrupt(problem.to_string()));
+            None
+        }
+    });
+    query.answer(readable.collect(), total, page)
 }
 
 /// `all` means, for whoever is no admin, everything they may see in one list: the system's.

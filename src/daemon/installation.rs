@@ -13,12 +13,11 @@ use crate::clock;
 use crate::config::Config;
 use crate::model::time::format_duration;
 use crate::secrets::Keyring;
+use crate::store::contents::{DATASTORE_KEY, KEY_IS_LOST};
 use crate::store::{PostgresSettings, Store, StoreError};
 
 /// A PostgreSQL that starts together with its daemons gets this long to answer.
 const STORE_PATIENCE: Duration = Duration::from_mins(1);
-/// The setting in which the daemons over a store agree on their key, by a hash of it.
-const DATASTORE_KEY: &str = "datastore_key";
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// The ground on which an engine stands.
@@ -103,7 +102,8 @@ async fn refuse_to_replace_key(store: &Store, key_file: &std::path::Path) -> any
     let is_agreed = store.contents().setting_get(DATASTORE_KEY).await?.is_some();
     anyhow::ensure!(
         key_file.exists() || !is_agreed,
-        "the key {} of the encrypted values in this store is missing: put it back, or name it with secrets.key_file          (PETREL__SECRETS__KEY_FILE)",
+        "the key {} of the encrypted values in this store is missing: put it back, or name it with secrets.key_file \
+         (PETREL__SECRETS__KEY_FILE). {KEY_IS_LOST}",
         key_file.display()
     );
     Ok(())
@@ -116,7 +116,7 @@ async fn agree_on_key(store: &Store, keyring: &Keyring, key_file: &std::path::Pa
     anyhow::ensure!(
         ours == agreed,
         "the key {} is not the one with which this store was written, and of the other daemons over it; put that one in its \
-         place, or name it with secrets.key_file (PETREL__SECRETS__KEY_FILE)",
+         place, or name it with secrets.key_file (PETREL__SECRETS__KEY_FILE). {KEY_IS_LOST}",
         key_file.display()
     );
     Ok(())

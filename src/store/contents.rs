@@ -29,6 +29,12 @@ pub struct RuleLayer {
     pub definition: Option<Value>,
 }
 
+/// The setting in which the daemons over a store agree on the key of encrypted values, by a hash of it.
+pub const DATASTORE_KEY: &str = "datastore_key";
+/// What an operator can do without it.
+pub const KEY_IS_LOST: &str = "If it is lost for good, what was encrypted cannot be read any more, and Petrel goes on with another \
+                               key after `DELETE FROM meta WHERE name = 'datastore_key'` in the database";
+
 /// The setting that counts changes of stored content: one small row tells a daemon whether to look.
 const CONTENT_CHANGES: &str = "content_changes";
 

@@ -2,7 +2,7 @@
 //! that would be lost.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use reqwest::{Method, StatusCode};
 use rusqlite::Connection;
@@ -40,9 +40,13 @@ async fn nothing_is_accepted_while_the_data_folder_is_away() {
     daemon.until_ready().await;
 }
 
-/// Every file of the database, for a daemon that does not run.
-fn database(daemon: &Daemon<'_>) -> Vec<PathBuf> {
-    ["petrel.db", "petrel.db-wal", "petrel.db-shm"].map(|name| daemon.data_dir().join(name)).into()
+/// Every file of the database of a daemon that does not run.
+fn move_database(from: &Path, to: &Path) {
+    for name in ["petrel.db", "petrel.db-wal", "petrel.db-shm"] {
+        if from.join(name).exists() {
+            fs::rename(from.join(name), to.join(name)).unwrap();
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,16 +55,13 @@ async fn a_new_database_beside_old_keys_is_no_new_installation() {
     let mut daemon = Daemon::start(&site).await;
     daemon.terminate().await;
     let key = fs::read_to_string(daemon.data_dir().join("admin.key")).unwrap();
-    let kept = site.path().join("kept.db");
-    fs::copy(&database(&daemon)[0], &kept).unwrap();
-
-    for file in database(&daemon) {
-        drop(fs::remove_file(file));
-    }
+    let kept = site.path().join("kept");
+    fs::create_dir(&kept).unwrap();
+    move_database(&daemon.data_dir(), &kept);
     let why = daemon.refusal(&[]).await;
     assert!(why.contains("is missing") && why.contains("admin.key") && why.contains("petrel restore"), "{why}");
 
-    fs::write(&database(&daemon)[0], "").unwrap();
+    fs::write(daemon.data_dir().join("petrel.db"), "").unwrap();
     let why = daemon.refusal(&[]).await;
     assert!(why.contains("is empty") && why.contains("datastore.key"), "{why}");
 
@@ -69,7 +70,7 @@ async fn a_new_database_beside_old_keys_is_no_new_installation() {
     assert!(why.contains("the store is empty") && why.contains("migrate-store"), "{why}");
     assert_eq!(fs::read_to_string(daemon.data_dir().join("admin.key")).unwrap(), key);
 
-    fs::copy(&kept, &database(&daemon)[0]).unwrap();
+    move_database(&kept, &daemon.data_dir());
     let datastore_key = daemon.data_dir().join("datastore.key");
     fs::rename(&datastore_key, site.path().join("datastore.key")).unwrap();
     let why = daemon.refusal(&[]).await;

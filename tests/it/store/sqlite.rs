@@ -129,7 +129,7 @@ async fn a_damaged_row_costs_itself_and_no_other() {
 
     let page = petrel::store::rows::Page { limit: 10, offset: 0 };
     let executions = store.executions();
-    let all = Default::default();
+    let all = petrel::store::executions::ExecutionFilter::default();
     let listed = executions.execution_list(&all, page);
     let (listed, left_out) = petrel::store::damage::noting_what_is_left_out(listed).await;
     let (rows, count) = listed.unwrap();
