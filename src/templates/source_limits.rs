@@ -4,8 +4,8 @@
 use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 
-/// Longer templates are refused. What is no template may be longer.
-const MOST_SOURCE_BYTES: usize = 128 << 10;
+/// Longer templates are refused: the engine counts lines and columns in 16 bits. What is no template may be longer.
+const MOST_SOURCE_BYTES: usize = 65_000;
 
 /// Operators, brackets, filters and attributes between the root of an expression and its deepest leaf.
 const MOST_EXPRESSION_STEPS: usize = 200;
