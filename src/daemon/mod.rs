@@ -6,6 +6,7 @@ mod broker;
 mod chat;
 mod doors;
 mod lock;
+mod log;
 mod migrate_store;
 mod runners;
 mod serve;
