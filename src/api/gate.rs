@@ -245,9 +245,9 @@ pub(super) async fn close(State(gate): State<Gate>, mut request: Request, next: 
     let query = request.uri().query().unwrap_or_default().to_owned();
     let client = Client::of(request.extensions());
     let admitted = match gate.authenticate(request.headers(), &query, &client).await {
-        Ok((principal, location)) => Authenticated { principal, location, gate },
+        Ok((principal, location)) => Authenticated { principal, location, gate: gate.clone() },
         Err(refusal) => {
-            discard_body(request).await;
+            discard_body(request, &*gate.clock).await;
             return refusal.into_response();
         }
     };

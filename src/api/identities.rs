@@ -67,7 +67,7 @@ async fn login(State(door): State<Door>, mut request: Request) -> ApiResult<Resp
     let principal = match door.log_in(presented, &client).await {
         Ok(principal) => principal,
         Err(refusal) => {
-            discard_body(request).await;
+            discard_body(request, &*door.clock).await;
             return Err(refusal);
         }
     };

@@ -331,7 +331,7 @@ impl Senders {
         let verifier = match self.check_head(auth, &headers, &query, &client).await {
             Ok(verifier) => verifier,
             Err(refusal) => {
-                discard_body(request).await;
+                discard_body(request, &*self.clock).await;
                 return Err(refusal);
             }
         };
@@ -359,7 +359,7 @@ impl Senders {
             Err(ApiError::forbidden(format!("`{}` may not emit triggers: that needs operator", caller.name)))
         });
         if let Err(refusal) = caller {
-            discard_body(request).await;
+            discard_body(request, &*self.clock).await;
             return Err(refusal);
         }
         request.extensions_mut().insert(client);

@@ -10,6 +10,7 @@ pub mod python_regex;
 
 mod filters;
 mod json_text;
+mod shell_text;
 mod versions;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 
 pub use compiled_value::{CompiledValue, ValueError};
 pub use datastore::{Datastore, Scope};
+pub use shell_text::unquoted_data;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::address::{ClientShare, client_address};
+use super::bodies::discard_body;
 use super::client::Client;
 use super::connections::{Connections, Peer, Phase, Place, Turned};
 use crate::api::error::ApiError;
@@ -177,11 +178,14 @@ pub(in crate::api) async fn guard_requests(
     let checked = guard
         .check_host(listen, &request)
         .and_then(|()| guard.count_through_proxy(&client, peer.as_ref().map(Peer::address)));
+    request.extensions_mut().insert(client.clone());
     match checked {
         Ok(under_way) => client.count_until_known(under_way),
-        Err(refusal) => return refusal.into_response(),
+        Err(refusal) => {
+            discard_body(request, &*guard.clock).await;
+            return refusal.into_response();
+        }
     }
-    request.extensions_mut().insert(client);
     next.run(request).await
 }
 
