@@ -119,8 +119,8 @@ pub struct Home {
 impl Engine {
     /// Opens everything and loads the content; nothing runs yet.
     pub async fn open(config: &Config, home: &Home, world: World) -> anyhow::Result<Self> {
-        let (world, broker) = broker::introduce(config, world)?;
         let installation = Installation::open(config, &world).await?;
+        let (world, broker) = broker::introduce(config, installation.keyring.message_key(), world)?;
         let (store, sharing) = (installation.store.clone(), installation.sharing);
         cluster::keep_time(&store.daemons(), &*world.clock).await?;
         let datastore = Datastore::new(store.key_values(), Arc::clone(&installation.keyring), Arc::clone(&world.clock));

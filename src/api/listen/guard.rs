@@ -231,4 +231,25 @@ mod tests {
         assert!(refusal(&guard, "0.0.0.0:9101", "/v1/rules", "evil.example").is_some());
         assert_eq!(refusal(&guard, "192.0.2.7:9101", "/v1/rules", "192.0.2.7:9101"), None);
     }
+
+    #[test]
+    fn clients_behind_a_proxy_have_shares_of_requests_until_they_are_known() {
+        let guard = guard(None);
+        let proxy = IpAddr::from([10, 0, 0, 1]);
+        let client = |last: u8| Client::new(IpAddr::from([192, 0, 2, last]), None);
+        let begin = |last: u8| {
+            let client = client(last);
+            let under_way = guard.count_through_proxy(&client, Some(proxy))?;
+            client.count_until_known(under_way);
+            Ok::<_, ApiError>(client)
+        };
+        let mut held: Vec<Client> = (0..16).map(|_| begin(1).unwrap()).collect();
+        assert_eq!(begin(1).unwrap_err().status().as_u16(), 429);
+        assert!(begin(2).is_ok());
+        held[0].become_known();
+        assert!(begin(1).is_ok(), "who is known is not counted");
+        held.clear();
+        assert!(guard.through_proxies.lock().unwrap().is_empty());
+        assert!(guard.count_through_proxy(&client(1), Some(client(1).address())).unwrap().is_none());
+    }
 }
