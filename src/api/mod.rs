@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  request ─► guard ─► trim the slash ─► id, count ─┬─► open: /healthz /readyz
-//!                                                  ├─► /tokens (password)   ├ rate ─► handler
-//!                                                  ├─► /webhooks (senders)  ├ rate ─► handler
-//!                                                  └─► everything else      ├ gate ─► rate ─► handler
+//!                                                  ├─► /tokens ── passwords in turns ─► handler
+//!                                                  ├─► /webhooks ─ senders ├ rate ─► handler
+//!                                                  └─► everything else ─ gate ├ rate ─► handler
 //! ```
 //!
 //! Each router gets what it reaches for and no more; this file is the only one that sees all of it ([`Doors`]).
@@ -191,7 +191,7 @@ pub fn router_of_health(doors: &Doors) -> Router {
 
 /// What stands under every prefix of the API.
 fn api(doors: &Doors) -> Router {
-    closed(doors, resources(doors)).merge(rated(doors, hooks(doors))).merge(status::open_router(status_door(doors)))
+    closed(doors, resources(doors)).merge(hooks(doors)).merge(status::open_router(status_door(doors)))
 }
 
 /// Behind the gate, at a bounded rate. Those who do not come in use up none of it.
@@ -200,8 +200,11 @@ fn closed(doors: &Doors, routes: Router) -> Router {
 }
 
 fn rated(doors: &Doors, routes: Router) -> Router {
-    let bucket = Bucket::new(doors.limits.rate_per_second, Arc::clone(&doors.world.clock));
-    routes.route_layer(from_fn_with_state(bucket, keep_rate))
+    routes.route_layer(from_fn_with_state(bucket(doors), keep_rate))
+}
+
+fn bucket(doors: &Doors) -> Bucket {
+    Bucket::new(doors.limits.rate_per_second, Arc::clone(&doors.world.clock))
 }
 
 fn resources(doors: &Doors) -> Router {
@@ -275,8 +278,9 @@ fn people(doors: &Doors) -> Router {
         }))
 }
 
+/// Not at a rate, which strangers could use up: passwords are checked in turns.
 fn tokens(doors: &Doors) -> Router {
-    rated(doors, identities::login_router(identities_door(doors)))
+    identities::login_router(identities_door(doors))
 }
 
 fn hooks(doors: &Doors) -> Router {
@@ -287,10 +291,13 @@ fn hooks(doors: &Doors) -> Router {
         limits: BodyLimits { max_depth: doors.limits.json_depth },
         metrics: doors.metrics.clone(),
         places: Arc::new(Semaphore::new(doors.limits.intake_queue)),
+        rate: bucket(doors),
         hooks: webhooks::HookIndex::default(),
         sensors: Arc::clone(&doors.hooks),
     });
-    own.merge(doors.guests.clone().layer(from_fn(gate::read_for_guest)))
+    // There may be none of them, which `route_layer` does not take.
+    let guests = doors.guests.clone().layer(from_fn(gate::read_for_guest));
+    own.merge(guests.layer(from_fn_with_state(bucket(doors), keep_rate)))
 }
 
 /// Who checks the senders of webhooks; listeners of sensors ask the same one.

@@ -20,6 +20,7 @@ use crate::api::body::{Path, Query, parse};
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::gate::{Authenticated, Gate};
 use crate::api::known::TRUSTED_WHILE_AWAY;
+use crate::api::limits::{Bucket, within_rate};
 use crate::api::listen::{Client, Held, discard_body, read_body};
 use crate::api::listing::ListQuery;
 use crate::api::triggers::{awaited, shown_trigger};
@@ -56,6 +57,8 @@ pub(super) struct Door {
     pub(super) metrics: Metrics,
     /// Events that may wait to be made durable.
     pub(super) places: Arc<Semaphore>,
+    /// Of those who were let in.
+    pub(super) rate: Bucket,
     pub(super) hooks: HookIndex,
     /// Webhooks that packs declare without a listener of their own.
     pub(super) sensors: Arc<Hooks>,
@@ -168,6 +171,7 @@ fn answer(door: &Door, url: &str, taken: ApiResult<Taken>) -> Response {
 impl Door {
     async fn receive(&self, url: &str, request: Request) -> ApiResult<Taken> {
         let delivery = self.senders.admit_to_webhook(url, request).await?;
+        within_rate(&self.rate)?;
         let catalogue = Arc::clone(&self.catalogue.borrow());
         let triggers = self.hooks.triggers(&catalogue, url);
         if let (true, Some(sensor)) = (triggers.is_empty(), self.sensors.find(None, url)) {
@@ -203,6 +207,7 @@ impl Door {
     /// Any trigger by its reference: for somebody who may emit, whatever the door's own webhooks ask for.
     async fn inject(&self, request: Request) -> ApiResult<Taken> {
         let delivery = self.senders.admit_to_inject(request).await?;
+        within_rate(&self.rate)?;
         let body = parse(&delivery.headers, &delivery.body, self.limits)?;
         let said_back = body.to_string();
         let wanted: Injected = serde_json::from_value(body).map_err(|problem| {

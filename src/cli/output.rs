@@ -47,7 +47,7 @@ pub(super) enum Paint {
 
 /// Says why a command could not be carried out, the whole chain, and gives back the code to end with.
 pub fn complain(problem: &anyhow::Error) -> std::process::ExitCode {
-    line(&mut io::stderr(), &escape_text(&format!("petrel: {problem:#}")));
+    line(&mut io::stderr(), &format!("petrel: {problem:#}"));
     std::process::ExitCode::from(crate::cli::failure::FAILED)
 }
 
@@ -58,7 +58,7 @@ pub fn say(text: &str) {
 
 /// A reader that went away wants nothing any more.
 fn line(to: &mut dyn Write, text: &str) {
-    if let Err(problem) = writeln!(to, "{text}") {
+    if let Err(problem) = writeln!(to, "{}", escape_text(text)) {
         tracing::debug!(%problem, "nobody reads what is printed");
     }
 }

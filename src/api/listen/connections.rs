@@ -18,6 +18,10 @@ use crate::metrics::Metrics;
 const SHARE_OF_ADDRESS: usize = 16;
 /// However few places there are, an address gets this many.
 const SMALLEST_SHARE: usize = 8;
+/// So many times its share an address may hold for a moment: many clients that come at once are no flood.
+const BURST_TIMES: usize = 4;
+/// Who has just come, or just been answered, is about to ask something.
+const GRACE: Duration = Duration::from_secs(1);
 /// This part of all places is never taken by strangers: 512 of 4,096.
 const RESERVE: usize = 8;
 
@@ -51,6 +55,14 @@ impl State {
             1 => Phase::Reading,
             _ => Phase::Busy,
         }
+    }
+
+    fn waits_since(&self) -> Duration {
+        Duration::from_millis(self.waits_since.load(Ordering::Acquire))
+    }
+
+    fn wait_from(&self, now: Duration) {
+        self.waits_since.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
     }
 }
 
@@ -105,28 +117,40 @@ impl Connections {
     }
 
     /// A place for a connection from `address`, if need be that of another one.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr, is_proxy: bool) -> Result<Place, Turned> {
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr, is_proxy: bool, now: Duration) -> Result<Place, Turned> {
         let mut registry = self.lock();
         let standing = if is_proxy { Standing::Proxy } else { Standing::Stranger(ClientShare::of(address)) };
         if let Standing::Stranger(share) = standing {
-            let held = registry.by_share.get(&share).map_or(0, BTreeSet::len);
-            if held >= self.share() {
-                let oldest = registry.by_share.get(&share).and_then(|held| registry.to_evict(held.iter().copied()));
-                self.make_room(&mut registry, oldest, "address_share").ok_or(Turned::ShareTaken)?;
-            }
+            self.keep_share(&mut registry, share, now)?;
             if registry.strangers.len() >= self.most_strangers() {
-                let oldest = registry.to_evict(registry.strangers.iter().copied());
-                self.make_room(&mut registry, oldest, "strangers").ok_or(Turned::Full)?;
+                let longest = registry.to_evict(registry.strangers.iter().copied());
+                self.make_room(&mut registry, longest, "strangers").ok_or(Turned::Full)?;
             }
         }
         if registry.open.len() >= self.total {
             let strangers = registry.to_evict(registry.strangers.iter().copied());
-            let oldest = strangers.or_else(|| registry.to_evict(registry.open.keys().copied()));
-            self.make_room(&mut registry, oldest, "all_places").ok_or(Turned::Full)?;
+            let longest = strangers.or_else(|| registry.to_evict(registry.open.keys().copied()));
+            self.make_room(&mut registry, longest, "all_places").ok_or(Turned::Full)?;
         }
-        let (number, state) = registry.enter(standing);
+        let (number, state) = registry.enter(standing, now);
         drop(registry);
         Ok(Place { peer: Peer { connections: Arc::clone(self), number, state, address } })
+    }
+
+    /// Beyond its share an address loses what has been idle for a while; beyond a burst, whatever waits.
+    fn keep_share(&self, registry: &mut Registry, share: ClientShare, now: Duration) -> Result<(), Turned> {
+        let of_share: Vec<u64> = registry.by_share.get(&share).into_iter().flatten().copied().collect();
+        if of_share.len() < self.share() {
+            return Ok(());
+        }
+        let longest = registry.to_evict(of_share.iter().copied());
+        let is_idle = |number: &u64| registry.waits_since(*number).is_some_and(|since| since + GRACE <= now);
+        let is_burst = of_share.len() < self.share() * BURST_TIMES;
+        let evicted = longest.filter(|number| !is_burst || is_idle(number));
+        match self.make_room(registry, evicted, "address_share") {
+            None if !is_burst => Err(Turned::ShareTaken),
+            _ => Ok(()),
+        }
     }
 
     fn make_room(&self, registry: &mut Registry, number: Option<u64>, reason: &'static str) -> Option<()> {
@@ -143,9 +167,10 @@ impl Connections {
 }
 
 impl Registry {
-    fn enter(&mut self, standing: Standing) -> (u64, Arc<State>) {
+    fn enter(&mut self, standing: Standing, now: Duration) -> (u64, Arc<State>) {
         self.last_number += 1;
         let (number, state) = (self.last_number, Arc::new(State::default()));
+        state.wait_from(now);
         self.open.insert(number, (Arc::clone(&state), standing));
         if let Standing::Stranger(share) = standing {
             self.strangers.insert(number);
@@ -171,17 +196,27 @@ impl Registry {
         }
     }
 
-    /// The oldest that waits; if none does, the oldest whose body is still on its way.
+    /// The one that has waited longest; if none waits, the oldest whose body is still on its way.
     fn to_evict(&self, numbers: impl Iterator<Item = u64>) -> Option<u64> {
-        let mut reading = None;
+        let (mut waiting, mut reading): (Option<(Duration, u64)>, Option<u64>) = (None, None);
         for number in numbers {
-            match self.open.get(&number)?.0.phase() {
-                Phase::Waiting => return Some(number),
+            let Some((state, _)) = self.open.get(&number) else { continue };
+            match state.phase() {
+                Phase::Waiting => {
+                    let this = (state.waits_since(), number);
+                    waiting = Some(waiting.map_or(this, |longest| longest.min(this)));
+                }
                 Phase::Reading => reading = reading.or(Some(number)),
                 Phase::Busy => {}
             }
         }
-        reading
+        waiting.map(|(_, number)| number).or(reading)
+    }
+
+    /// Since when it waits, if it does.
+    fn waits_since(&self, number: u64) -> Option<Duration> {
+        let (state, _) = self.open.get(&number)?;
+        (state.phase() == Phase::Waiting).then(|| state.waits_since())
     }
 
     fn become_known(&mut self, number: u64) {
@@ -246,18 +281,18 @@ impl Peer {
 
     /// It waits for a head again.
     pub(in crate::api) fn waits_since(&self, now: Duration) {
-        self.state.waits_since.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+        self.state.wait_from(now);
         self.set_phase(Phase::Waiting);
     }
 
     /// Something was written to it at `now`.
     pub(in crate::api) fn wrote_at(&self, now: Duration) {
-        self.state.waits_since.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+        self.state.wait_from(now);
     }
 
     /// Since when it waits.
     pub(in crate::api) fn waiting_since(&self) -> Duration {
-        Duration::from_millis(self.state.waits_since.load(Ordering::Acquire))
+        self.state.waits_since()
     }
 
     /// Was its place given to another one? If not yet, `waker` is called when it is.
@@ -278,6 +313,8 @@ mod tests {
 
     use super::*;
 
+    const NOW: Duration = Duration::from_secs(100);
+
     fn connections(total: usize) -> Arc<Connections> {
         Connections::new(total, Metrics::default())
     }
@@ -291,26 +328,29 @@ mod tests {
     }
 
     #[test]
-    fn an_address_over_its_share_loses_its_own_oldest_idle_connection() {
+    fn an_address_over_its_share_loses_what_has_been_idle_longest() {
         let all = connections(256);
-        let stranger = all.admit(address(2), false).unwrap();
-        let held: Vec<Place> = (0..16).map(|_| all.admit(address(1), false).unwrap()).collect();
+        let stranger = all.admit(address(2), false, NOW).unwrap();
+        let held: Vec<Place> = (0..16).map(|_| all.admit(address(1), false, NOW).unwrap()).collect();
         held[0].peer.set_phase(Phase::Busy);
-        let newest = all.admit(address(1), false).unwrap();
-        assert_eq!(held.iter().map(evicted).collect::<Vec<_>>().iter().position(|is| *is), Some(1));
-        assert!(!evicted(&newest) && !evicted(&stranger));
-        assert_eq!(all.lock().by_share[&ClientShare::of(address(1))].len(), 16);
+        held[1].peer.waits_since(NOW + GRACE / 2);
+        let at_once = all.admit(address(1), false, NOW + GRACE / 2).unwrap();
+        assert!(!held.iter().any(evicted), "who comes at once is no flood");
+        let later = all.admit(address(1), false, NOW + GRACE).unwrap();
+        let gone: Vec<usize> = (0..16).filter(|at| evicted(&held[*at])).collect();
+        assert_eq!(gone, [2], "neither the one at work nor the one that was just answered");
+        assert!(!evicted(&at_once) && !evicted(&later) && !evicted(&stranger));
     }
 
     #[test]
-    fn an_address_whose_share_is_all_at_work_is_turned_away_and_others_are_not() {
+    fn an_address_whose_burst_is_all_at_work_is_turned_away_and_others_are_not() {
         let all = connections(256);
-        let held: Vec<Place> = (0..16).map(|_| all.admit(address(1), false).unwrap()).collect();
+        let held: Vec<Place> = (0..64).map(|_| all.admit(address(1), false, NOW).unwrap()).collect();
         held.iter().for_each(|place| place.peer.set_phase(Phase::Busy));
-        assert_eq!(all.admit(address(1), false).unwrap_err(), Turned::ShareTaken);
-        assert!(all.admit(address(2), false).is_ok());
+        assert_eq!(all.admit(address(1), false, NOW).unwrap_err(), Turned::ShareTaken);
+        assert!(all.admit(address(2), false, NOW).is_ok());
         held[3].peer.set_phase(Phase::Reading);
-        assert!(all.admit(address(1), false).is_ok());
+        assert!(all.admit(address(1), false, NOW).is_ok());
         assert!(evicted(&held[3]));
     }
 
@@ -319,7 +359,7 @@ mod tests {
         let all = connections(256);
         let held: Vec<Place> = (0..100)
             .map(|_| {
-                let place = all.admit(address(1), false).unwrap();
+                let place = all.admit(address(1), false, NOW).unwrap();
                 place.peer.become_known();
                 place
             })
@@ -331,11 +371,11 @@ mod tests {
     #[test]
     fn strangers_leave_a_reserve_for_those_who_authenticate() {
         let all = connections(64);
-        let held: Vec<Place> = (0..80).map(|last| all.admit(address(last), false).unwrap()).collect();
+        let held: Vec<Place> = (0..80).map(|last| all.admit(address(last), false, NOW).unwrap()).collect();
         assert_eq!(held.iter().filter(|place| !evicted(place)).count(), 56);
         let known: Vec<Place> = (0..64)
             .filter_map(|last| {
-                let place = all.admit(address(last), false).ok()?;
+                let place = all.admit(address(last), false, NOW).ok()?;
                 place.peer.become_known();
                 Some(place)
             })
@@ -349,7 +389,7 @@ mod tests {
 
         /// Whatever comes and goes, the limits hold, and only connections at work can keep somebody out.
         #[test]
-        fn limits_hold_in_every_history(steps in proptest::collection::vec((0_u8..6, 0_u8..12, any::<u16>()), 1..400)) {
+        fn limits_hold_in_every_history(steps in proptest::collection::vec((0_u8..6, 0_u8..4, any::<u16>()), 1..400)) {
             let all = connections(64);
             let mut held: Vec<Place> = Vec::new();
             for (kind, last, chosen) in steps {
@@ -359,7 +399,7 @@ mod tests {
                     (2, Some(place)) => place.peer.set_phase(Phase::Busy),
                     (3, Some(place)) => place.peer.become_known(),
                     (4, Some(place)) => place.peer.set_phase(Phase::Waiting),
-                    _ => match all.admit(address(last), last == 0) {
+                    _ => match all.admit(address(last), last == 0, NOW) {
                         Ok(place) => held.push(place),
                         Err(Turned::ShareTaken) => {
                             let registry = all.lock();
@@ -376,7 +416,7 @@ mod tests {
                 let registry = all.lock();
                 prop_assert_eq!(registry.open.len(), held.len());
                 prop_assert!(registry.open.len() <= 64 && registry.strangers.len() <= 56);
-                prop_assert!(registry.by_share.values().all(|of_share| of_share.len() <= all.share()));
+                prop_assert!(registry.by_share.values().all(|of_share| of_share.len() <= all.share() * BURST_TIMES));
                 prop_assert_eq!(registry.by_share.values().map(BTreeSet::len).sum::<usize>(), registry.strangers.len());
             }
         }

@@ -61,7 +61,8 @@ impl ListenerGuard {
 
     /// A place for a connection from `address`.
     pub(in crate::api) fn admit(&self, address: IpAddr) -> Result<Place, Turned> {
-        self.connections.admit(address, self.settings.trusted_proxies.contains(address)).inspect_err(|turned| {
+        let is_proxy = self.settings.trusted_proxies.contains(address);
+        self.connections.admit(address, is_proxy, self.clock.monotonic()).inspect_err(|turned| {
             self.metrics.connection_closed(match turned {
                 Turned::ShareTaken => "address_share_refused",
                 Turned::Full => "all_places_refused",

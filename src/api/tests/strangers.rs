@@ -145,3 +145,18 @@ async fn a_failed_login_leaves_a_trace() {
         assert!(counted.contains(line), "{line}: {counted}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_do_not_use_up_the_rate() {
+    let mut plan = Plan::default();
+    plan.limits.rate_per_second = 3;
+    let house = House::build(plan).await;
+    for _ in 0..5 {
+        for path in ["/v1/webhooks/team/deploy", "/v1/rules", "/v1/tokens"] {
+            let refused = house.send(Request::post(path).body(Body::empty()).unwrap()).await;
+            assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{path}");
+        }
+    }
+    assert_eq!(house.get("/v1/user").await.status, StatusCode::OK);
+    assert_eq!(house.post("/v1/webhooks/team/deploy", json!({})).await.status, StatusCode::ACCEPTED);
+}

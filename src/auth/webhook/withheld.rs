@@ -69,8 +69,11 @@ impl Withheld {
             });
         }
         for name in self.headers.iter().filter(|name| *name != "cookie") {
-            let texts = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-            secrets.extend(texts.map(|text| SecretText::new(text.trim())));
+            for text in headers.get_all(name).iter().filter_map(|value| value.to_str().ok()) {
+                secrets.push(SecretText::new(text.trim()));
+                // What stands behind the scheme, as in `Basic …`, is the credential.
+                secrets.extend(text.trim().split_once(' ').map(|(_, credential)| SecretText::new(credential.trim())));
+            }
         }
         let parameters = form_urlencoded::parse(query.as_bytes());
         let withheld = parameters.filter(|(name, _)| self.withholds_parameter(name));
