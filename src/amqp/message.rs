@@ -2,7 +2,7 @@
 //! recognised before it is misread.
 
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -153,7 +153,7 @@ pub(super) fn open(
     (properties, body): (&BasicProperties, &[u8]),
 ) -> Result<Delivery, Undecodable> {
     let signature = properties.headers().as_ref().and_then(|headers| headers.inner().get(SIGNATURE));
-    let kind = properties.kind().as_ref().map(|kind| kind.as_str()).unwrap_or_default();
+    let kind = properties.kind().as_ref().map(ShortString::as_str).unwrap_or_default();
     match (signature, unsigned) {
         (Some(AMQPValue::LongString(signature)), _) => {
             if key.is_signature(signature.as_bytes(), &signed(queue, kind, body)) {

@@ -380,6 +380,7 @@ mod tests {
         let answer = served.ask("/healthz", "localhost").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(served.closed("address_share"));
+        assert_eq!(idle.len(), 200, "each of them was accepted");
     }
 
     #[tokio::test]

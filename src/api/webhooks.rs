@@ -346,7 +346,7 @@ impl Senders {
         if matches!(verifier, Verifier::Hmac(_)) {
             let signed =
                 HookRequest { headers: &headers, query: &query, body: &body, now: self.clock.now(), principal: None };
-            verifier.verify(&signed).map_err(|refusal| self.refused(refusal, &client))?;
+            verifier.verify(&signed).map_err(|refusal| self.refused(&refusal, &client))?;
             client.become_known();
             held = None;
         }
@@ -389,14 +389,14 @@ impl Senders {
             .map_err(|problem| ApiError::unavailable(problem.to_string()))?;
         let principal = self.principal(auth, headers, query, client).await?;
         let head = HookRequest { headers, query, body: b"", now: self.clock.now(), principal: principal.as_ref() };
-        verifier.verify_head(&head).map_err(|refusal| self.refused(refusal, client))?;
+        verifier.verify_head(&head).map_err(|refusal| self.refused(&refusal, client))?;
         if matches!(verifier, Verifier::ApiKey | Verifier::SharedToken { .. } | Verifier::Basic { .. }) {
             client.become_known();
         }
         Ok(verifier)
     }
 
-    fn refused(&self, refusal: Refusal, client: &Client) -> ApiError {
+    fn refused(&self, refusal: &Refusal, client: &Client) -> ApiError {
         match refusal {
             Refusal::NotAllowed { .. } => return ApiError::forbidden(refusal.to_string()),
             Refusal::NoPrincipal | Refusal::Missing { .. } => {}

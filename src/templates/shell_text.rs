@@ -91,10 +91,9 @@ fn end_of(body: &str, close: &str) -> Option<usize> {
             Some(_) if escaped => escaped = false,
             Some(_) if letter == '\\' => escaped = true,
             Some(mark) if letter == mark => quoted = None,
-            Some(_) => {}
             None if matches!(letter, '"' | '\'') => quoted = Some(letter),
             None if body.get(at..).is_some_and(|rest| rest.starts_with(close)) => return Some(at),
-            None => {}
+            Some(_) | None => {}
         }
     }
     None
@@ -137,7 +136,7 @@ fn tokens(expression: &str) -> Vec<Token> {
             taken
         } else if letter.is_ascii_digit() {
             tokens.push(Token::Other);
-            run(|letter| letter.is_alphanumeric()).chars().count()
+            run(char::is_alphanumeric).chars().count()
         } else {
             let mark = run(|letter| "=!<>".contains(letter));
             let mark = if mark.is_empty() { letter.to_string() } else { mark };
@@ -383,13 +382,12 @@ mod tests {
         for letter in command.chars() {
             match (mark, letter) {
                 (Some(open), letter) if letter == open => mark = None,
-                (Some(_), letter) => word.get_or_insert_default().push(letter),
                 (None, '\'' | '"') => {
                     mark = Some(letter);
                     word.get_or_insert_default();
                 }
                 (None, ' ') => words.extend(word.take()),
-                (None, letter) => word.get_or_insert_default().push(letter),
+                (_, letter) => word.get_or_insert_default().push(letter),
             }
         }
         words.extend(word);

@@ -32,7 +32,7 @@ fn delivery(headers: &[(&str, &str)], query: &str, body: impl Into<Body>) -> Req
 }
 
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+    text.bytes().flat_map(|byte| ["%".to_owned(), hex(&[byte])]).collect()
 }
 
 fn signature(body: &str) -> String {
