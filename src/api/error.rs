@@ -96,12 +96,7 @@ impl ApiError {
 
     /// 503: not now; nothing was accepted.
     pub fn unavailable(fault: impl Into<String>) -> Self {
-        Self::unavailable_for(fault, STORE_RETRY)
-    }
-
-    /// 503: not now; come back after a while.
-    pub fn unavailable_for(fault: impl Into<String>, after: Duration) -> Self {
-        Self { retry_after: Some(after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, fault) }
+        Self { retry_after: Some(STORE_RETRY), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, fault) }
     }
 
     /// 500: our mistake. What happened goes to the log, not to the caller.

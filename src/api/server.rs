@@ -30,6 +30,8 @@ const IDLE_LIMIT_OF_STRANGER: Duration = Duration::from_secs(10);
 const WRITE_LIMIT: Duration = Duration::from_mins(5);
 /// The same for a connection on which nobody has shown a valid credential.
 const WRITE_LIMIT_OF_STRANGER: Duration = Duration::from_secs(20);
+/// So much is read at once on a connection on which nobody has shown a valid credential.
+const PIECE_OF_STRANGER: usize = 8 << 10;
 /// Longer heads are nobody's: proxies refuse them at a quarter of this.
 const MOST_HEAD_BYTES: usize = 64 << 10;
 /// When the system has no more sockets, asking again at once only spins.
@@ -182,6 +184,18 @@ impl Connection {
         Poll::Ready("head_deadline")
     }
 
+    /// The reader above keeps a buffer for as much as it was once given, so a stranger is read in small pieces.
+    fn poll_stream(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.place.peer().is_known() || buffer.remaining() <= PIECE_OF_STRANGER {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let mut bytes = [0; PIECE_OF_STRANGER];
+        let mut piece = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut piece))?;
+        buffer.put_slice(piece.filled());
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_blocked(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let limit = if self.place.peer().is_known() { WRITE_LIMIT } else { WRITE_LIMIT_OF_STRANGER };
         let since = *self.blocked.get_or_insert_with(|| self.clock.monotonic());
@@ -233,7 +247,7 @@ impl AsyncRead for Connection {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         let before = buffer.filled().len();
-        if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(context, buffer) {
+        if let Poll::Ready(result) = self.poll_stream(context, buffer) {
             if self.place.peer().phase() == Phase::Waiting {
                 self.head_bytes += buffer.filled().len() - before;
             }

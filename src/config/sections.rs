@@ -68,7 +68,7 @@ pub struct Limits {
     pub rate_per_second: u32,
     /// Events that wait to be made durable; beyond it 429. 4,096
     pub intake_queue: usize,
-    /// Memory for bodies of senders that are not known yet, of all connections together; beyond it 503. 64 MiB
+    /// Memory for bodies of senders that are not known yet, of all connections together; beyond it 429. 64 MiB
     pub unauthenticated_body_bytes: usize,
 }
 

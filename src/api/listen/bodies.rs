@@ -149,10 +149,8 @@ async fn collect(request: Request, mut held: Held, bodies: &Bodies) -> ApiResult
         let chunk = chunk.map_err(|problem| unreadable(&problem))?;
         if !held.grow(chunk.len()) {
             bodies.metrics.request_refused("body_budget");
-            return Err(ApiError::unavailable_for(
-                "too many bodies are on their way; see `limits.unauthenticated_body_bytes`",
-                RETRY_AFTER,
-            ));
+            let fault = "too many bodies are on their way; see `limits.unauthenticated_body_bytes`";
+            return Err(ApiError::too_many(fault, RETRY_AFTER));
         }
         // Most bodies come in one piece, which is not copied.
         if first.is_empty() && whole.is_empty() {
@@ -169,7 +167,7 @@ fn unreadable(problem: &axum::Error) -> ApiError {
     if is_over_limit(problem) {
         return ApiError::too_large("the body is longer than this door takes; see `limits.body_bytes`");
     }
-    ApiError::bad_request(format!("the body could not be read: {problem}"))
+    ApiError::too_slow(format!("the body did not arrive whole: {problem}"))
 }
 
 /// The error's type belongs to a crate that only axum knows.
