@@ -2,15 +2,16 @@
 //! yet, because a signature over the body is their credential, have a budget of their own with shares by address, so that
 //! they can neither fill the memory nor keep those out who are known.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::RequestExt;
 use axum::body::Bytes;
 use axum::extract::Request;
 use futures_util::StreamExt;
+use tokio::sync::Notify;
 
 use super::address::ClientShare;
 use super::client::Client;
@@ -29,6 +30,8 @@ const DISCARD_FOR: Duration = Duration::from_secs(2);
 const KNOWN_BYTES: usize = 256 << 20;
 /// One address may hold this part of the strangers' budget.
 const SHARE_OF_ADDRESS: usize = 4;
+/// A body that has been on its way for longer makes room for others if there is none.
+const SLOW_AFTER: Duration = Duration::from_secs(2);
 /// When bodies that are under way have arrived, or their deadline has passed.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -66,6 +69,18 @@ struct Budget {
 struct Used {
     bytes: usize,
     by_share: HashMap<ClientShare, usize>,
+    /// By number, so the oldest comes first.
+    holders: BTreeMap<u64, Holder>,
+    last_number: u64,
+}
+
+#[derive(Debug)]
+struct Holder {
+    share: ClientShare,
+    bytes: usize,
+    begun: Duration,
+    /// Told to give way; `None` once the body has arrived.
+    gives_way: Option<Arc<Notify>>,
 }
 
 impl Budget {
@@ -73,25 +88,48 @@ impl Budget {
         Self { total, share, used: Arc::default() }
     }
 
-    fn take(&self, share: ClientShare, bytes: usize) -> bool {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_share = used.by_share.get(&share).copied().unwrap_or(0) + bytes;
-        if of_share > self.share || used.bytes + bytes > self.total {
-            return false;
-        }
-        used.bytes += bytes;
-        used.by_share.insert(share, of_share);
-        true
+    /// A body of this share begins to arrive.
+    fn begin(&self, share: ClientShare, now: Duration) -> (Held, Arc<Notify>) {
+        let mut used = self.lock();
+        used.last_number += 1;
+        let (number, gives_way) = (used.last_number, Arc::new(Notify::new()));
+        let holder = Holder { share, bytes: 0, begun: now, gives_way: Some(Arc::clone(&gives_way)) };
+        used.holders.insert(number, holder);
+        drop(used);
+        (Held { budget: self.clone(), number }, gives_way)
     }
 
-    fn give_back(&self, share: ClientShare, bytes: usize) {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.bytes = used.bytes.saturating_sub(bytes);
-        if let Some(of_share) = used.by_share.get_mut(&share) {
+    fn lock(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Used {
+    /// The oldest body that has been on its way for too long to be a fast sender's.
+    fn slowest(&self, but: u64, of: Option<ClientShare>, now: Duration) -> Option<u64> {
+        let mut arriving = self.holders.iter().filter(|(number, holder)| **number != but && holder.gives_way.is_some());
+        let slowest = arriving.find(|(_, holder)| holder.bytes > 0 && of.is_none_or(|share| share == holder.share))?;
+        (slowest.1.begun + SLOW_AFTER <= now).then_some(*slowest.0)
+    }
+
+    fn add(&mut self, number: u64, bytes: usize) {
+        let Some(holder) = self.holders.get_mut(&number) else { return };
+        holder.bytes += bytes;
+        self.bytes += bytes;
+        *self.by_share.entry(holder.share).or_default() += bytes;
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some(Holder { share, bytes, gives_way, .. }) = self.holders.remove(&number) else { return };
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if let Some(of_share) = self.by_share.get_mut(&share) {
             *of_share = of_share.saturating_sub(bytes);
             if *of_share == 0 {
-                used.by_share.remove(&share);
+                self.by_share.remove(&share);
             }
+        }
+        if let Some(gives_way) = gives_way {
+            gives_way.notify_one();
         }
     }
 }
@@ -100,21 +138,39 @@ impl Budget {
 #[derive(Debug)]
 pub(in crate::api) struct Held {
     budget: Budget,
-    share: ClientShare,
-    bytes: usize,
+    number: u64,
 }
 
 impl Held {
-    fn grow(&mut self, bytes: usize) -> bool {
-        let is_taken = self.budget.take(self.share, bytes);
-        self.bytes += if is_taken { bytes } else { 0 };
-        is_taken
+    /// Takes so many bytes more, if need be those of bodies that are slow to arrive.
+    fn grow(&self, bytes: usize, now: Duration) -> bool {
+        let mut used = self.budget.lock();
+        loop {
+            let Some(share) = used.holders.get(&self.number).map(|holder| holder.share) else { return false };
+            let of_share = used.by_share.get(&share).copied().unwrap_or(0) + bytes;
+            let slowest = if of_share > self.budget.share {
+                used.slowest(self.number, Some(share), now)
+            } else if used.bytes + bytes > self.budget.total {
+                used.slowest(self.number, None, now)
+            } else {
+                used.add(self.number, bytes);
+                return true;
+            };
+            let Some(slowest) = slowest else { return false };
+            used.remove(slowest);
+        }
+    }
+
+    /// The body is there: it gives way to nobody any more.
+    fn arrived(&self) -> bool {
+        let mut used = self.budget.lock();
+        used.holders.get_mut(&self.number).is_some_and(|holder| holder.gives_way.take().is_some())
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.budget.give_back(self.share, self.bytes);
+        self.budget.lock().remove(self.number);
     }
 }
 
@@ -127,13 +183,25 @@ pub(in crate::api) async fn read_body(request: Request) -> ApiResult<(Bytes, Hel
     } else {
         (bodies.strangers.clone(), DEADLINE_OF_STRANGER)
     };
-    let held = Held { budget, share: client.share(), bytes: 0 };
+    let (held, gives_way) = budget.begin(client.share(), bodies.clock.monotonic());
     let _reading = client.read_as_stranger();
-    let arrived = clock::timeout(&*bodies.clock, deadline, collect(request, held, &bodies)).await;
+    let arriving = async {
+        tokio::select! {
+            biased;
+            collected = collect(request, held, &bodies) => collected,
+            () = gives_way.notified() => Err(over_budget(&bodies)),
+        }
+    };
+    let arrived = clock::timeout(&*bodies.clock, deadline, arriving).await;
     arrived.unwrap_or_else(|_| {
         bodies.metrics.request_refused("body_deadline");
         Err(ApiError::too_slow(format!("the body did not arrive within {} seconds", deadline.as_secs())))
     })
+}
+
+fn over_budget(bodies: &Bodies) -> ApiError {
+    bodies.metrics.request_refused("body_budget");
+    ApiError::too_many("too many bodies are on their way; see `limits.unauthenticated_body_bytes`", RETRY_AFTER)
 }
 
 fn bodies_of(request: &Request) -> ApiResult<Bodies> {
@@ -141,16 +209,14 @@ fn bodies_of(request: &Request) -> ApiResult<Bodies> {
     bodies.ok_or_else(|| ApiError::internal(&"this route has no budget for bodies"))
 }
 
-async fn collect(request: Request, mut held: Held, bodies: &Bodies) -> ApiResult<(Bytes, Held)> {
+async fn collect(request: Request, held: Held, bodies: &Bodies) -> ApiResult<(Bytes, Held)> {
     let mut chunks = request.with_limited_body().into_body().into_data_stream();
     let mut first = Bytes::new();
     let mut whole = Vec::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|problem| unreadable(&problem))?;
-        if !held.grow(chunk.len()) {
-            bodies.metrics.request_refused("body_budget");
-            let fault = "too many bodies are on their way; see `limits.unauthenticated_body_bytes`";
-            return Err(ApiError::too_many(fault, RETRY_AFTER));
+        if !held.grow(chunk.len(), bodies.clock.monotonic()) {
+            return Err(over_budget(bodies));
         }
         // Most bodies come in one piece, which is not copied.
         if first.is_empty() && whole.is_empty() {
@@ -159,6 +225,9 @@ async fn collect(request: Request, mut held: Held, bodies: &Bodies) -> ApiResult
             whole.extend_from_slice(&std::mem::take(&mut first));
             whole.extend_from_slice(&chunk);
         }
+    }
+    if !held.arrived() {
+        return Err(over_budget(bodies));
     }
     Ok((if whole.is_empty() { first } else { whole.into() }, held))
 }
@@ -217,23 +286,45 @@ mod tests {
         ClientShare::of(Ipv4Addr::new(192, 0, 2, last).into())
     }
 
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn strangers() -> Budget {
+        Bodies::new(&limits(), Arc::new(SimClock::new(Timestamp::default())), Metrics::default()).strangers
+    }
+
+    fn hold(budget: &Budget, last: u8, now: Duration) -> Option<Held> {
+        let (held, _) = budget.begin(share(last), now);
+        held.grow(100, now).then_some(held)
+    }
+
     #[test]
     fn strangers_of_one_address_cannot_use_up_the_budget() {
-        let bodies = Bodies::new(&limits(), Arc::new(SimClock::new(Timestamp::default())), Metrics::default());
-        let hold = |last: u8| {
-            let mut held = Held { budget: bodies.strangers.clone(), share: share(last), bytes: 0 };
-            held.grow(100).then_some(held)
-        };
-        let mut of_one: Vec<Held> = std::iter::from_fn(|| hold(1)).collect();
+        let budget = strangers();
+        let mut of_one: Vec<Held> = std::iter::from_fn(|| hold(&budget, 1, NOW)).collect();
         assert_eq!(of_one.len(), 2, "a quarter of the budget");
-        assert!(hold(2).is_some());
-        let others: Vec<Held> = (2..20).filter_map(hold).collect();
+        assert!(hold(&budget, 2, NOW).is_some());
+        let others: Vec<Held> = (2..20).filter_map(|last| hold(&budget, last, NOW)).collect();
         assert_eq!(others.len(), 6, "and all together have no more than the budget");
         of_one.clear();
-        assert!(hold(3).is_some());
+        assert!(hold(&budget, 3, NOW).is_some());
         drop(others);
-        assert_eq!(bodies.strangers.used.lock().unwrap().bytes, 0, "what is not needed any more is given back");
-        assert!(bodies.strangers.used.lock().unwrap().by_share.is_empty());
+        let used = budget.lock();
+        assert_eq!((used.bytes, used.by_share.len(), used.holders.len()), (0, 0, 0), "all of it is given back");
+    }
+
+    #[test]
+    fn bodies_that_are_slow_to_arrive_make_room_and_those_that_are_there_do_not() {
+        let budget = strangers();
+        let held: Vec<Held> = (0..8).filter_map(|last| hold(&budget, last, NOW)).collect();
+        assert!(held[0].arrived());
+        assert!(hold(&budget, 9, NOW + SLOW_AFTER / 2).is_none(), "none of them is slow yet");
+        let newcomer = hold(&budget, 9, NOW + SLOW_AFTER).unwrap();
+        assert!(newcomer.arrived());
+        assert!(!held[1].grow(1, NOW + SLOW_AFTER), "it gave way");
+        assert!(!held[1].arrived());
+        assert!(held[2].arrived());
+        drop(held);
+        assert_eq!(budget.lock().bytes, 100);
     }
 
     async fn answer(clock: &Arc<SimClock>, body: Body) -> (u16, String) {
