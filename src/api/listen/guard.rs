@@ -38,6 +38,8 @@ pub struct ListenerGuard {
     connections: Arc<Connections>,
     /// Requests that came through trusted proxies and are under way, of clients that are not known.
     through_proxies: Arc<Mutex<HashMap<ClientShare, usize>>>,
+    /// When it was last told that somebody was turned away.
+    told: Arc<Mutex<Option<Duration>>>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
@@ -52,7 +54,8 @@ impl ListenerGuard {
     /// With nobody connected.
     pub fn new(settings: GuardSettings, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let connections = Connections::new(settings.connections, metrics.clone());
-        Self { settings: Arc::new(settings), connections, through_proxies: Arc::default(), clock, metrics }
+        let (through_proxies, told) = (Arc::default(), Arc::default());
+        Self { settings: Arc::new(settings), connections, through_proxies, told, clock, metrics }
     }
 
     pub(in crate::api) fn clock(&self) -> &Arc<dyn Clock> {
@@ -63,11 +66,23 @@ impl ListenerGuard {
     pub(in crate::api) fn admit(&self, address: IpAddr) -> Result<Place, Turned> {
         let is_proxy = self.settings.trusted_proxies.contains(address);
         self.connections.admit(address, is_proxy, self.clock.monotonic()).inspect_err(|turned| {
-            self.metrics.connection_closed(match turned {
+            let reason = match turned {
                 Turned::ShareTaken => "address_share_refused",
                 Turned::Full => "all_places_refused",
-            });
+            };
+            self.metrics.connection_closed(reason);
+            self.tell(address, reason);
         })
+    }
+
+    /// Once in a while: a flood must not fill the log.
+    fn tell(&self, address: IpAddr, reason: &'static str) {
+        let now = self.clock.monotonic();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|last| last + TELL_EVERY <= now) {
+            *told = Some(now);
+            tracing::warn!(%address, reason, "connections are turned away; see petrel_connections_closed_total");
+        }
     }
 
     fn client_of(&self, request: &Request) -> Client {
@@ -116,6 +131,8 @@ impl ListenerGuard {
     }
 }
 
+/// How often the log says that connections are turned away.
+const TELL_EVERY: Duration = Duration::from_mins(1);
 /// What is shown of a host that was refused.
 const MOST_HOST_CHARS: usize = 100;
 
