@@ -24,6 +24,9 @@ struct Counters {
     refused: Family<Refused, Counter>,
     finished: Family<ByStatus, Counter>,
     requests: Family<Answered, Counter>,
+    connections_closed: Family<ByReason, Counter>,
+    requests_refused: Family<ByReason, Counter>,
+    authentication_failures: Family<ByCredential, Counter>,
     queue_depth: Gauge,
     pending_instances: Gauge,
     bus: BusCounters,
@@ -83,11 +86,19 @@ struct ByStatus {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCredential {
+    credential: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
-    method: String,
+    method: &'static str,
     route: String,
     status: u16,
 }
+
+/// The methods that are counted by name.
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
 
 impl Default for Counters {
     fn default() -> Self {
@@ -97,17 +108,47 @@ impl Default for Counters {
         let refused = Family::default();
         let finished = Family::default();
         let requests = Family::default();
+        let (connections_closed, requests_refused) = (Family::default(), Family::default());
+        let authentication_failures = Family::default();
         let (queue_depth, pending_instances) = (Gauge::default(), Gauge::default());
         registry.register("events_accepted", "Events made durable", accepted.clone());
         registry.register("events_duplicate", "Repetitions that were recognised", duplicates.clone());
         registry.register("events_refused", "Events that were not taken", refused.clone());
         registry.register("executions_finished", "Executions that ended", finished.clone());
         registry.register("http_requests", "Requests that were answered", requests.clone());
+        registry.register(
+            "connections_closed",
+            "Connections that were turned away, or closed to make room or for their silence",
+            connections_closed.clone(),
+        );
+        registry.register(
+            "requests_refused",
+            "Requests that were refused before anybody looked at what they ask",
+            requests_refused.clone(),
+        );
+        registry.register(
+            "authentication_failures",
+            "Credentials that were not accepted",
+            authentication_failures.clone(),
+        );
         registry.register("queue_depth", "Executions that have not ended", queue_depth.clone());
         registry.register("instances_pending", "Events that wait to be matched", pending_instances.clone());
         let bus = BusCounters::default();
         bus.register(&mut registry);
-        Self { registry, accepted, duplicates, refused, finished, requests, queue_depth, pending_instances, bus }
+        Self {
+            registry,
+            accepted,
+            duplicates,
+            refused,
+            finished,
+            requests,
+            connections_closed,
+            requests_refused,
+            authentication_failures,
+            queue_depth,
+            pending_instances,
+            bus,
+        }
     }
 }
 
@@ -131,10 +172,27 @@ impl Metrics {
         self.0.finished.get_or_create(&ByStatus { status: status.as_str() }).inc();
     }
 
-    /// A request was answered; `route` is the pattern it met, so that there are not more of them than routes.
+    /// A request was answered; `route` is the pattern it met, so that there are not more of them than routes. Methods that
+    /// HTTP does not know are `other`: a client can invent as many as it likes.
     pub fn request_answered(&self, method: &str, route: &str, status: u16) {
-        let answered = Answered { method: method.to_owned(), route: route.to_owned(), status };
+        let known = METHODS.iter().find(|known| **known == method);
+        let answered = Answered { method: known.copied().unwrap_or("other"), route: route.to_owned(), status };
         self.0.requests.get_or_create(&answered).inc();
+    }
+
+    /// A connection was turned away or closed.
+    pub fn connection_closed(&self, reason: &'static str) {
+        self.0.connections_closed.get_or_create(&ByReason { reason }).inc();
+    }
+
+    /// A request was refused by what protects the listeners.
+    pub fn request_refused(&self, reason: &'static str) {
+        self.0.requests_refused.get_or_create(&ByReason { reason }).inc();
+    }
+
+    /// A credential of this kind was not accepted.
+    pub fn authentication_failed(&self, credential: &'static str) {
+        self.0.authentication_failures.get_or_create(&ByCredential { credential }).inc();
     }
 
     /// What waits just now.
@@ -220,5 +278,20 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn invented_methods_are_one_series() {
+        let metrics = Metrics::default();
+        for method in ["GET", "get", "AAAA", "AAAB", "G\nET", ""] {
+            metrics.request_answered(method, "/healthz", 200);
+        }
+        let text = metrics.render().unwrap();
+        let series: Vec<&str> = text.lines().filter(|line| line.starts_with("petrel_http_requests_total")).collect();
+        assert_eq!(series.len(), 2, "{series:?}");
+        assert!(
+            text.contains(r#"petrel_http_requests_total{method="other",route="/healthz",status="200"} 5"#),
+            "{text}"
+        );
     }
 }

@@ -17,15 +17,19 @@ use lapin::{Channel, Consumer};
 use sha2::{Digest, Sha256};
 
 use super::message;
+use super::message::Unsigned;
 use super::topology::Names;
 use crate::clock::Clock;
 use crate::intake::Landing;
 use crate::metrics::Metrics;
 use crate::model::refs::DeadLetterId;
+use crate::secrets::MessageKey;
 use crate::store::dead_letters::NewDeadLetter;
 use crate::store::events::{Accepted, Delivery};
 use crate::store::{DeadLetters, StoreError, StoreResult};
 
+/// So much of a message is kept in the dead letters: whoever may publish must not fill the disk with one message.
+const MOST_LETTER_BYTES: usize = 8 << 20;
 /// How often a store that is away is asked.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
@@ -34,6 +38,8 @@ pub(super) struct Arrivals {
     pub(super) landing: Landing,
     pub(super) dead_letters: DeadLetters,
     pub(super) names: Names,
+    pub(super) key: MessageKey,
+    pub(super) unsigned: Unsigned,
     pub(super) prefetch: u16,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
@@ -101,7 +107,7 @@ impl Arrivals {
         let mut poison = Vec::new();
         let mut sound = Vec::with_capacity(hand.len());
         for message in hand {
-            match message::decode(&message.data) {
+            match message::open(&self.key, &self.names.arrivals, self.unsigned, (&message.properties, &message.data)) {
                 Ok(delivery) => sound.push((message, delivery)),
                 Err(problem) => poison.push(self.dead_letter(message, &problem.to_string())),
             }
@@ -160,11 +166,16 @@ impl Arrivals {
     }
 
     fn dead_letter(&self, message: &Message, reason: &str) -> NewDeadLetter {
+        let (bytes, kept) = (message.data.len(), message.data.get(..MOST_LETTER_BYTES));
+        let reason = match kept {
+            Some(_) => format!("{reason} (the first {MOST_LETTER_BYTES} of {bytes} bytes are kept)"),
+            None => reason.to_owned(),
+        };
         NewDeadLetter {
             id: letter_id(&self.names.arrivals, &message.data),
             source: self.names.arrivals.clone(),
-            reason: reason.to_owned(),
-            body: message.data.clone(),
+            reason,
+            body: kept.unwrap_or(&message.data).to_vec(),
             received_at: self.clock.now(),
         }
     }

@@ -2,11 +2,13 @@
 //! recognised before it is misread.
 
 use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::refs::{InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
+use crate::secrets::MessageKey;
 use crate::store::events::{Arrival, Delivery, HeldInstance};
 use crate::store::rows::NewInstance;
 
@@ -15,9 +17,37 @@ const VERSION: u64 = 1;
 /// Survives the end of the broker.
 const PERSISTENT: u8 = 2;
 
+/// What the type of a delivery's message is.
+const KIND: &str = "petrel.delivery";
+/// The header with the signature over queue, type and body.
+const SIGNATURE: &str = "petrel-signature";
+
 /// Why a message is no delivery.
 #[derive(Debug, thiserror::Error)]
 pub enum Undecodable {
+    /// Nobody signed it.
+    #[error(
+        "it is not signed with the key of this installation; while daemons are upgraded that do not sign yet, set \
+         bus.accept_unsigned"
+    )]
+    Unsigned,
+    /// Somebody else signed it, or it was changed or put into another queue.
+    #[error("its signature is not one of this installation (secrets.key_file)")]
+    Forged,
+    /// Longer than a listener would take.
+    #[error("it has {bytes} bytes, and {most_bytes} are taken; see limits.body_bytes")]
+    TooLong {
+        /// Of the message.
+        bytes: usize,
+        /// The limit.
+        most_bytes: usize,
+    },
+    /// Deeper than a listener would take.
+    #[error("a payload is nested deeper than {max_depth} levels; see limits.json_depth")]
+    TooDeep {
+        /// The limit.
+        max_depth: usize,
+    },
     /// It is not ours, or damaged.
     #[error("it is no delivery of Petrel: {0}")]
     Malformed(serde_json::Error),
@@ -86,12 +116,77 @@ pub fn decode(body: &[u8]) -> Result<Delivery, Undecodable> {
     })
 }
 
-/// What is said about a delivery beside its body.
-pub(super) fn properties() -> BasicProperties {
+/// What is said about a delivery for `queue` beside its body. The signature says that a daemon of this installation wrote it.
+pub(super) fn properties(key: &MessageKey, queue: &str, body: &[u8]) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert(SIGNATURE.into(), AMQPValue::LongString(key.sign(&signed(queue, KIND, body)).into()));
     BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
         .with_content_type("application/json".into())
-        .with_type("petrel.delivery".into())
+        .with_type(KIND.into())
+        .with_headers(headers)
+}
+
+fn signed<'m>(queue: &'m str, kind: &'m str, body: &'m [u8]) -> [&'m [u8]; 3] {
+    [queue.as_bytes(), kind.as_bytes(), body]
+}
+
+/// What is done with messages that nobody signed: those of daemons from before signatures, or of anybody who may publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsigned {
+    /// They are set aside.
+    SetAside,
+    /// They are taken within the limits of the listeners.
+    Taken {
+        /// Bytes of a message.
+        most_bytes: usize,
+        /// Levels of a payload.
+        max_depth: usize,
+    },
+}
+
+/// The delivery in a message of `queue`, if a daemon of this installation wrote it.
+pub(super) fn open(
+    key: &MessageKey,
+    queue: &str,
+    unsigned: Unsigned,
+    (properties, body): (&BasicProperties, &[u8]),
+) -> Result<Delivery, Undecodable> {
+    let signature = properties.headers().as_ref().and_then(|headers| headers.inner().get(SIGNATURE));
+    let kind = properties.kind().as_ref().map(ShortString::as_str).unwrap_or_default();
+    match (signature, unsigned) {
+        (Some(AMQPValue::LongString(signature)), _) => {
+            if key.is_signature(signature.as_bytes(), &signed(queue, kind, body)) {
+                decode(body)
+            } else {
+                Err(Undecodable::Forged)
+            }
+        }
+        (Some(_), _) => Err(Undecodable::Forged),
+        (None, Unsigned::SetAside) => Err(Undecodable::Unsigned),
+        (None, Unsigned::Taken { most_bytes, max_depth }) => decode_within(body, most_bytes, max_depth),
+    }
+}
+
+fn decode_within(body: &[u8], most_bytes: usize, max_depth: usize) -> Result<Delivery, Undecodable> {
+    if body.len() > most_bytes {
+        return Err(Undecodable::TooLong { bytes: body.len(), most_bytes });
+    }
+    let delivery = decode(body)?;
+    let payloads = delivery.arrivals.iter().filter_map(Arrival::instance).map(|instance| &instance.payload);
+    match payloads.map(depth).max().filter(|depth| *depth > max_depth) {
+        Some(_) => Err(Undecodable::TooDeep { max_depth }),
+        None => Ok(delivery),
+    }
+}
+
+/// Recursion is safe: the JSON parser has already refused what is nested deeper than 127 levels.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
 }
 
 impl From<Arrival> for WireArrival {
@@ -141,6 +236,8 @@ mod tests {
     use super::*;
 
     use serde_json::json;
+
+    use crate::secrets::Keyring;
 
     fn instance(number: u8, dedupe: Option<&str>) -> NewInstance {
         NewInstance {
@@ -207,5 +304,42 @@ mod tests {
         }
         let newer = decode(br#"{"version": 2, "arrivals": "in another way"}"#).unwrap_err();
         assert_eq!(newer.to_string(), "it is written in format 2, and this Petrel reads format 1");
+    }
+
+    fn key() -> MessageKey {
+        Keyring::from_key(&[7; 32]).message_key().clone()
+    }
+
+    fn opened(properties: &BasicProperties, body: &[u8], unsigned: Unsigned) -> Result<Delivery, String> {
+        open(&key(), "petrel.arrivals", unsigned, (properties, body)).map_err(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn only_what_this_installation_signed_is_a_delivery() {
+        let body = encode(delivery()).unwrap();
+        let ours = properties(&key(), "petrel.arrivals", &body);
+        assert_eq!(opened(&ours, &body, Unsigned::SetAside).unwrap(), delivery());
+        let changed = String::from_utf8(body.clone()).unwrap().replace("\"t\"", "\"u\"");
+        let elsewhere = properties(&key(), "other.arrivals", &body);
+        let foreign = properties(Keyring::from_key(&[8; 32]).message_key(), "petrel.arrivals", &body);
+        let renamed = ours.clone().with_type("petrel.other".into());
+        for (properties, body) in
+            [(&ours, changed.as_bytes()), (&elsewhere, &body), (&foreign, &body), (&renamed, &body)]
+        {
+            let taken = Unsigned::Taken { most_bytes: 1 << 20, max_depth: 64 };
+            assert!(opened(properties, body, taken).unwrap_err().contains("signature"), "whatever is taken unsigned");
+        }
+    }
+
+    #[test]
+    fn unsigned_messages_are_set_aside_or_taken_within_the_limits() {
+        let none = BasicProperties::default();
+        let body = encode(delivery()).unwrap();
+        let refused = opened(&none, &body, Unsigned::SetAside).unwrap_err();
+        assert!(refused.contains("bus.accept_unsigned"), "{refused}");
+        let taken = |most_bytes, max_depth| opened(&none, &body, Unsigned::Taken { most_bytes, max_depth });
+        assert_eq!(taken(1 << 20, 2).unwrap(), delivery());
+        assert!(taken(100, 2).unwrap_err().contains("limits.body_bytes"));
+        assert!(taken(1 << 20, 1).unwrap_err().contains("limits.json_depth"));
     }
 }

@@ -29,7 +29,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 pub use address::AddressError;
-pub use message::{Undecodable, decode};
+pub use message::{Undecodable, Unsigned, decode};
 pub use pack::{Publish, Queues};
 pub use standing::Refusal;
 
@@ -38,6 +38,7 @@ use crate::clock::{Clock, Ids};
 use crate::config;
 use crate::intake::{Front, Landing};
 use crate::metrics::Metrics;
+use crate::secrets::MessageKey;
 use crate::store::DeadLetters;
 use crate::supervise::{Backoff, OnEnd, Supervisor};
 use address::Address;
@@ -59,6 +60,7 @@ pub struct Broker {
     connector: Connector,
     names: Names,
     settings: config::Bus,
+    key: MessageKey,
     world: World,
     standing: watch::Sender<Standing>,
     publisher: Arc<Publisher>,
@@ -83,6 +85,8 @@ pub struct Shore {
     pub landing: Landing,
     /// If nothing can be made of them.
     pub dead_letters: DeadLetters,
+    /// What is done with those that nobody signed.
+    pub unsigned: Unsigned,
 }
 
 impl std::fmt::Debug for World {
@@ -99,7 +103,8 @@ impl std::fmt::Debug for Broker {
 
 impl Broker {
     /// The broker of these settings, if they name one. Nothing is connected yet.
-    pub fn new(settings: &config::Bus, world: World) -> Result<Option<Self>, AddressError> {
+    /// Messages are signed with `key`, which all daemons of the installation have.
+    pub fn new(settings: &config::Bus, key: &MessageKey, world: World) -> Result<Option<Self>, AddressError> {
         let Some(url) = &settings.url else { return Ok(None) };
         let address = Address::parse(url.expose(), settings.ca_file.as_deref())?;
         if address.is_exposed() {
@@ -112,6 +117,7 @@ impl Broker {
             standing: watched,
             window: Window::default(),
             names: names.clone(),
+            key: key.clone(),
             clock: Arc::clone(&clock),
             metrics,
             queue_gone: Arc::new(Notify::new()),
@@ -121,6 +127,7 @@ impl Broker {
             connector: Connector::new(address, clock),
             names,
             settings: settings.clone(),
+            key: key.clone(),
             world,
             standing,
             publisher: Arc::new(publisher),
@@ -187,10 +194,12 @@ impl Broker {
 
     fn receiving(&self, shore: Option<Shore>) -> Receiving {
         let World { clock, metrics, .. } = self.world.clone();
-        let arrivals = shore.map(|Shore { landing, dead_letters }| Arrivals {
+        let arrivals = shore.map(|Shore { landing, dead_letters, unsigned }| Arrivals {
             landing,
             dead_letters,
             names: self.names.clone(),
+            key: self.key.clone(),
+            unsigned,
             prefetch: self.settings.prefetch,
             clock: Arc::clone(&clock),
             metrics: metrics.clone(),

@@ -15,6 +15,7 @@ use super::standing::{Refusal, Standing};
 use super::topology::Names;
 use crate::clock::{self, Clock};
 use crate::metrics::Metrics;
+use crate::secrets::MessageKey;
 
 /// So many messages may wait for their confirmation: more does not make the broker any quicker.
 const PLACES: u32 = 512;
@@ -43,6 +44,7 @@ pub(super) struct Publisher {
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) window: Window,
     pub(super) names: Names,
+    pub(super) key: MessageKey,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     pub(super) queue_gone: Arc<Notify>,
@@ -94,8 +96,9 @@ impl Publisher {
 
     async fn until_confirmed(&self, channel: &Channel, body: &[u8]) -> lapin::Result<Confirmation> {
         let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let queue = self.names.arrivals.as_str().into();
-        let publish = channel.basic_publish("".into(), queue, mandatory, body, message::properties());
+        let queue = self.names.arrivals.as_str();
+        let properties = message::properties(&self.key, queue, body);
+        let publish = channel.basic_publish("".into(), queue.into(), mandatory, body, properties);
         self.metrics.bus_published();
         one_after_another(&self.turn, publish).await?.await
     }

@@ -1,14 +1,14 @@
 //! What handlers take in: JSON bodies of bounded size and depth, and query strings, refused in the door's one voice.
 
-use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::api::error::{ApiError, ApiResult};
+use crate::api::listen::read_body;
 use crate::sensors::body::{BodyError, BodyLimits, parse_body};
 
 /// The body as `T`; no body, and `null`, count as an empty object.
@@ -18,26 +18,16 @@ pub(super) struct JsonBody<T>(pub(super) T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> ApiResult<Self> {
+    async fn from_request(request: Request, _state: &S) -> ApiResult<Self> {
         let limits = request.extensions().get::<BodyLimits>().copied().unwrap_or_default();
         let headers = request.headers().clone();
-        let bytes = read_bytes(request, state).await?;
+        let (bytes, _held) = read_body(request).await?;
         let body = Some(parse(&headers, &bytes, limits)?).filter(|body| !body.is_null());
         let body = body.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
         serde_json::from_value(body)
             .map(Self)
             .map_err(|problem| ApiError::bad_request(format!("the body does not fit: {problem}")))
     }
-}
-
-/// The bytes of a body, as many as the door's limit allows.
-pub(super) async fn read_bytes<S: Send + Sync>(request: Request, state: &S) -> ApiResult<Bytes> {
-    Bytes::from_request(request, state).await.map_err(|rejection| {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            return ApiError::too_large("the body is longer than this door takes; see `limits.body_bytes`");
-        }
-        ApiError::bad_request(format!("the body could not be read: {rejection}"))
-    })
 }
 
 /// A body by its content type.

@@ -9,9 +9,10 @@ use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use crate::api::body::{Path, read_bytes};
+use crate::api::body::Path;
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::gate::Authenticated;
+use crate::api::listen::read_body;
 use crate::auth::Permission;
 use crate::content::publish::{Checked, Counts, Published, Refusal};
 use crate::content::{ContentError, ContentKeeper};
@@ -43,7 +44,7 @@ async fn list(State(door): State<Door>, _caller: Authenticated) -> ApiResult<Jso
 /// The body is read after the question who sends it: it may be long.
 async fn publish(State(door): State<Door>, caller: Authenticated, request: Request) -> ApiResult<Response> {
     caller.require(Permission::PackManage)?;
-    let body = read_bytes(request, &()).await.map_err(too_large)?;
+    let (body, _held) = read_body(request).await.map_err(too_large)?;
     let checked = match door.check(body).await? {
         Ok(checked) => checked,
         Err(refusal) => return refuse(refusal),

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::auth::Withheld;
 use crate::intake::IntakeError;
 use crate::requests::RequestError;
 use crate::store::StoreError;
@@ -68,6 +69,11 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, fault)
     }
 
+    /// 408: the request did not arrive in time.
+    pub fn too_slow(fault: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, fault)
+    }
+
     /// 413: too much at once.
     pub fn too_large(fault: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, fault)
@@ -76,6 +82,11 @@ impl ApiError {
     /// 415: a kind of body that nobody here reads.
     pub fn unsupported_type(fault: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, fault)
+    }
+
+    /// 421: called by a name that is not ours.
+    pub fn misdirected(fault: impl Into<String>) -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, fault)
     }
 
     /// 429: too fast; come back after a while.
@@ -100,9 +111,10 @@ impl ApiError {
     }
 
     /// Tells whoever keeps this installation that a delivery was not taken. What strangers may cause, or a crowd, is
-    /// counted and must not fill the log.
-    pub(super) fn note(&self, door: &str, path: &str) {
-        let Self { status, fault, .. } = self;
+    /// counted and must not fill the log. Credentials that a sender wrote into the path are not shown.
+    pub(super) fn note(&self, door: &str, path: &str, withheld: &Withheld) {
+        let withheld = withheld.of_request(&HeaderMap::new(), "", Vec::new());
+        let (status, path, fault) = (&self.status, withheld.clean_text(path), withheld.clean_text(&self.fault));
         match *status {
             StatusCode::UNAUTHORIZED
             | StatusCode::FORBIDDEN

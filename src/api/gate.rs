@@ -1,8 +1,8 @@
 //! Who is asking, and may they: the store's part of authentication, and the audit log.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
@@ -10,22 +10,21 @@ use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use tokio::sync::Semaphore;
 
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::known::Known;
+use crate::api::listen::{Client, discard_body, read_body};
+use crate::api::logins::{Failures, PasswordChecks};
 use crate::auth::{
     AuthMethod, Credential, CredentialError, Location, PasswordError, PasswordHash, Permission, Presented, Principal,
     Role, StoredHash, verify_password,
 };
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::secrets::SecretText;
 use crate::store::identities::AuditRow;
 use crate::store::{Identities, StoreError};
 use crate::supervise::Supervisor;
-
-/// Hashing a password takes a core for a while: so many at once, the rest is turned away.
-const PASSWORDS_AT_ONCE: usize = 4;
 
 /// Checks credentials against the store.
 #[derive(Clone)]
@@ -34,7 +33,8 @@ pub struct Gate {
     clock: Arc<dyn Clock>,
     supervisor: Supervisor,
     known: Known,
-    passwords: Arc<Semaphore>,
+    passwords: PasswordChecks,
+    failures: Failures,
 }
 
 impl std::fmt::Debug for Gate {
@@ -45,10 +45,11 @@ impl std::fmt::Debug for Gate {
 
 impl Gate {
     /// Over the store's users, tokens and keys.
-    pub fn new(identities: Identities, clock: Arc<dyn Clock>, supervisor: Supervisor) -> Self {
-        let passwords = Arc::new(Semaphore::new(PASSWORDS_AT_ONCE));
+    pub fn new(identities: Identities, clock: Arc<dyn Clock>, supervisor: Supervisor, metrics: Metrics) -> Self {
+        let passwords = PasswordChecks::new(Arc::clone(&clock));
+        let failures = Failures::new(identities.clone(), Arc::clone(&clock), metrics);
         let known = Known::new(Arc::clone(&clock));
-        Self { identities, clock, supervisor, known, passwords }
+        Self { identities, clock, supervisor, known, passwords, failures }
     }
 
     /// Users, tokens, keys.
@@ -57,25 +58,46 @@ impl Gate {
     }
 
     /// Whose credential a request carries.
-    pub async fn authenticate(&self, headers: &HeaderMap, query: &str) -> ApiResult<(Principal, Location)> {
+    pub(super) async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        query: &str,
+        client: &Client,
+    ) -> ApiResult<(Principal, Location)> {
         let presented = Presented::from_request(headers, query).map_err(refused)?;
+        let kind = presented.credential.kind();
         let principal = match presented.credential {
             Credential::Token(token) => self.by_token(&token).await?,
             Credential::ApiKey(key) => self.by_api_key(&key).await?,
             Credential::Bearer(text) => self.by_either(&text).await?,
-            Credential::Password { user, password } => Some(self.by_password(&user, password).await?),
+            Credential::Password { user, password } => Some(self.by_password(&user, password, client).await?),
         };
-        let unknown = || ApiError::unauthorized("Unauthorized - the token or API key is unknown, disabled or expired");
-        Ok((principal.ok_or_else(unknown)?, presented.location))
+        let Some(principal) = principal else {
+            self.failures.key_failed(kind, client.address());
+            let fault = "Unauthorized - the token or API key is unknown, disabled or expired";
+            return Err(ApiError::unauthorized(fault));
+        };
+        client.become_known();
+        Ok((principal, presented.location))
     }
 
     /// The same where credentials are optional: none is no mistake, a wrong one is.
-    pub async fn authenticate_if_shown(&self, headers: &HeaderMap, query: &str) -> ApiResult<Option<Principal>> {
+    pub(super) async fn authenticate_if_shown(
+        &self,
+        headers: &HeaderMap,
+        query: &str,
+        client: &Client,
+    ) -> ApiResult<Option<Principal>> {
         match Presented::from_request(headers, query) {
             Err(CredentialError::Missing) => Ok(None),
             Err(problem) => Err(refused(problem)),
-            Ok(_) => self.authenticate(headers, query).await.map(|(principal, _)| Some(principal)),
+            Ok(_) => self.authenticate(headers, query, client).await.map(|(principal, _)| Some(principal)),
         }
+    }
+
+    /// A sender of a webhook or listener, whose credential is none of ours, was not let in.
+    pub(super) fn note_unknown_sender(&self, client: &Client) {
+        self.failures.key_failed("webhook", client.address());
     }
 
     /// While the store is away, one of the two may be remembered.
@@ -127,21 +149,35 @@ impl Gate {
     }
 
     /// Checks a password on a thread of its own; unknown users take as long as known ones.
-    pub(super) async fn by_password(&self, user: &str, password: SecretText) -> ApiResult<Principal> {
-        let Ok(_permit) = self.passwords.try_acquire() else {
-            return Err(ApiError::too_many("too many logins at once", Duration::from_secs(1)));
-        };
+    pub(super) async fn by_password(&self, user: &str, password: SecretText, client: &Client) -> ApiResult<Principal> {
         let row = self.identities.user_get(user).await?;
         let stored = row.as_ref().and_then(|row| row.password_hash.clone()).map(PasswordHash::from_stored);
-        let checked = self
-            .supervisor
-            .spawn_blocking("password check", move || verify_password(password.expose(), stored.as_ref()))
-            .await
-            .map_err(|problem| ApiError::internal(&problem))?;
-        checked.map_err(|problem: PasswordError| ApiError::unauthorized(format!("Unauthorized - {problem}")))?;
-        let row = row.ok_or_else(|| ApiError::unauthorized("Unauthorized - wrong user or password"))?;
-        let role = row.role.parse().map_err(|problem| ApiError::internal(&problem))?;
-        Ok(Principal { name: row.name, role, method: AuthMethod::Password })
+        let turn = match self.passwords.take_turn(client.share(), user).await {
+            Ok(turn) => turn,
+            Err(turned_away) => {
+                self.failures.password_failed(user, client.address(), "too many logins at once").await;
+                return Err(turned_away);
+            }
+        };
+        // The turn goes with the work: a client that hangs up does not free the core.
+        let check = move || {
+            let _turn = turn;
+            verify_password(password.expose(), stored.as_ref())
+        };
+        let checked = self.supervisor.spawn_blocking("password check", check).await;
+        let checked = checked.map_err(|problem| ApiError::internal(&problem))?;
+        match (checked, row) {
+            (Ok(()), Some(row)) => {
+                let role = row.role.parse().map_err(|problem| ApiError::internal(&problem))?;
+                client.become_known();
+                Ok(Principal { name: row.name, role, method: AuthMethod::Password })
+            }
+            (checked, _) => {
+                let problem = checked.err().unwrap_or(PasswordError::Wrong);
+                self.failures.password_failed(user, client.address(), &problem.to_string()).await;
+                Err(ApiError::unauthorized(format!("Unauthorized - {problem}")))
+            }
+        }
     }
 
     /// Forgets all credentials: some key or user was changed here.
@@ -207,15 +243,37 @@ impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
 /// The layer that closes every route below it to strangers; everybody who is somebody may look.
 pub(super) async fn close(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let admitted = match gate.authenticate(request.headers(), &query).await {
-        Ok((principal, location)) => Authenticated { principal, location, gate },
-        Err(refusal) => return refusal.into_response(),
+    let client = Client::of(request.extensions());
+    let admitted = match gate.authenticate(request.headers(), &query, &client).await {
+        Ok((principal, location)) => Authenticated { principal, location, gate: gate.clone() },
+        Err(refusal) => {
+            discard_body(request, &*gate.clock).await;
+            return refusal.into_response();
+        }
     };
     if let Err(refusal) = check_forgery(&admitted, &request).and_then(|()| admitted.require(Permission::View)) {
         return refusal.into_response();
     }
     request.extensions_mut().insert(admitted);
+    request.extensions_mut().insert(client);
     next.run(request).await
+}
+
+/// The layer before routes that know their senders themselves, by signed bodies: each is read within the budget of those who
+/// are not known, and is held until it is answered.
+pub(super) async fn read_for_guest(request: Request, next: Next) -> Response {
+    let client = Client::of(request.extensions());
+    let (parts, body) = request.into_parts();
+    let whole = Request::from_parts(parts.clone(), body);
+    let (bytes, _held) = match read_body(whole).await {
+        Ok(read) => read,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+    if response.status().is_success() {
+        client.become_known();
+    }
+    response
 }
 
 /// A cookie is sent by browsers on behalf of any page: what changes something must come from our own.

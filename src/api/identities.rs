@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::extract::{FromRequest, Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
@@ -14,9 +14,11 @@ use serde_json::{Value, json};
 use crate::api::body::{JsonBody, Path, Query};
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::gate::{Authenticated, Gate};
+use crate::api::listen::{Client, discard_body};
 use crate::api::listing::ListQuery;
 use crate::auth::{
-    AuthMethod, Credential, Permission, Presented, Role, StoredHash, hash_password, new_api_key, new_token,
+    AuthMethod, Credential, CredentialError, Permission, Presented, Principal, Role, StoredHash, hash_password,
+    new_api_key, new_token,
 };
 use crate::clock::{Clock, Ids};
 use crate::model::refs::IdentityId;
@@ -58,22 +60,23 @@ struct Login {
     ttl: Option<u64>,
 }
 
-async fn login(
-    State(door): State<Door>,
-    uri: Uri,
-    headers: HeaderMap,
-    JsonBody(login): JsonBody<Login>,
-) -> ApiResult<Response> {
-    let presented = Presented::from_request(&headers, uri.query().unwrap_or_default())
-        .map_err(|problem| ApiError::unauthorized(format!("Unauthorized - {problem}")))?;
-    let Credential::Password { user, password } = presented.credential else {
-        return Err(ApiError::unauthorized("Unauthorized - log in with `Authorization: Basic`, user and password"));
+/// The password is checked before the body is read.
+async fn login(State(door): State<Door>, mut request: Request) -> ApiResult<Response> {
+    let client = Client::of(request.extensions());
+    let presented = Presented::from_request(request.headers(), request.uri().query().unwrap_or_default());
+    let principal = match door.log_in(presented, &client).await {
+        Ok(principal) => principal,
+        Err(refusal) => {
+            discard_body(request, &*door.clock).await;
+            return Err(refusal);
+        }
     };
+    request.extensions_mut().insert(client);
+    let JsonBody(login) = JsonBody::<Login>::from_request(request, &()).await?;
     let ttl = login.ttl.map_or(TOKEN_TTL, Duration::from_secs);
     if ttl > TOKEN_TTL || ttl.is_zero() {
         return Err(ApiError::bad_request(format!("ttl: write 1 to {} seconds", TOKEN_TTL.as_secs())));
     }
-    let principal = door.gate.by_password(&user, password).await?;
     let (token, id) = (new_token(), door.new_id());
     let expires = door.clock.now().plus(ttl);
     let hash = StoredHash::of_token(token.expose());
@@ -99,6 +102,14 @@ async fn whoami(caller: Authenticated) -> Json<Value> {
 }
 
 impl Door {
+    async fn log_in(&self, presented: Result<Presented, CredentialError>, client: &Client) -> ApiResult<Principal> {
+        let presented = presented.map_err(|problem| ApiError::unauthorized(format!("Unauthorized - {problem}")))?;
+        let Credential::Password { user, password } = presented.credential else {
+            return Err(ApiError::unauthorized("Unauthorized - log in with `Authorization: Basic`, user and password"));
+        };
+        self.gate.by_password(&user, password, client).await
+    }
+
     fn new_id(&self) -> IdentityId {
         IdentityId::from_bytes(self.ids.next())
     }

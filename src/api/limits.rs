@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, ApiResult};
 use crate::clock::Clock;
 
 /// One door's bucket. It holds one second's worth, so a burst of that size passes at once.
@@ -49,10 +49,15 @@ impl Bucket {
 
 /// The layer that keeps a door's rate.
 pub(super) async fn keep_rate(State(bucket): State<Bucket>, request: Request, next: Next) -> Response {
-    match bucket.take() {
+    match within_rate(&bucket) {
         Ok(()) => next.run(request).await,
-        Err(after) => ApiError::too_many("too many requests; see `limits.rate_per_second`", after).into_response(),
+        Err(refusal) => refusal.into_response(),
     }
+}
+
+/// One more request, if the rate bears it.
+pub(super) fn within_rate(bucket: &Bucket) -> ApiResult<()> {
+    bucket.take().map_err(|after| ApiError::too_many("too many requests; see `limits.rate_per_second`", after))
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde_json::json;
 
 use crate::api::body::parse;
 use crate::api::error::{ApiError, ApiResult};
-use crate::api::webhooks::{Delivery, Senders, unknown};
+use crate::api::listen::Bodies;
+use crate::api::webhooks::{Senders, unknown};
 use crate::auth::WebhookAuth;
 use crate::intake::Receipt;
 use crate::metrics::Metrics;
@@ -33,14 +34,17 @@ pub struct Listener {
     pub limits: BodyLimits,
     /// Size of bodies.
     pub body_bytes: usize,
+    /// Memory for bodies.
+    pub bodies: Bodies,
     /// What is counted.
     pub metrics: Metrics,
 }
 
 /// Everything that is answered on the listener's port.
 pub fn router(listener: Listener) -> Router {
-    let body_bytes = listener.body_bytes;
-    Router::new().fallback(receive).layer(DefaultBodyLimit::max(body_bytes)).with_state(listener)
+    let (body_bytes, bodies) = (listener.body_bytes, listener.bodies.clone());
+    let router = Router::new().fallback(receive).layer(DefaultBodyLimit::max(body_bytes));
+    router.layer(Extension(bodies)).with_state(listener)
 }
 
 async fn receive(State(listener): State<Listener>, request: Request) -> Response {
@@ -53,7 +57,7 @@ async fn receive(State(listener): State<Listener>, request: Request) -> Response
         }
         Err(refusal) => {
             listener.metrics.event_refused("sensor", refusal.status().as_u16());
-            refusal.note(&listener.name, &path);
+            refusal.note(&listener.name, &path, &listener.senders.withheld);
             refusal.into_response()
         }
     }
@@ -69,10 +73,9 @@ impl Listener {
         if request.method() != Method::POST {
             return Err(ApiError::method_not_allowed());
         }
-        let delivery = Delivery::read(request).await?;
-        self.senders.check(&self.auth, &delivery).await?;
+        let delivery = self.senders.admit(&self.auth, &path, request).await?;
         let body = parse(&delivery.headers, &delivery.body, self.limits)?;
-        Ok(self.hooks.receive(&sensor, &delivery.as_request(path, body)).await?)
+        Ok(self.hooks.receive(&sensor, &delivery.as_request(body)).await?)
     }
 }
 

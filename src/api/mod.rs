@@ -1,10 +1,10 @@
 //! HTTP to domain and back, and nothing more: extract, call, shape. StackStorm's paths and JSON, Petrel's beside them.
 //!
 //! ```text
-//!  request ─► trim the slash ─► id, count ─┬─► open: /healthz /readyz
-//!                                          ├─► /tokens (password)   ├ rate ─► handler
-//!                                          ├─► /webhooks (senders)  ├ rate ─► handler
-//!                                          └─► everything else      ├ rate ─► gate ─► handler
+//!  request ─► guard ─► trim the slash ─► id, count ─┬─► open: /healthz /readyz
+//!                                                  ├─► /tokens ── passwords in turns ─► handler
+//!                                                  ├─► /webhooks ─ senders ├ rate ─► handler
+//!                                                  └─► everything else ─ gate ├ rate ─► handler
 //! ```
 //!
 //! Each router gets what it reaches for and no more; this file is the only one that sees all of it ([`Doors`]).
@@ -14,7 +14,9 @@ mod content;
 mod error;
 mod gate;
 mod limits;
+mod listen;
 mod listing;
+mod logins;
 mod shape;
 mod envelope;
 mod actions;
@@ -52,6 +54,7 @@ use axum::{Extension, Router};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
+use crate::auth::Withheld;
 use crate::chat::desk::Desk;
 use crate::config::{Limits, Webhooks};
 use crate::content::ContentKeeper;
@@ -70,6 +73,7 @@ pub use error::{ApiError, ApiResult};
 pub use first_start::first_start;
 pub use gate::{Authenticated, Gate};
 pub use limits::Bucket;
+pub use listen::{Bodies, GuardSettings, ListenerGuard};
 
 use asg::AsgService;
 use dead_letters::BusService;
@@ -129,6 +133,10 @@ pub struct Doors {
     pub hooks: Arc<Hooks>,
     /// Understands commands.
     pub chat: Desk,
+    /// What none of them keeps of a request.
+    pub withheld: Arc<Withheld>,
+    /// Memory for bodies.
+    pub bodies: Bodies,
     /// Webhooks of domains, which know their senders themselves.
     pub guests: Router,
     /// The governor.
@@ -170,6 +178,7 @@ pub fn router(doors: &Doors) -> Router {
         .route_layer(from_fn(envelope::note_route))
         .layer(from_fn(envelope::note_damage))
         .layer(Extension(body_limits))
+        .layer(Extension(doors.bodies.clone()))
         .layer(DefaultBodyLimit::max(doors.limits.body_bytes))
         .layer(from_fn_with_state(envelope, envelope::wrap));
     Router::new().fallback_service(inner.map_request(envelope::trim_slash))
@@ -186,17 +195,20 @@ pub fn router_of_health(doors: &Doors) -> Router {
 
 /// What stands under every prefix of the API.
 fn api(doors: &Doors) -> Router {
-    closed(doors, resources(doors)).merge(rated(doors, hooks(doors))).merge(status::open_router(status_door(doors)))
+    closed(doors, resources(doors)).merge(hooks(doors)).merge(status::open_router(status_door(doors)))
 }
 
-/// Behind the gate, at a bounded rate.
+/// Behind the gate, at a bounded rate. Those who do not come in use up none of it.
 fn closed(doors: &Doors, routes: Router) -> Router {
-    rated(doors, routes.route_layer(from_fn_with_state(doors.gate.clone(), gate::close)))
+    rated(doors, routes).route_layer(from_fn_with_state(doors.gate.clone(), gate::close))
 }
 
 fn rated(doors: &Doors, routes: Router) -> Router {
-    let bucket = Bucket::new(doors.limits.rate_per_second, Arc::clone(&doors.world.clock));
-    routes.route_layer(from_fn_with_state(bucket, keep_rate))
+    routes.route_layer(from_fn_with_state(bucket(doors), keep_rate))
+}
+
+fn bucket(doors: &Doors) -> Bucket {
+    Bucket::new(doors.limits.rate_per_second, Arc::clone(&doors.world.clock))
 }
 
 fn resources(doors: &Doors) -> Router {
@@ -270,8 +282,9 @@ fn people(doors: &Doors) -> Router {
         }))
 }
 
+/// Not at a rate, which strangers could use up: passwords are checked in turns.
 fn tokens(doors: &Doors) -> Router {
-    rated(doors, identities::login_router(identities_door(doors)))
+    identities::login_router(identities_door(doors))
 }
 
 fn hooks(doors: &Doors) -> Router {
@@ -282,16 +295,20 @@ fn hooks(doors: &Doors) -> Router {
         limits: BodyLimits { max_depth: doors.limits.json_depth },
         metrics: doors.metrics.clone(),
         places: Arc::new(Semaphore::new(doors.limits.intake_queue)),
+        rate: bucket(doors),
         hooks: webhooks::HookIndex::default(),
         sensors: Arc::clone(&doors.hooks),
     });
-    own.merge(doors.guests.clone())
+    // There may be none of them, which `route_layer` does not take.
+    let guests = doors.guests.clone().layer(from_fn(gate::read_for_guest));
+    own.merge(guests.layer(from_fn_with_state(bucket(doors), keep_rate)))
 }
 
 /// Who checks the senders of webhooks; listeners of sensors ask the same one.
 pub fn senders(doors: &Doors) -> webhooks::Senders {
     let (gate, datastore) = (doors.gate.clone(), doors.datastore.clone());
-    webhooks::Senders::new(gate, datastore, Arc::clone(&doors.webhooks), Arc::clone(&doors.world.clock))
+    let (webhooks, withheld) = (Arc::clone(&doors.webhooks), Arc::clone(&doors.withheld));
+    webhooks::Senders::new(gate, datastore, webhooks, withheld, Arc::clone(&doors.world.clock))
 }
 
 fn stream(doors: &Doors) -> Router {
@@ -304,7 +321,7 @@ fn stream(doors: &Doors) -> Router {
         bus: Arc::clone(&world.bus),
         clock: Arc::clone(&world.clock),
         stop: world.supervisor.token().clone(),
-        places: Arc::new(Semaphore::new(stream::MOST_STREAMS)),
+        places: stream::Places::default(),
     })
 }
 

@@ -30,7 +30,7 @@ use crate::model::pack::Catalogue;
 use crate::model::refs::{EnforcementId, InstanceId, RuleRef};
 use crate::model::rule::Rule;
 use crate::packs::check::{Checks, Runners};
-use crate::packs::rule_layer::{problems_of, read_definition};
+use crate::packs::rule_layer::{problems_of, read_definition, warnings_of};
 use crate::rules::{CompiledRule, Explanation, Verdict};
 use crate::secrets::Redactor;
 use crate::store::contents::RuleLayer;
@@ -193,7 +193,11 @@ impl Door {
         let names = registry.names().into_iter();
         let runners: Runners =
             names.filter_map(|name| Some((name.to_owned(), registry.get(name)?.parameters()))).collect();
-        let problems = problems_of(rule, &self.catalogue(), &Checks { runners: &runners, compile: &Compilers });
+        let (catalogue, checks) = (self.catalogue(), Checks { runners: &runners, compile: &Compilers });
+        let problems = problems_of(rule, &catalogue, &checks);
+        for warning in warnings_of(rule, &catalogue, &checks) {
+            tracing::warn!(rule = %rule.reference, warning, "a rule may not do what is meant");
+        }
         if problems.is_empty() { Ok(()) } else { Err(ApiError::bad_request(problems.join("; "))) }
     }
 

@@ -16,13 +16,15 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, watch};
 
-use crate::api::body::{Path, Query, parse, read_bytes};
+use crate::api::body::{Path, Query, parse};
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::gate::{Authenticated, Gate};
 use crate::api::known::TRUSTED_WHILE_AWAY;
+use crate::api::limits::{Bucket, within_rate};
+use crate::api::listen::{Client, Held, discard_body, read_body};
 use crate::api::listing::ListQuery;
 use crate::api::triggers::{awaited, shown_trigger};
-use crate::auth::{HookRequest, Permission, Principal, Refusal, WebhookAuth};
+use crate::auth::{HookRequest, Permission, Principal, Refusal, Verifier, WebhookAuth, Withheld};
 use crate::clock::Clock;
 use crate::config::Webhooks;
 use crate::datastore::{Datastore, SYSTEM_SCOPE};
@@ -41,9 +43,6 @@ use crate::store::StoreError;
 /// The trigger type that rules name to get a webhook.
 pub const WEBHOOK_TRIGGER: &str = "core.st2.webhook";
 
-/// Headers that prove who sent a request; they end here.
-const CREDENTIALS: [&str; 5] = ["authorization", "cookie", "proxy-authorization", "st2-api-key", "x-auth-token"];
-
 /// Headers by which sources mark a repetition of the same delivery.
 const DELIVERY_IDS: [&str; 5] =
     ["idempotency-key", "x-github-delivery", "x-gitlab-event-uuid", "x-request-uuid", "ce-id"];
@@ -58,6 +57,8 @@ pub(super) struct Door {
     pub(super) metrics: Metrics,
     /// Events that may wait to be made durable.
     pub(super) places: Arc<Semaphore>,
+    /// Of those who were let in.
+    pub(super) rate: Bucket,
     pub(super) hooks: HookIndex,
     /// Webhooks that packs declare without a listener of their own.
     pub(super) sensors: Arc<Hooks>,
@@ -131,7 +132,8 @@ impl Indexed {
 
 async fn receive(State(door): State<Arc<Door>>, Path(url): Path<String>, request: Request) -> Response {
     let url = url.trim_matches('/');
-    answer(&door, url, door.receive(url, request).await)
+    let taken = door.receive(url, request).await;
+    answer(&door, url, taken)
 }
 
 async fn inject(State(door): State<Arc<Door>>, request: Request) -> Response {
@@ -160,7 +162,7 @@ fn answer(door: &Door, url: &str, taken: ApiResult<Taken>) -> Response {
         }
         Err(refusal) => {
             door.metrics.event_refused("webhook", refusal.status().as_u16());
-            refusal.note("webhooks", url);
+            refusal.note("webhooks", url, &door.senders.withheld);
             refusal.into_response()
         }
     }
@@ -168,12 +170,12 @@ fn answer(door: &Door, url: &str, taken: ApiResult<Taken>) -> Response {
 
 impl Door {
     async fn receive(&self, url: &str, request: Request) -> ApiResult<Taken> {
-        let delivery = Delivery::read(request).await?;
-        self.senders.check_webhook(url, &delivery).await?;
+        let delivery = self.senders.admit_to_webhook(url, request).await?;
+        within_rate(&self.rate)?;
         let catalogue = Arc::clone(&self.catalogue.borrow());
         let triggers = self.hooks.triggers(&catalogue, url);
         if let (true, Some(sensor)) = (triggers.is_empty(), self.sensors.find(None, url)) {
-            return self.receive_for(&sensor, url, &delivery).await;
+            return self.receive_for(&sensor, &delivery).await;
         }
         if triggers.is_empty() {
             return Err(unknown(&catalogue, format!("Webhook {url} not registered with st2")));
@@ -195,20 +197,17 @@ impl Door {
     }
 
     /// For a pack's sensor, whose script says what the request means.
-    async fn receive_for(&self, sensor: &Sensor, url: &str, delivery: &Delivery) -> ApiResult<Taken> {
+    async fn receive_for(&self, sensor: &Sensor, delivery: &Delivery) -> ApiResult<Taken> {
         let body = parse(&delivery.headers, &delivery.body, self.limits)?;
         let said_back = body.to_string();
-        let request = delivery.as_request(url.to_owned(), body);
+        let request = delivery.as_request(body);
         Ok(Taken { body: said_back, receipts: self.sensors.receive(sensor, &request).await? })
     }
 
     /// Any trigger by its reference: for somebody who may emit, whatever the door's own webhooks ask for.
     async fn inject(&self, request: Request) -> ApiResult<Taken> {
-        let delivery = Delivery::read(request).await?;
-        let (caller, _) = self.senders.gate.authenticate(&delivery.headers, &delivery.query).await?;
-        if !caller.may(Permission::TriggerEmit) {
-            return Err(ApiError::forbidden(format!("`{}` may not emit triggers: that needs operator", caller.name)));
-        }
+        let delivery = self.senders.admit_to_inject(request).await?;
+        within_rate(&self.rate)?;
         let body = parse(&delivery.headers, &delivery.body, self.limits)?;
         let said_back = body.to_string();
         let wanted: Injected = serde_json::from_value(body).map_err(|problem| {
@@ -264,33 +263,30 @@ fn check_payload(schema: &Value, payload: &Value) -> ApiResult<()> {
     })
 }
 
-/// A request of a webhook, read whole: signatures are made over its bytes.
-#[derive(Debug, Clone)]
+/// A request of a webhook whose sender is known, without what it was known by.
+#[derive(Debug)]
 pub struct Delivery {
-    /// All of them, also those that authenticate.
+    /// Without credentials.
     pub headers: HeaderMap,
-    /// Without the question mark.
-    pub query: String,
+    /// Without credentials.
+    query: Vec<(String, String)>,
+    /// Without credentials, and without slashes at its ends.
+    path: String,
     /// As it came.
     pub body: Bytes,
+    /// Its part of the budget for bodies.
+    _held: Option<Held>,
 }
 
 impl Delivery {
-    /// Reads a request up to the limit that its router has set (`DefaultBodyLimit`).
-    pub async fn read(request: Request) -> ApiResult<Self> {
-        let (headers, query) = (request.headers().clone(), request.uri().query().unwrap_or_default().to_owned());
-        let body = read_bytes(request, &()).await?;
-        Ok(Self { headers, query, body })
-    }
-
     /// As the scripts of packs see it.
-    pub fn as_request(&self, path: String, body: Value) -> WebhookRequest {
-        let content_type = self.headers.get("content-type").and_then(|value| value.to_str().ok());
+    pub fn as_request(&self, body: Value) -> WebhookRequest {
+        let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         WebhookRequest {
             method: "POST".to_owned(),
-            path,
-            headers: safe_headers(&self.headers),
-            query: form_urlencoded::parse(self.query.as_bytes()).into_owned().collect(),
+            path: self.path.clone(),
+            headers: header_texts(&self.headers),
+            query: self.query.iter().cloned().collect(),
             body,
             content_type: content_type.map(str::to_owned),
         }
@@ -304,6 +300,7 @@ pub struct Senders {
     datastore: Datastore,
     webhooks: Arc<Webhooks>,
     clock: Arc<dyn Clock>,
+    pub(super) withheld: Arc<Withheld>,
     /// Secrets of webhooks as they were last read, and when: for the time when the store is away.
     secrets: Arc<Mutex<HashMap<String, (SecretText, Duration)>>>,
 }
@@ -315,18 +312,74 @@ impl std::fmt::Debug for Senders {
 }
 
 impl Senders {
-    /// With the configuration's `[webhooks]`.
-    pub fn new(gate: Gate, datastore: Datastore, webhooks: Arc<Webhooks>, clock: Arc<dyn Clock>) -> Self {
-        Self { gate, datastore, webhooks, clock, secrets: Arc::default() }
+    /// With the configuration's `[webhooks]`, and what is withheld of every request.
+    pub fn new(
+        gate: Gate,
+        datastore: Datastore,
+        webhooks: Arc<Webhooks>,
+        withheld: Arc<Withheld>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { gate, datastore, webhooks, clock, withheld, secrets: Arc::default() }
     }
 
-    /// May this delivery come in at the webhook `path`?
-    pub async fn check_webhook(&self, path: &str, delivery: &Delivery) -> ApiResult<()> {
-        self.check(self.webhooks.auth_of(path), delivery).await
+    /// The delivery in this request, if it may come in at the webhook `path`.
+    pub(super) async fn admit_to_webhook(&self, path: &str, request: Request) -> ApiResult<Delivery> {
+        self.admit(self.webhooks.auth_of(path), path, request).await
     }
 
-    /// May this delivery come in where senders are known by `auth`?
-    pub async fn check(&self, auth: &WebhookAuth, delivery: &Delivery) -> ApiResult<()> {
+    /// The delivery in this request, if it may come in where senders are known by `auth`. The body is read after the
+    /// sender is known; where it is signed, within the budget of strangers.
+    pub(super) async fn admit(&self, auth: &WebhookAuth, path: &str, mut request: Request) -> ApiResult<Delivery> {
+        let client = Client::of(request.extensions());
+        let (headers, query) = (request.headers().clone(), query_of(&request));
+        let verifier = match self.check_head(auth, &headers, &query, &client).await {
+            Ok(verifier) => verifier,
+            Err(refusal) => {
+                discard_body(request, &*self.clock).await;
+                return Err(refusal);
+            }
+        };
+        request.extensions_mut().insert(client.clone());
+        let (body, held) = read_body(request).await?;
+        let mut held = Some(held);
+        if matches!(verifier, Verifier::Hmac(_)) {
+            let signed =
+                HookRequest { headers: &headers, query: &query, body: &body, now: self.clock.now(), principal: None };
+            verifier.verify(&signed).map_err(|refusal| self.refused(&refusal, &client))?;
+            client.become_known();
+            held = None;
+        }
+        Ok(self.clean(path, &headers, &query, body, held))
+    }
+
+    /// The delivery in this request, if its sender may emit any trigger.
+    async fn admit_to_inject(&self, mut request: Request) -> ApiResult<Delivery> {
+        let client = Client::of(request.extensions());
+        let (headers, query) = (request.headers().clone(), query_of(&request));
+        let caller = self.gate.authenticate(&headers, &query, &client).await.and_then(|(caller, _)| {
+            if caller.may(Permission::TriggerEmit) {
+                return Ok(());
+            }
+            Err(ApiError::forbidden(format!("`{}` may not emit triggers: that needs operator", caller.name)))
+        });
+        if let Err(refusal) = caller {
+            discard_body(request, &*self.clock).await;
+            return Err(refusal);
+        }
+        request.extensions_mut().insert(client);
+        let (body, held) = read_body(request).await?;
+        Ok(self.clean("", &headers, &query, body, Some(held)))
+    }
+
+    /// All that can be checked before the body is read.
+    async fn check_head(
+        &self,
+        auth: &WebhookAuth,
+        headers: &HeaderMap,
+        query: &str,
+        client: &Client,
+    ) -> ApiResult<Verifier> {
         let secret = match auth.datastore_key() {
             Some(key) => self.secret(key).await?,
             None => None,
@@ -334,30 +387,49 @@ impl Senders {
         let verifier = auth
             .resolve(|_| secret.map(|secret| secret.expose().to_owned()))
             .map_err(|problem| ApiError::unavailable(problem.to_string()))?;
-        let principal = self.principal(auth, delivery).await?;
-        let request = HookRequest {
-            headers: &delivery.headers,
-            query: &delivery.query,
-            body: &delivery.body,
-            now: self.clock.now(),
-            principal: principal.as_ref(),
-        };
-        verifier.verify(&request).map_err(|refusal| match refusal {
-            Refusal::NotAllowed { .. } => ApiError::forbidden(refusal.to_string()),
-            Refusal::NoPrincipal
-            | Refusal::Missing { .. }
-            | Refusal::Malformed { .. }
-            | Refusal::Mismatch { .. }
-            | Refusal::Replayed { .. } => ApiError::unauthorized(format!("Unauthorized - {refusal}")),
-        })
+        let principal = self.principal(auth, headers, query, client).await?;
+        let head = HookRequest { headers, query, body: b"", now: self.clock.now(), principal: principal.as_ref() };
+        verifier.verify_head(&head).map_err(|refusal| self.refused(&refusal, client))?;
+        if matches!(verifier, Verifier::ApiKey | Verifier::SharedToken { .. } | Verifier::Basic { .. }) {
+            client.become_known();
+        }
+        Ok(verifier)
+    }
+
+    fn refused(&self, refusal: &Refusal, client: &Client) -> ApiError {
+        match refusal {
+            Refusal::NotAllowed { .. } => return ApiError::forbidden(refusal.to_string()),
+            Refusal::NoPrincipal | Refusal::Missing { .. } => {}
+            Refusal::Malformed { .. } | Refusal::Mismatch { .. } | Refusal::Replayed { .. } => {
+                self.gate.note_unknown_sender(client);
+            }
+        }
+        ApiError::unauthorized(format!("Unauthorized - {refusal}"))
+    }
+
+    fn clean(&self, path: &str, headers: &HeaderMap, query: &str, body: Bytes, held: Option<Held>) -> Delivery {
+        let withheld = self.withheld.of_request(headers, query, self.all_remembered());
+        Delivery {
+            headers: withheld.clean_headers(headers),
+            query: withheld.clean_query(query),
+            path: withheld.clean_text(path),
+            body,
+            _held: held,
+        }
     }
 
     /// Only where keys of this installation are asked for are they looked up.
-    async fn principal(&self, auth: &WebhookAuth, delivery: &Delivery) -> ApiResult<Option<Principal>> {
+    async fn principal(
+        &self,
+        auth: &WebhookAuth,
+        headers: &HeaderMap,
+        query: &str,
+        client: &Client,
+    ) -> ApiResult<Option<Principal>> {
         if *auth != WebhookAuth::ApiKey {
             return Ok(None);
         }
-        self.gate.authenticate_if_shown(&delivery.headers, &delivery.query).await
+        self.gate.authenticate_if_shown(headers, query, client).await
     }
 
     async fn secret(&self, key: &str) -> ApiResult<Option<SecretText>> {
@@ -381,6 +453,12 @@ impl Senders {
         (self.clock.monotonic().saturating_sub(*read) <= TRUSTED_WHILE_AWAY).then(|| secret.clone())
     }
 
+    /// Every secret that was read from the datastore, of whichever webhook.
+    fn all_remembered(&self) -> Vec<SecretText> {
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        secrets.values().map(|(secret, _)| secret.clone()).collect()
+    }
+
     /// There are no more of them than the configuration names.
     fn remember(&self, key: &str, secret: Option<&SecretText>) {
         let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -391,19 +469,23 @@ impl Senders {
     }
 }
 
-/// The payload of `core.st2.webhook`, without what authenticated the sender.
+fn query_of(request: &Request) -> String {
+    request.uri().query().unwrap_or_default().to_owned()
+}
+
+/// The payload of `core.st2.webhook`.
 fn payload(headers: &HeaderMap, body: Value) -> Value {
-    let kept = safe_headers(headers);
+    let kept = header_texts(headers);
     let shown: Map<String, Value> = kept.iter().map(|(name, value)| (title_case(name), value.clone().into())).collect();
     let lower: Map<String, Value> = kept.into_iter().map(|(name, value)| (name, value.into())).collect();
     let parts = [("headers", shown.into()), ("headers_lower", lower.into()), ("body", body)];
     parts.into_iter().map(|(name, part)| (name.to_owned(), part)).collect()
 }
 
-/// The headers by lower-case name, without what authenticates the sender.
-pub fn safe_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
-    let kept = headers.iter().filter(|(name, _)| !CREDENTIALS.contains(&name.as_str()));
-    kept.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
+/// The headers of a delivery by lower-case name.
+fn header_texts(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
 }
 
 /// HTTP does not care for the case of names, rules do: `content-type` is shown as `Content-Type`.
@@ -418,12 +500,12 @@ fn title_case(name: &str) -> String {
 }
 
 /// What the source marks a repetition of this delivery with, if it does.
-pub fn delivery_id(headers: &HeaderMap) -> Option<String> {
+fn delivery_id(headers: &HeaderMap) -> Option<String> {
     DELIVERY_IDS.iter().find_map(|name| header_text(headers, name))
 }
 
 /// The tag that follows the event, if the source gives one.
-pub fn trace_tag(headers: &HeaderMap) -> Option<String> {
+fn trace_tag(headers: &HeaderMap) -> Option<String> {
     header_text(headers, "st2-trace-tag")
 }
 

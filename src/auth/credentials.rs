@@ -26,6 +26,18 @@ pub enum Credential {
     },
 }
 
+impl Credential {
+    /// As it is called where failures are counted.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Token(_) => "token",
+            Self::ApiKey(_) => "api_key",
+            Self::Bearer(_) => "bearer",
+            Self::Password { .. } => "password",
+        }
+    }
+}
+
 /// Where the credential stood, as `whoami` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -13,5 +13,5 @@ pub use self::roles::{AuthMethod, BadRole, Permission, Principal, Role};
 pub use self::token::{StoredHash, new_api_key, new_token};
 pub use self::webhook::{
     Algorithm, Encoding, HmacAuth, HookRequest, MissingSecret, Place, Refusal, Scheme, SecretSource, Signature,
-    Verifier, WebhookAuth,
+    Verifier, WebhookAuth, Withheld, WithheldOf,
 };

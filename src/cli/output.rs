@@ -1,6 +1,7 @@
 //! The only place that prints: tables for people, JSON and YAML for programs. Answers go to standard output, progress
 //! and complaints to standard error.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use crate::cli::args::Format;
 use crate::cli::failure::Failure;
 use crate::cli::moments;
 use crate::config::process_environment;
+use crate::model::printable::{escape_json, escape_line, escape_text};
 use crate::model::time::Timestamp;
 
 type Stream = Arc<Mutex<dyn Write + Send>>;
@@ -24,6 +26,16 @@ pub struct Output {
     progress: Stream,
     answers_paint: Paint,
     progress_paint: Paint,
+    reader: Reader,
+}
+
+/// Who reads the answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// A person before a terminal: nothing that came from outside may command it.
+    Terminal,
+    /// A program, which gets bytes as they are where it asked for a value itself.
+    Program,
 }
 
 /// Whether words are coloured.
@@ -51,7 +63,7 @@ pub fn say(text: &str) {
 
 /// A reader that went away wants nothing any more.
 fn line(to: &mut dyn Write, text: &str) {
-    if let Err(problem) = writeln!(to, "{text}") {
+    if let Err(problem) = writeln!(to, "{}", escape_text(text)) {
         tracing::debug!(%problem, "nobody reads what is printed");
     }
 }
@@ -67,12 +79,19 @@ impl Output {
             progress: Arc::new(Mutex::new(io::stderr())),
             answers_paint: paint(io::stdout().is_terminal()),
             progress_paint: paint(io::stderr().is_terminal()),
+            reader: if io::stdout().is_terminal() { Reader::Terminal } else { Reader::Program },
         }
     }
 
     #[cfg(test)]
     pub(super) fn to(format: Format, answers: Stream, progress: Stream) -> Self {
-        Self { format, answers, progress, answers_paint: Paint::Plain, progress_paint: Paint::Plain }
+        let (answers_paint, progress_paint) = (Paint::Plain, Paint::Plain);
+        Self { format, answers, progress, answers_paint, progress_paint, reader: Reader::Program }
+    }
+
+    #[cfg(test)]
+    pub(super) fn read_by(self, reader: Reader) -> Self {
+        Self { reader, ..self }
     }
 
     /// How answers are shown.
@@ -93,26 +112,52 @@ impl Output {
     /// What `words` says for people, and `value` for programs.
     pub(super) fn answer(&self, value: &Value, words: impl FnOnce() -> String) -> Result<(), Failure> {
         let text = match self.format {
-            Format::Table => paint(&words(), self.answers_paint),
-            Format::Json => serde_json::to_string_pretty(value).map_err(io::Error::from)?,
-            Format::Yaml => yaml(value),
+            Format::Table => paint(&escape_text(&words()), self.answers_paint),
+            Format::Json | Format::Yaml => self.for_programs(value)?,
         };
         write_line(&self.answers, text.trim_end_matches('\n'))
     }
 
-    /// A value that comes while others follow: a line of JSON, a document of YAML.
+    /// A value that somebody asked for by its name, as `$(petrel key get NAME)` does: as it is, unless a terminal reads.
+    pub(super) fn answer_value(&self, whole: &Value, value: &Value) -> Result<(), Failure> {
+        match (self.format, value) {
+            (Format::Table, Value::String(text)) => {
+                write_line(&self.answers, self.for_reader(text).trim_end_matches('\n'))
+            }
+            _ => self.answer(whole, || plain(value)),
+        }
+    }
+
+    /// A value that comes while others follow: a line of JSON, a document of YAML, for people what a program printed.
     pub(super) fn answer_in_stream(&self, value: &Value, words: &str) -> Result<(), Failure> {
         let text = match self.format {
-            Format::Table => words.to_owned(),
-            Format::Json => format!("{value}\n"),
-            Format::Yaml => format!("---\n{}", yaml(value)),
+            Format::Table => self.for_reader(words).into_owned(),
+            Format::Json => format!("{}\n", escape_json(&value.to_string())),
+            Format::Yaml => format!("---\n{}", self.for_programs(value)?),
         };
         write_text(&self.answers, &text)
     }
 
+    fn for_programs(&self, value: &Value) -> Result<String, Failure> {
+        Ok(match self.format {
+            Format::Json => {
+                let json = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
+                escape_json(&json).into_owned()
+            }
+            Format::Table | Format::Yaml => self.for_reader(&yaml(value)).into_owned(),
+        })
+    }
+
+    fn for_reader<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.reader {
+            Reader::Terminal => escape_text(text),
+            Reader::Program => Cow::Borrowed(text),
+        }
+    }
+
     /// A remark beside the answer.
     pub(super) fn remark(&self, text: &str) -> Result<(), Failure> {
-        write_line(&self.progress, &paint(text, self.progress_paint))
+        write_line(&self.progress, &paint(&escape_text(text), self.progress_paint))
     }
 
     /// What went wrong, with its causes.
@@ -184,6 +229,16 @@ impl Column {
         Self { title, cell: Cell::With(cell) }
     }
 
+    /// A text stays in the line of its row, so that none looks like a row of its own.
+    fn show_in_row(self, item: &Value, now: Timestamp) -> String {
+        match self.cell {
+            Cell::Text(pointer) if item.pointer(pointer).is_some_and(Value::is_string) => {
+                escape_line(&self.show(item, now)).into_owned()
+            }
+            _ => escape_text(&self.show(item, now)).into_owned(),
+        }
+    }
+
     fn show(self, item: &Value, now: Timestamp) -> String {
         let at = |pointer: &str| item.pointer(pointer).unwrap_or(&Value::Null);
         match self.cell {
@@ -230,7 +285,7 @@ pub(super) fn table(items: &Value, columns: &[Column], now: Timestamp) -> String
     let mut table = bare_table();
     table.set_header(columns.iter().map(|column| column.title.to_uppercase()));
     for item in items {
-        table.add_row(columns.iter().map(|column| column.show(item, now)));
+        table.add_row(columns.iter().map(|column| column.show_in_row(item, now)));
     }
     trimmed(&table)
 }
@@ -375,5 +430,53 @@ mod tests {
             paint(text, Paint::Colours),
             "a  \u{1b}[31mfailed\u{1b}[0m  1s\nunfailed \u{1b}[32msucceeded\u{1b}[0m"
         );
+    }
+
+    /// An output whose answers and remarks can be read.
+    fn output(format: Format, reader: Reader) -> (Output, Arc<Mutex<Vec<u8>>>) {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let output = Output::to(format, Arc::<Mutex<Vec<u8>>>::clone(&written), Arc::<Mutex<Vec<u8>>>::clone(&written));
+        (output.read_by(reader), written)
+    }
+
+    fn print(format: Format, reader: Reader, bad: &str) -> String {
+        let (output, written) = output(format, reader);
+        let value = json!([{ "id": bad, "action": { "ref": bad }, "said": bad, bad: bad }]);
+        output.list(&value, &COLUMNS, now()).unwrap();
+        output.object(&value[0], &COLUMNS, now()).unwrap();
+        output.answer_in_stream(&value, bad).unwrap();
+        output.answer_value(&value[0], &value[0]["id"]).unwrap();
+        output.remark(bad).unwrap();
+        output.complain(&Failure::Usage(bad.to_owned())).unwrap();
+        let bytes = written.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_value_goes_into_a_pipe_as_it_is() {
+        let (output, written) = output(Format::Table, Reader::Program);
+        output.answer_value(&json!({}), &json!("a\u{1b}[1m\rb")).unwrap();
+        assert_eq!(written.lock().unwrap().as_slice(), b"a\x1b[1m\rb\n");
+    }
+
+    #[test]
+    fn no_row_of_a_table_is_forged() {
+        let items = json!([{"id": "1\n2   core.local  forged", "action": {"ref": "core.noop"}}]);
+        assert_eq!(table(&items, &COLUMNS, now()).lines().count(), 2);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config {
+            failure_persistence: None, ..proptest::test_runner::Config::with_cases(64)
+        })]
+
+        #[test]
+        fn nothing_that_is_printed_commands_a_terminal(bad in "(?s)[\u{0}-\u{a0}\u{2020}-\u{2030}\u{2066}a]{0,20}") {
+            for format in [Format::Table, Format::Json, Format::Yaml] {
+                let printed = print(format, Reader::Terminal, &bad);
+                let commands = printed.chars().filter(|c| crate::model::printable::is_command(*c) && !matches!(c, '\n' | '\t'));
+                proptest::prop_assert_eq!(commands.count(), 0, "{:?}: {:?}", format, printed);
+            }
+        }
     }
 }

@@ -231,6 +231,35 @@ mod tests {
     }
 
     #[test]
+    fn event_data_in_a_shell_command_is_warned_of_at_its_place() {
+        let wash = "name: wash\nrunner_type: local-shell-cmd\nenabled: true\nparameters:\n  host: {type: string}\n  \
+                    cmd: {type: string, default: \"wash {{ host }}\", immutable: true}\n";
+        let rule = |name: &str, call: &str| GOOD.replace("good", name).replace("{ref: core.noop}", call);
+        let indirect = rule("indirect", "{ref: mine.wash, parameters: {host: \"{{ trigger.body.host }}\"}}");
+        let direct = rule("direct", "{ref: core.local, parameters: {cmd: \"wash {{ trigger.body.host }}\"}}");
+        let remote =
+            rule("remote", "{ref: core.remote, parameters: {hosts: h, cmd: \"{{ trigger.body.x | lower }}\"}}");
+        let quoted = rule("quoted", "{ref: core.local, parameters: {cmd: \"wash {{ trigger.body.host | quote }}\"}}");
+        let site = Site::new(&[
+            ("packs/mine/pack.yaml", "name: mine\nversion: 1.0.0\ndescription: d\nauthor: a\nemail: a@b.c\n"),
+            ("packs/mine/actions/wash.yaml", wash),
+            ("rules/direct.yaml", &direct),
+            ("rules/indirect.yaml", &indirect),
+            ("rules/remote.yaml", &remote),
+            ("rules/quoted.yaml", &quoted),
+        ]);
+        let (ending, text) = site.validate("", Format::Table);
+        assert_eq!(ending, Ending::Done, "they are warnings: {text}");
+        assert!(text.contains("0 errors, 3 warnings"), "{text}");
+        assert!(
+            text.contains("--> rules/direct.yaml:4:") && text.contains("{{ trigger.body.host | quote }}"),
+            "{text}"
+        );
+        assert!(text.contains("--> rules/indirect.yaml:4:") && text.contains("`cmd` of `mine.wash`"), "{text}");
+        assert!(text.contains("--> rules/remote.yaml:4:") && !text.contains("rules/quoted.yaml"), "{text}");
+    }
+
+    #[test]
     fn a_file_or_a_pack_shows_only_its_own_findings() {
         let wrong = GOOD.replace("core.noop", "core.nop").replace("good", "bad");
         let site = Site::new(&[

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::reader::{Section, duration_or_zero, text};
+use crate::config::reader::{Section, duration_or_zero, flag, text};
 use crate::config::sections::at_least_one;
 use crate::config::source::Entry;
 use crate::secrets::SecretText;
@@ -20,6 +20,9 @@ pub struct Bus {
     pub fresh_queue_grace: Duration,
     /// Messages that are fetched before those before them have landed; they share a commit. 256
     pub prefetch: u16,
+    /// Takes messages that no daemon of this installation has signed: for the time in which daemons are upgraded that do
+    /// not sign yet. `false`
+    pub accept_unsigned: bool,
     /// What the names of queues begin with: installations that share a broker differ in it. `petrel`
     pub queue: String,
 }
@@ -30,6 +33,7 @@ pub(super) fn read(mut section: Section<'_>) -> Bus {
         ca_file: section.read_optional("ca_file", text).map(PathBuf::from),
         fresh_queue_grace: section.read("fresh_queue_grace", Duration::from_secs(15), duration_or_zero),
         prefetch: section.read("prefetch", 256, at_least_one),
+        accept_unsigned: section.read("accept_unsigned", false, flag),
         queue: section.read("queue", "petrel".to_owned(), queue_prefix),
     };
     section.close();

@@ -11,6 +11,7 @@ use crate::auth::WebhookAuth;
 use crate::config::ConfigError;
 use crate::config::bus::{self, Bus};
 use crate::config::cluster::{self, LocalNodes, Role, Secrets, Store};
+use crate::config::listening::{self, AllowedHosts, Networks};
 use crate::config::reader::{Mistakes, Section, address, count, duration, duration_or_zero, flag, text, texts};
 use crate::config::source::Entry;
 
@@ -21,6 +22,11 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the API listens; port 0 takes a free one. `127.0.0.1:9101`
     pub listen: SocketAddr,
+    /// Proxies whose `X-Forwarded-For` and `Forwarded` name the client. None
+    pub trusted_proxies: Networks,
+    /// Names under which the listeners may be called, beside the loopback names and the listen address. Without it names
+    /// are checked where a listener listens on loopback only.
+    pub allowed_hosts: Option<AllowedHosts>,
     /// Folders with packs.
     pub packs: Vec<PathBuf>,
     /// What this daemon does. Everything
@@ -62,6 +68,8 @@ pub struct Limits {
     pub rate_per_second: u32,
     /// Events that wait to be made durable; beyond it 429. 4,096
     pub intake_queue: usize,
+    /// Memory for bodies of senders that are not known yet, of all connections together; beyond it 429. 64 MiB
+    pub unauthenticated_body_bytes: usize,
 }
 
 /// Who does the work.
@@ -205,6 +213,8 @@ pub(super) fn read(tree: Entry) -> (Config, Vec<ConfigError>) {
     let config = Config {
         data_dir: top.read("data_dir", "./.petrel".to_owned(), text).into(),
         listen: top.read("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 9101)), address),
+        trusted_proxies: top.read("trusted_proxies", Networks::default(), listening::networks),
+        allowed_hosts: top.read_optional("allowed_hosts", listening::allowed_hosts),
         packs: top.read("packs", Vec::new(), texts).into_iter().map(PathBuf::from).collect(),
         roles: top.read("roles", Role::ALL.into(), cluster::roles),
         store: cluster::read_store(top.section("store")),
@@ -230,6 +240,7 @@ fn read_limits(mut section: Section<'_>) -> Limits {
         json_depth: section.read("json_depth", 64, at_least_one),
         rate_per_second: section.read("rate_per_second", 50_000, at_least_one),
         intake_queue: section.read("intake_queue", 4096, at_least_one),
+        unauthenticated_body_bytes: section.read("unauthenticated_body_bytes", 64 << 20, at_least_one),
     };
     section.close();
     limits

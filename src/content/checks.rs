@@ -14,6 +14,7 @@ use crate::packs::diagnostic::{Diagnostic, Report, Span};
 use crate::packs::layout::{ContentRoots, label};
 use crate::packs::load::{LastGood, Loaded, load};
 use crate::rules::CompiledRule;
+use crate::rules::commands::{EventDataInCommand, event_data_in_command};
 use crate::sensors::mapping::{Mapper, Poller};
 use crate::sensors::timers::Schedule;
 use crate::workflows::{self, Bundle, CompileError};
@@ -53,6 +54,14 @@ impl CompileCheck for Compilers {
             problems.push(Problem::error(&["trigger", "parameters"], problem.to_string()));
         }
         problems
+    }
+
+    fn call(&self, rule: &Rule, action: &Action) -> Vec<Problem> {
+        let found = event_data_in_command(rule, action).into_iter();
+        let problem = |EventDataInCommand { parameter, what, help }: EventDataInCommand| {
+            Problem::warning(&["action", "parameters", &parameter], what).with_help(Some(help))
+        };
+        found.map(problem).collect()
     }
 
     fn alias(&self, alias: &Alias) -> Vec<Problem> {

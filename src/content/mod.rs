@@ -203,8 +203,8 @@ impl ContentKeeper {
         let mut current = self.diagnostics.lock().unwrap_or_else(PoisonError::into_inner);
         for diagnostic in found.iter().filter(|diagnostic| !current.contains(diagnostic)) {
             match diagnostic.severity {
-                Severity::Error => tracing::error!("content:\n{diagnostic}"),
-                Severity::Warning => tracing::warn!("content:\n{diagnostic}"),
+                Severity::Error => tracing::error!(excerpt = %diagnostic, "content:"),
+                Severity::Warning => tracing::warn!(excerpt = %diagnostic, "content:"),
                 Severity::Note => {}
             }
         }

@@ -6,18 +6,28 @@ use async_trait::async_trait;
 
 use super::engine::{Engine, World};
 use super::runners::WorldWith;
-use crate::amqp::{self, Broker, Shore};
+use crate::amqp::{self, Broker, Shore, Unsigned};
 use crate::api::dead_letters::{BusService, RequeueError, Requeued};
 use crate::config::{Config, Role};
 use crate::intake::{Intake, Landing};
 use crate::runners::native::NativeAction;
+use crate::secrets::MessageKey;
 use crate::store::dead_letters::DeadLetterRow;
 use crate::store::{DeadLetters, StoreError};
 
+/// What a message holds beside the body of a request: its headers, twice, and what is known of the trigger.
+const ENVELOPE_BYTES: usize = 256 << 10;
+/// A payload holds the body below its top.
+const ENVELOPE_DEPTH: usize = 1;
+
 /// The broker, and the world with its bus; without one the world stays as it is.
-pub(super) fn introduce(config: &Config, world: World) -> anyhow::Result<(World, Option<Arc<Broker>>)> {
+pub(super) fn introduce(
+    config: &Config,
+    key: &MessageKey,
+    world: World,
+) -> anyhow::Result<(World, Option<Arc<Broker>>)> {
     let World { clock, ids, metrics, .. } = world.clone();
-    let Some(broker) = Broker::new(&config.bus, amqp::World { clock, ids, metrics })? else {
+    let Some(broker) = Broker::new(&config.bus, key, amqp::World { clock, ids, metrics })? else {
         return Ok((world, None));
     };
     Ok((World { bus: broker.bus(), ..world }, Some(Arc::new(broker))))
@@ -34,8 +44,18 @@ pub(super) fn behind(broker: Option<&Broker>, intake: Intake) -> Intake {
 /// Starts to connect, and where rules run to land what comes.
 pub(super) fn start(engine: &Engine, config: &Config) {
     let Some(broker) = &engine.broker else { return };
-    let shore = || Shore { landing: landing(engine), dead_letters: engine.store.dead_letters() };
+    let shore =
+        || Shore { landing: landing(engine), dead_letters: engine.store.dead_letters(), unsigned: unsigned(config) };
     broker.start(&engine.world.supervisor, config.roles.contains(&Role::Rules).then(shore));
+}
+
+/// What nobody signed is taken within the limits of the listeners, if it is taken at all.
+const fn unsigned(config: &Config) -> Unsigned {
+    if !config.bus.accept_unsigned {
+        return Unsigned::SetAside;
+    }
+    let limits = &config.limits;
+    Unsigned::Taken { most_bytes: limits.body_bytes + ENVELOPE_BYTES, max_depth: limits.json_depth + ENVELOPE_DEPTH }
 }
 
 /// The action that publishes, to the broker of its pack's configuration.

@@ -14,8 +14,8 @@ use super::chat;
 use super::engine::Engine;
 use super::upkeep::Upkeep;
 use crate::api::listeners::{self, Listener};
-use crate::api::{self, Doors, Gate, Stores, server};
-use crate::auth::WebhookAuth;
+use crate::api::{self, Bodies, Doors, Gate, GuardSettings, ListenerGuard, Stores, server};
+use crate::auth::{WebhookAuth, Withheld};
 use crate::config::{Config, Endpoints, Role};
 use crate::dispatch;
 use crate::sensors::body::BodyLimits;
@@ -71,9 +71,10 @@ impl Bound {
         let doors = doors(config, engine, &hooks, me);
         let senders = api::senders(&doors);
         let supervisor = &engine.world.supervisor;
+        let guard = guard(config, engine);
         let answers = config.roles.contains(&Role::Api);
         let router = if answers { api::router(&doors) } else { api::router_of_health(&doors) };
-        serve(engine, "api", self.api, router);
+        serve(engine, "api", self.api, (router, guard.clone()));
         for (name, (socket, auth)) in self.listeners {
             let listener = Listener {
                 name: name.clone(),
@@ -82,20 +83,37 @@ impl Bound {
                 hooks: Arc::clone(&hooks),
                 limits: BodyLimits { max_depth: config.limits.json_depth },
                 body_bytes: config.limits.body_bytes,
+                bodies: doors.bodies.clone(),
                 metrics: engine.world.metrics.clone(),
             };
-            serve(engine, &format!("listener {name}"), socket, listeners::router(listener));
+            serve(engine, &format!("listener {name}"), socket, (listeners::router(listener), guard.clone()));
         }
         tracing::debug!(tasks = supervisor.status().len(), "the doors are open");
     }
 }
 
-fn serve(engine: &Engine, name: &str, socket: TcpListener, router: Router) {
-    let clock = Arc::clone(&engine.world.clock);
+/// One for all listeners.
+fn guard(config: &Config, engine: &Engine) -> ListenerGuard {
+    let settings = GuardSettings {
+        connections: server::most_connections(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        allowed_hosts: config.allowed_hosts.clone(),
+    };
+    ListenerGuard::new(settings, Arc::clone(&engine.world.clock), engine.world.metrics.clone())
+}
+
+fn serve(engine: &Engine, name: &str, socket: TcpListener, (router, guard): (Router, ListenerGuard)) {
     engine.world.supervisor.spawn(name, OnEnd::Restart(Backoff::default()), move |stop| {
-        let (socket, router, clock) = (socket.try_clone(), router.clone(), Arc::clone(&clock));
-        async move { server::serve(socket?, router, clock, stop).await }
+        let (socket, router, guard) = (socket.try_clone(), router.clone(), guard.clone());
+        async move { server::serve(socket?, router, guard, stop).await }
     });
+}
+
+/// What no listener keeps of a request: the credentials of all of them.
+fn withheld(config: &Config) -> Withheld {
+    let of_listeners = config.listeners.values().filter_map(|listener| listener.auth.as_ref());
+    let of_webhooks = config.webhooks.paths.values().chain([&config.webhooks.default_auth]);
+    Withheld::new(of_webhooks.chain(of_listeners))
 }
 
 fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -> Doors {
@@ -116,7 +134,9 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -
         },
         me: me.clone(),
         datastore: engine.datastore.clone(),
-        gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor.clone()),
+        gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor.clone(), metrics.clone()),
+        bodies: Bodies::new(&config.limits, Arc::clone(&clock), metrics.clone()),
+        withheld: Arc::new(withheld(config)),
         dispatcher: Arc::clone(&engine.dispatcher),
         intake: engine.intake.clone(),
         catalogue: engine.catalogue.clone(),

@@ -126,8 +126,8 @@ pub struct Home {
 impl Engine {
     /// Opens everything and loads the content; nothing runs yet.
     pub async fn open(config: &Config, home: &Home, world: World) -> anyhow::Result<Self> {
-        let (world, broker) = broker::introduce(config, world)?;
         let installation = Installation::open(config, &world).await?;
+        let (world, broker) = broker::introduce(config, installation.keyring.message_key(), world)?;
         let (store, sharing) = (installation.store.clone(), installation.sharing);
         let timekeeper = keeping::begin_time(&store, &world).await?;
         let datastore = Datastore::new(store.key_values(), Arc::clone(&installation.keyring), Arc::clone(&world.clock));

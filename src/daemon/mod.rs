@@ -8,6 +8,7 @@ mod data_folder;
 mod doors;
 mod keeping;
 mod lock;
+mod log;
 mod migrate_store;
 mod runners;
 mod serve;

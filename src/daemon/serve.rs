@@ -1,6 +1,5 @@
 //! The commands that are a daemon, or stand in for one: `serve`, `validate`, `restore`.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -8,20 +7,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use super::engine::{Engine, Home, World};
-use super::{data_folder, doors, generation, lock};
+use super::{data_folder, doors, generation, lock, log};
 use crate::api;
 use crate::cli::args::{RestoreOptions, ServeOptions, ValidateOptions};
 use crate::cli::output;
-use crate::config::{Config, LogFormat, process_environment};
+use crate::config::{Config, process_environment};
 
 /// What is ended at the end of the grace gets this long to be gone and written down.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
-
-/// It shows whole messages when it warns, and credentials when it traces. What matters we say ourselves.
-const AMQP_LIBRARY: &str = "lapin=off";
 
 /// `petrel serve`.
 pub fn serve_main(options: &ServeOptions) -> ExitCode {
@@ -29,7 +24,7 @@ pub fn serve_main(options: &ServeOptions) -> ExitCode {
         Ok(config) => config,
         Err(problem) => return output::complain(&problem),
     };
-    start_log(&config);
+    log::start(&config);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(problem) => return output::complain(&anyhow::Error::new(problem).context("starting the run-time")),
@@ -54,21 +49,6 @@ fn configuration(options: &ServeOptions) -> anyhow::Result<Config> {
         config.roles = options.roles.iter().copied().collect();
     }
     Ok(config)
-}
-
-fn start_log(config: &Config) {
-    let filter = EnvFilter::try_new(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let filter = filter.add_directive(AMQP_LIBRARY.parse().expect("a directive"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // Colours only for eyes; on a terminal NO_COLOR decides.
-    let builder = if std::io::stderr().is_terminal() { builder } else { builder.with_ansi(false) };
-    let started = match config.log.format {
-        LogFormat::Json => builder.json().try_init(),
-        LogFormat::Text => builder.try_init(),
-    };
-    if let Err(problem) = started {
-        tracing::debug!(problem, "a log was started before");
-    }
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {

@@ -1,5 +1,7 @@
 //! Lines of the protocol (RFC 2812), as far as a bot needs them.
 
+use crate::model::printable::is_command;
+
 /// The protocol's lines end after 512 bytes, with the sender that the server puts before them.
 const MOST_TEXT_BYTES: usize = 400;
 
@@ -47,19 +49,26 @@ impl Line {
 pub(super) fn say(to: &str, message: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for part in message.lines() {
-        let mut rest: String = part.chars().filter(|letter| !letter.is_control()).collect();
+        let mut rest: String = part.chars().filter(|letter| !is_command(*letter)).collect();
         while !rest.trim().is_empty() {
             let end = rest.floor_char_boundary(MOST_TEXT_BYTES);
             let tail = rest.split_off(end);
-            lines.push(format!("PRIVMSG {to} :{rest}"));
+            lines.push(whole(&format!("PRIVMSG {to} :{rest}")));
             rest = tail;
         }
     }
     lines
 }
 
+/// One line of the protocol, whatever it was made of: nothing in it ends it.
+pub(super) fn whole(line: &str) -> String {
+    line.replace(['\r', '\n', '\0'], "")
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn line(text: &str) -> (String, String, Vec<String>) {
@@ -92,5 +101,17 @@ mod tests {
         );
         let long = say("#ops", &"ä".repeat(500));
         assert!(long.len() == 3 && long.iter().all(|line| line.len() <= 420), "{long:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
+
+        #[test]
+        fn every_line_that_is_sent_is_one_message(to in "(?s)[#a\r\n\u{0}]{1,4}", message in "(?s)[\u{0}-\u{a0}\u{2020}-\u{2030}a:]{0,900}") {
+            for line in say(&to, &message) {
+                prop_assert!(line.starts_with("PRIVMSG ") && line.len() < 510, "{line:?}");
+                prop_assert!(!line.contains(is_command), "{line:?}");
+            }
+        }
     }
 }

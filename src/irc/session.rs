@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::line::{Line, say};
+use super::line::{Line, say, whole};
 use super::settings::Settings;
 use crate::clock::{Clock, timeout};
 
@@ -95,7 +95,7 @@ impl Mouth {
 
     /// Sends a line of the protocol.
     pub(super) async fn send(&mut self, line: &str, clock: &dyn Clock) -> anyhow::Result<()> {
-        let line = format!("{line}\r\n");
+        let line = format!("{}\r\n", whole(line));
         timeout(clock, SENT_WITHIN, self.writer.write_all(line.as_bytes())).await??;
         Ok(())
     }

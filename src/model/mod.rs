@@ -2,6 +2,7 @@
 
 pub mod refs;
 pub mod time;
+pub mod printable;
 pub mod moment;
 pub mod pack;
 pub mod trigger;

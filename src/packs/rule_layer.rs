@@ -39,6 +39,13 @@ pub fn problems_of(rule: &Rule, catalogue: &Catalogue, checks: &Checks<'_>) -> V
     breaking.map(|Problem { path, what, help, .. }| with_help(format!("{}: {what}", path.join(".")), help)).collect()
 }
 
+/// What works but is probably not as meant, in words.
+pub fn warnings_of(rule: &Rule, catalogue: &Catalogue, checks: &Checks<'_>) -> Vec<String> {
+    let is_warning = |problem: &Problem| !problem.breaks && problem.severity == Severity::Warning;
+    let warnings = checks.rule(rule, catalogue).into_iter().filter(is_warning);
+    warnings.map(|Problem { path, what, help, .. }| with_help(format!("{}: {what}", path.join(".")), help)).collect()
+}
+
 fn with_help(what: String, help: Option<String>) -> String {
     match help {
         Some(help) => format!("{what} ({help})"),

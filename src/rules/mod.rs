@@ -3,6 +3,7 @@
 //! Pure: an event, the compiled rules and the time go in, the matches come out. Writing enforcements and
 //! starting executions is somebody else's work.
 
+pub mod commands;
 pub mod explain;
 pub mod index;
 pub mod engine;

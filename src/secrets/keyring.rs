@@ -12,7 +12,7 @@ use chacha20poly1305::aead::{Aead, KeyInit, Nonce};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use crate::secrets::{hex, random_bytes};
+use crate::secrets::{MessageKey, hex, random_bytes};
 
 /// Names the algorithm and the layout, so that both can change without losing what was sealed before.
 const PREFIX: &str = "petrel1:";
@@ -22,6 +22,7 @@ const NONCE_BYTES: usize = 12;
 pub struct Keyring {
     cipher: ChaCha20Poly1305,
     fingerprint_key: [u8; 32],
+    message_key: MessageKey,
 }
 
 /// Why there is no keyring.
@@ -88,7 +89,8 @@ impl Keyring {
     /// A keyring over a key that is kept elsewhere.
     pub fn from_key(key: &[u8; 32]) -> Self {
         let cipher = ChaCha20Poly1305::new(&derive(key, b"petrel datastore value v1").into());
-        Self { cipher, fingerprint_key: derive(key, b"petrel fingerprint v1") }
+        let message_key = MessageKey::new(derive(key, b"petrel messages v1"));
+        Self { cipher, fingerprint_key: derive(key, b"petrel fingerprint v1"), message_key }
     }
 
     fn read(path: &Path) -> Result<Self, KeyringError> {
@@ -118,6 +120,11 @@ impl Keyring {
         let (nonce, body) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or(OpenError::NotSealed)?;
         let plain = self.cipher.decrypt(&Nonce::<ChaCha20Poly1305>::from(*nonce), body);
         String::from_utf8(plain.map_err(|_| OpenError::WrongKey)?).map_err(|_| OpenError::WrongKey)
+    }
+
+    /// Signs messages between the daemons of this installation.
+    pub const fn message_key(&self) -> &MessageKey {
+        &self.message_key
     }
 
     /// Tells whether two secrets are equal without keeping either: the same bytes give the same 64 hex digits, on this

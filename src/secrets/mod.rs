@@ -1,6 +1,7 @@
 //! What must not be seen: sealed in the store, compared without being kept, masked wherever text leaves the process.
 
 mod keyring;
+mod message_key;
 mod redact;
 mod stream;
 
@@ -9,6 +10,7 @@ use std::fmt;
 use serde::Deserialize;
 
 pub use self::keyring::{Keyring, KeyringError, OpenError};
+pub use self::message_key::MessageKey;
 pub use self::redact::Redactor;
 pub use self::stream::RedactingLines;
 

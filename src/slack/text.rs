@@ -1,6 +1,8 @@
 //! Text as Slack writes it: `&`, `<` and `>` are marks there. What is data stays data in both directions, so an alert
 //! can neither ring for a whole channel nor be cut by Slack.
 
+use crate::model::printable::without_commands;
+
 /// Slack advises messages of at most 4,000 characters, and what is escaped grows.
 const LONGEST_PART: usize = 3000;
 /// Nobody reads more, and Slack takes about one message a second.
@@ -8,8 +10,7 @@ const MOST_PARTS: usize = 8;
 
 /// A message in as many parts as it takes, each as it is sent.
 pub(super) fn parts(message: &str) -> Vec<String> {
-    let shown = |letter: &char| !letter.is_control() || matches!(letter, '\n' | '\t');
-    let clean: String = message.chars().filter(shown).collect();
+    let clean = without_commands(message);
     let mut rest = clean.trim_end();
     let mut parts = Vec::new();
     while !rest.trim().is_empty() {

@@ -15,6 +15,7 @@ use crate::templates::json_text::{write_json, write_json_indented, write_yaml};
 use crate::templates::jsonpath::JsonPath;
 use crate::templates::metered_functions::{charge_match, charge_method};
 use crate::templates::python_regex::{self, Matching};
+use crate::templates::shell_text::quote;
 use crate::templates::to_json;
 use crate::templates::versions::{self, Version};
 
@@ -28,6 +29,7 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     environment.add_filter("decrypt_kv", decrypt_kv);
     environment.add_filter("use_none", use_none);
     environment.add_filter("to_human_time_from_seconds", to_human_time_from_seconds);
+    environment.add_filter("quote", quote);
     environment.add_filter("basename", basename);
     environment.add_filter("dirname", dirname);
 }

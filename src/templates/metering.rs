@@ -135,6 +135,17 @@ fn rebuild<'a>(expr: &Expr<'a>) -> Expr<'a> {
     }
 }
 
+/// What is assigned to: names, also in an empty list, which is no value here.
+fn target<'a>(expr: &Expr<'a>) -> Expr<'a> {
+    match expr {
+        Expr::List(it) => {
+            let items = it.items.iter().map(target).collect();
+            Expr::List(Spanned::new(ast::List { items }, expr.span()))
+        }
+        other => rebuild(other),
+    }
+}
+
 fn slice<'a>(it: &ast::Slice<'a>) -> ast::Slice<'a> {
     ast::Slice {
         expr: used(&it.expr),
@@ -225,7 +236,7 @@ fn statement<'a>(stmt: &Stmt<'a>, runs: Runs) -> Stmt<'a> {
         }
         Stmt::ForLoop(it) => Stmt::ForLoop(Spanned::new(
             ast::ForLoop {
-                target: rebuild(&it.target),
+                target: target(&it.target),
                 iter: used(&it.iter),
                 filter_expr: it.filter_expr.as_ref().map(made),
                 recursive: it.recursive,
@@ -243,14 +254,14 @@ fn statement<'a>(stmt: &Stmt<'a>, runs: Runs) -> Stmt<'a> {
             it.span(),
         )),
         Stmt::WithBlock(it) => {
-            let assignment = |(target, expr): &(Expr<'a>, Expr<'a>)| (rebuild(target), made(expr));
+            let assignment = |(assigned, expr): &(Expr<'a>, Expr<'a>)| (target(assigned), made(expr));
             let assignments = it.assignments.iter().map(assignment).collect();
             Stmt::WithBlock(Spanned::new(ast::WithBlock { assignments, body: body(&it.body, runs) }, it.span()))
         }
         Stmt::Set(it) => Stmt::Set(Spanned::new(set(it), it.span())),
         Stmt::SetBlock(it) => Stmt::SetBlock(Spanned::new(
             ast::SetBlock {
-                target: rebuild(&it.target),
+                target: target(&it.target),
                 filter: it.filter.as_ref().map(made),
                 body: body(&it.body, runs),
             },
@@ -269,10 +280,10 @@ fn statement<'a>(stmt: &Stmt<'a>, runs: Runs) -> Stmt<'a> {
             it.span(),
         )),
         Stmt::Import(it) => {
-            Stmt::Import(Spanned::new(ast::Import { expr: made(&it.expr), name: rebuild(&it.name) }, it.span()))
+            Stmt::Import(Spanned::new(ast::Import { expr: made(&it.expr), name: target(&it.name) }, it.span()))
         }
         Stmt::FromImport(it) => {
-            let name = |(name, alias): &(Expr<'a>, Option<Expr<'a>>)| (rebuild(name), alias.as_ref().map(rebuild));
+            let name = |(name, alias): &(Expr<'a>, Option<Expr<'a>>)| (rebuild(name), alias.as_ref().map(target));
             let names = it.names.iter().map(name).collect();
             Stmt::FromImport(Spanned::new(ast::FromImport { expr: made(&it.expr), names }, it.span()))
         }
@@ -304,13 +315,13 @@ fn set<'a>(it: &ast::Set<'a>) -> ast::Set<'a> {
         Expr::GetAttr(_) => call(DATA, vec![value], it.expr.span()),
         _ => value,
     };
-    ast::Set { target: rebuild(&it.target), expr }
+    ast::Set { target: target(&it.target), expr }
 }
 
 fn macro_of<'a>(it: &Spanned<ast::Macro<'a>>) -> Spanned<ast::Macro<'a>> {
     let declared = ast::Macro {
         name: it.name,
-        args: it.args.iter().map(rebuild).collect(),
+        args: it.args.iter().map(target).collect(),
         defaults: it.defaults.iter().map(made).collect(),
         body: body(&it.body, Runs::Often),
     };

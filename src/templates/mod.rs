@@ -16,6 +16,7 @@ mod metered_functions;
 mod metering;
 mod program;
 mod source_limits;
+mod shell_text;
 mod versions;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod tests;
 
 pub use compiled_value::{CompiledValue, ValueError};
 pub use datastore::{Datastore, Scope};
+pub use shell_text::unquoted_data;
 
 use std::collections::BTreeSet;
 use std::fmt;

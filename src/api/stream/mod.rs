@@ -5,9 +5,9 @@
 mod frames;
 mod wanted;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -18,7 +18,6 @@ use axum::http::{HeaderMap, HeaderName};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::body::Query;
@@ -43,11 +42,15 @@ pub(super) struct Door {
     pub(super) bus: Arc<dyn Bus>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stop: CancellationToken,
-    pub(super) places: Arc<Semaphore>,
+    pub(super) places: Places,
 }
 
 /// As many may listen at once; beyond it 429.
-pub(super) const MOST_STREAMS: usize = 256;
+const MOST_STREAMS: usize = 256;
+/// So many of them for one user: a page that is left open in many windows keeps nobody else out.
+const MOST_STREAMS_OF_USER: usize = 32;
+/// Listeners come and go.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Proxies close what is silent for longer; StackStorm's interval.
 const HEARTBEAT: Duration = Duration::from_secs(25);
 /// A lost hint costs this much and no more.
@@ -61,13 +64,11 @@ pub(super) fn router(door: Door) -> Router {
 
 async fn listen(
     State(door): State<Door>,
-    _caller: Authenticated,
+    caller: Authenticated,
     headers: HeaderMap,
     Query(query): Query<StreamQuery>,
 ) -> ApiResult<Response> {
-    let Ok(place) = Arc::clone(&door.places).try_acquire_owned() else {
-        return Err(ApiError::too_many(format!("{MOST_STREAMS} clients listen already"), Duration::from_secs(5)));
-    };
+    let place = door.places.take(&caller.principal.name)?;
     let wanted = query.understand(&headers)?;
     let tail = Tail::begin(door, wanted, place).await?;
     let frames = stream::unfold(tail, |mut tail| async move {
@@ -82,6 +83,49 @@ async fn listen(
     Ok((headers, Body::from_stream(frames)).into_response())
 }
 
+/// Who listens, by user.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Places(Arc<Mutex<HashMap<String, usize>>>);
+
+/// A place of a listener; given back when it is dropped.
+#[derive(Debug)]
+struct StreamPlace {
+    user: String,
+    places: Places,
+}
+
+impl Places {
+    fn take(&self, user: &str) -> ApiResult<StreamPlace> {
+        let mut listening = self.lock();
+        if listening.values().sum::<usize>() >= MOST_STREAMS {
+            return Err(ApiError::too_many(format!("{MOST_STREAMS} clients listen already"), RETRY_AFTER));
+        }
+        let of_user = listening.entry(user.to_owned()).or_default();
+        if *of_user >= MOST_STREAMS_OF_USER {
+            let fault = format!("{MOST_STREAMS_OF_USER} clients of `{user}` listen already");
+            return Err(ApiError::too_many(fault, RETRY_AFTER));
+        }
+        *of_user += 1;
+        Ok(StreamPlace { user: user.to_owned(), places: self.clone() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        let mut listening = self.places.lock();
+        if let Some(of_user) = listening.get_mut(&self.user) {
+            *of_user -= 1;
+            if *of_user == 0 {
+                listening.remove(&self.user);
+            }
+        }
+    }
+}
+
 /// One listener's place in the sequence.
 struct Tail {
     door: Door,
@@ -93,11 +137,11 @@ struct Tail {
     ready: VecDeque<String>,
     last_sign: Duration,
     ended: bool,
-    _place: OwnedSemaphorePermit,
+    _place: StreamPlace,
 }
 
 impl Tail {
-    async fn begin(door: Door, wanted: Wanted, place: OwnedSemaphorePermit) -> StoreResult<Self> {
+    async fn begin(door: Door, wanted: Wanted, place: StreamPlace) -> StoreResult<Self> {
         let hints = door.bus.listen(Topic::Announcements);
         let now = door.clock.now();
         let (after, since) = match wanted.last_event_id {
@@ -184,4 +228,22 @@ impl Tail {
 async fn announced_at(announcements: &Announcements, id: i64) -> StoreResult<Timestamp> {
     let rows = announcements.announcements_read(id.saturating_sub(1), 1).await?;
     Ok(rows.first().filter(|row| row.sequence == id).map_or_else(Timestamp::default, |row| row.announced_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_cannot_take_all_places_of_the_stream() {
+        let places = Places::default();
+        let held: Vec<StreamPlace> = (0..100).filter_map(|_| places.take("obs").ok()).collect();
+        assert_eq!(held.len(), MOST_STREAMS_OF_USER);
+        let refused = places.take("obs").unwrap_err();
+        assert!(refused.status().as_u16() == 429 && refused.fault().contains("`obs`"), "{refused}");
+        let others: Vec<StreamPlace> = (0..300).filter_map(|user| places.take(&format!("user{user}")).ok()).collect();
+        assert_eq!(others.len(), MOST_STREAMS - MOST_STREAMS_OF_USER);
+        drop((held, others));
+        assert!(places.lock().is_empty());
+    }
 }

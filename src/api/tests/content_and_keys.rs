@@ -6,6 +6,9 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::support::House;
+use crate::content::Compilers;
+use crate::packs::check::{Checks, Runners};
+use crate::packs::rule_layer::{read_definition, warnings_of};
 
 fn rule(name: &str, action: &str) -> Value {
     json!({
@@ -145,4 +148,20 @@ async fn g09_a_secret_key_is_opened_for_admins_only() {
     assert_eq!(copied.json()["secret"], true);
     let fake = house.put("/v1/keys/copy", json!({ "value": "abc", "encrypted": true })).await;
     assert_eq!(fake.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_with_event_data_in_its_command_is_taken_and_warned_of() {
+    let house = House::new().await;
+    let rule = json!({
+        "name": "wash", "enabled": true, "trigger": { "type": "core.st2.webhook", "parameters": { "url": "wash" } },
+        "action": { "ref": "core.local", "parameters": { "cmd": "wash {{ trigger.body.host }}" } },
+    });
+    let made = house.post("/v1/rules", rule.clone()).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.fault());
+    let (runners, catalogue) = (Runners::new(), house.doors.catalogue.borrow().clone());
+    let checks = Checks { runners: &runners, compile: &Compilers };
+    let warnings = warnings_of(&read_definition(&rule).unwrap(), &catalogue, &checks);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("action.parameters.cmd: ") && warnings[0].contains("| quote"), "{warnings:?}");
 }

@@ -7,4 +7,5 @@ mod dead_letters;
 mod hooks;
 mod publishing;
 mod runs;
+mod strangers;
 mod streams;

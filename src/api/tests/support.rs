@@ -20,8 +20,8 @@ use crate::api::asg::{
 };
 use crate::api::dead_letters::{BusService, RequeueError, Requeued};
 use crate::api::upkeep::{BackupError, BackupService, Checked, WorkflowCheck};
-use crate::api::{Doors, Gate, Stores, first_start, router};
-use crate::auth::WebhookAuth;
+use crate::api::{Bodies, Doors, Gate, Stores, first_start, router};
+use crate::auth::{WebhookAuth, Withheld};
 use crate::bus::{MemoryBus, Topic};
 use crate::chat::desk::{Desk, Parts};
 use crate::clock::{Clock, SeededIds, SimClock};
@@ -64,7 +64,13 @@ pub(super) struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        let limits = Limits { body_bytes: 4096, json_depth: 16, rate_per_second: 50_000, intake_queue: 64 };
+        let limits = Limits {
+            body_bytes: 4096,
+            json_depth: 16,
+            rate_per_second: 50_000,
+            intake_queue: 64,
+            unauthenticated_body_bytes: 16_384,
+        };
         Self { limits, webhooks: Webhooks::default(), max_database_bytes: None }
     }
 }
@@ -322,7 +328,9 @@ fn doors(
         chat,
         guests: Router::new(),
         me: myself(clock.now()),
-        gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor),
+        gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor, metrics.clone()),
+        bodies: Bodies::new(&plan.limits, Arc::clone(&clock), metrics.clone()),
+        withheld: Arc::new(Withheld::new(plan.webhooks.paths.values().chain([&plan.webhooks.default_auth]))),
         hooks: Arc::new(Hooks::new(intake.clone(), clock, catalogue.clone())),
         intake,
         stores,

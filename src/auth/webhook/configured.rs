@@ -114,15 +114,19 @@ impl WebhookAuth {
 
     /// The datastore key that [`WebhookAuth::resolve`] will ask for.
     pub fn datastore_key(&self) -> Option<&str> {
-        let source = match self {
-            Self::ApiKey | Self::Open => return None,
-            Self::Hmac(hmac) => &hmac.secret,
-            Self::SharedToken { token, .. } => token,
-            Self::Basic { password, .. } => password,
-        };
-        match source {
+        match self.secret_source()? {
             SecretSource::Inline(_) => None,
             SecretSource::Datastore(key) => Some(key),
+        }
+    }
+
+    /// The secret that both sides know, if there is one.
+    pub(super) const fn secret_source(&self) -> Option<&SecretSource> {
+        match self {
+            Self::ApiKey | Self::Open => None,
+            Self::Hmac(hmac) => Some(&hmac.secret),
+            Self::SharedToken { token, .. } => Some(token),
+            Self::Basic { password, .. } => Some(password),
         }
     }
 }

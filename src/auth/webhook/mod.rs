@@ -3,6 +3,7 @@
 
 mod configured;
 mod signature;
+mod withheld;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -15,6 +16,7 @@ use crate::secrets::SecretText;
 
 pub use self::configured::{HmacAuth, MissingSecret, Place, SecretSource, WebhookAuth};
 pub use self::signature::{Algorithm, Encoding, Scheme, Signature};
+pub use self::withheld::{Withheld, WithheldOf};
 
 /// What a verifier looks at.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +99,15 @@ pub enum Verifier {
 }
 
 impl Verifier {
+    /// What can be said before the body is read: everything, unless the body is signed. Then it is whether there is a
+    /// signature that could be right.
+    pub fn verify_head(&self, request: &HookRequest<'_>) -> Result<(), Refusal> {
+        match self {
+            Self::Hmac(signature) => signature.verify_head(request),
+            Self::ApiKey | Self::SharedToken { .. } | Self::Basic { .. } | Self::Open => self.verify(request),
+        }
+    }
+
     /// May this request come in? Secrets are compared in constant time.
     pub fn verify(&self, request: &HookRequest<'_>) -> Result<(), Refusal> {
         match self {

@@ -67,37 +67,53 @@ pub enum Encoding {
 
 impl Signature {
     pub(super) fn verify(&self, request: &HookRequest<'_>) -> Result<(), Refusal> {
+        let (written, algorithm) = self.written(request);
         match &self.scheme {
-            Scheme::GitHub => self.verify_github(request),
-            Scheme::Slack => self.verify_slack(request),
-            Scheme::Generic { header, algorithm, encoding, prefix } => {
-                let place = Place::Header(header.clone());
-                let given = Written { place, prefix, encoding: *encoding }.decode(request)?;
-                self.compare(*algorithm, &[request.body], &given)
+            Scheme::GitHub | Scheme::Generic { .. } => {
+                self.compare(algorithm, &[request.body], &written.decode(request)?)
+            }
+            Scheme::Slack => {
+                let timestamp = find_text(request, &timestamp_place())?;
+                let given = written.decode(request)?;
+                self.compare(algorithm, &[b"v0:", timestamp.as_bytes(), b":", request.body], &given)?;
+                self.check_time(&timestamp, request.now)
             }
         }
     }
 
-    fn verify_github(&self, request: &HookRequest<'_>) -> Result<(), Refusal> {
-        const NEWER: &str = "x-hub-signature-256";
-        const OLDER: &str = "x-hub-signature";
-        let only_older = !request.headers.contains_key(NEWER) && request.headers.contains_key(OLDER);
-        let (name, prefix, algorithm) =
-            if only_older { (OLDER, "sha1=", Algorithm::Sha1) } else { (NEWER, "sha256=", Algorithm::Sha256) };
-        let written = Written { place: Place::Header(name.to_owned()), prefix, encoding: Encoding::Hex };
-        self.compare(algorithm, &[request.body], &written.decode(request)?)
+    /// Is there a signature in the right form and, where the time is signed, of this time?
+    pub(super) fn verify_head(&self, request: &HookRequest<'_>) -> Result<(), Refusal> {
+        let (written, _) = self.written(request);
+        if self.scheme == Scheme::Slack {
+            let timestamp = find_text(request, &timestamp_place())?;
+            written.decode(request)?;
+            return self.check_time(&timestamp, request.now);
+        }
+        written.decode(request).map(drop)
     }
 
-    fn verify_slack(&self, request: &HookRequest<'_>) -> Result<(), Refusal> {
-        let timestamp_place = Place::Header("x-slack-request-timestamp".to_owned());
-        let timestamp = find_text(request, &timestamp_place)?;
-        let place = Place::Header("x-slack-signature".to_owned());
-        let given = Written { place, prefix: "v0=", encoding: Encoding::Hex }.decode(request)?;
-        self.compare(Algorithm::Sha256, &[b"v0:", timestamp.as_bytes(), b":", request.body], &given)?;
-        let Ok(seconds) = timestamp.parse::<i64>() else {
-            return Err(Refusal::Malformed { place: timestamp_place, expected: "write seconds since 1970".to_owned() });
-        };
-        self.check_age(seconds, request.now)
+    /// Where the signature stands, and of which kind it is.
+    fn written(&self, request: &HookRequest<'_>) -> (Written<'_>, Algorithm) {
+        const NEWER: &str = "x-hub-signature-256";
+        const OLDER: &str = "x-hub-signature";
+        let header = |name: &str| Place::Header(name.to_owned());
+        let hex = |name, prefix| Written { place: header(name), prefix, encoding: Encoding::Hex };
+        match &self.scheme {
+            Scheme::GitHub if !request.headers.contains_key(NEWER) && request.headers.contains_key(OLDER) => {
+                (hex(OLDER, "sha1="), Algorithm::Sha1)
+            }
+            Scheme::GitHub => (hex(NEWER, "sha256="), Algorithm::Sha256),
+            Scheme::Slack => (hex("x-slack-signature", "v0="), Algorithm::Sha256),
+            Scheme::Generic { header: name, algorithm, encoding, prefix } => {
+                (Written { place: header(name), prefix, encoding: *encoding }, *algorithm)
+            }
+        }
+    }
+
+    fn check_time(&self, timestamp: &str, now: Timestamp) -> Result<(), Refusal> {
+        let malformed =
+            || Refusal::Malformed { place: timestamp_place(), expected: "write seconds since 1970".to_owned() };
+        self.check_age(timestamp.parse().map_err(|_| malformed())?, now)
     }
 
     fn check_age(&self, signed_seconds: i64, now: Timestamp) -> Result<(), Refusal> {
@@ -113,6 +129,10 @@ impl Signature {
         };
         check_equal(&given.bytes, &expected, &given.place)
     }
+}
+
+fn timestamp_place() -> Place {
+    Place::Header("x-slack-request-timestamp".to_owned())
 }
 
 fn mac<M: Mac + KeyInit>(key: &[u8], message: &[&[u8]]) -> Vec<u8> {

@@ -11,6 +11,7 @@ use crate::cli::output::{Column, bare_table, plain, trimmed};
 use crate::cli::parameters::read_free_words;
 use crate::model::decision::Decision;
 use crate::model::drift::Drift;
+use crate::model::printable::escape_line;
 use crate::model::time::Timestamp;
 
 pub(super) async fn execute(session: &Session, command: &AsgCommand) -> Outcome {
@@ -110,13 +111,13 @@ fn drift_line(row: &Value, now: Timestamp) -> String {
         Ok(known) => known.to_string(),
         Err(_) => plain(row).replace('\n', "; "),
     };
-    format!("{words} (since {}, seen {}x)", moments::ago(&row["since"], now), row["times"])
+    format!("{} (since {}, seen {}x)", escape_line(&words), moments::ago(&row["since"], now), row["times"])
 }
 
 /// Why it was begun, and what went wrong.
 fn why(activity: &Value) -> String {
     match activity["problem"].as_str() {
-        Some(problem) => format!("{}; {problem}", plain(&activity["reason"])),
+        Some(problem) => escape_line(&format!("{}; {problem}", plain(&activity["reason"]))).into_owned(),
         None => plain(&activity["reason"]),
     }
 }
@@ -257,9 +258,8 @@ fn suspensions(group: &Value, now: Timestamp) -> String {
             end if end.is_empty() => "until resumed".to_owned(),
             end => format!("ends {end}"),
         };
-        format!("{} by {}, {until} {}", text(it, "/part"), text(it, "/author"), text(it, "/reason"))
-            .trim_end()
-            .to_owned()
+        let line = format!("{} by {}, {until} {}", text(it, "/part"), text(it, "/author"), text(it, "/reason"));
+        escape_line(line.trim_end()).into_owned()
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -282,7 +282,8 @@ fn ledger(group: &Value, now: Timestamp) -> String {
     for node in members(group, "nodes").filter(|node| text(node, "/phase") != "gone") {
         let since = moments::ago(&node["since"], now);
         let mark = if node["protected"] == true { "protected" } else { "" };
-        table.add_row([text(node, "/name"), text(node, "/phase"), text(node, "/address"), since.as_str(), mark]);
+        let cells = [text(node, "/name"), text(node, "/phase"), text(node, "/address"), since.as_str(), mark];
+        table.add_row(cells.map(|cell| escape_line(cell).into_owned()));
     }
     if table.is_empty() { String::new() } else { format!("{}\n", trimmed(&table)) }
 }
@@ -290,7 +291,8 @@ fn ledger(group: &Value, now: Timestamp) -> String {
 fn open_incidents(group: &Value, now: Timestamp) -> String {
     let open = members(group, "incidents").filter(|incident| is_open(incident));
     let lines = open.map(|it| {
-        format!("{} {} since {}", text(it, "/severity"), text(it, "/key"), moments::ago(&it["opened_at"], now))
+        let key = escape_line(text(it, "/key"));
+        format!("{} {key} since {}", text(it, "/severity"), moments::ago(&it["opened_at"], now))
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -310,7 +312,7 @@ fn decision_line(row: &Value, now: Timestamp) -> String {
         Ok(known) => known.to_string(),
         Err(_) => plain(decision).replace('\n', "; "),
     };
-    format!("{when:<26}  {words}")
+    format!("{when:<26}  {}", escape_line(&words))
 }
 
 #[cfg(test)]

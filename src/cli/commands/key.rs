@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::cli::args::KeyCommand;
 use crate::cli::commands::{Outcome, Session};
 use crate::cli::failure::Ending;
-use crate::cli::output::{Column, plain};
+use crate::cli::output::Column;
 use crate::cli::parameters::read_standard_input;
 
 const COLUMNS: [Column; 5] = [
@@ -26,7 +26,7 @@ pub(super) async fn execute(session: &Session, command: &KeyCommand) -> Outcome 
         KeyCommand::Get { name, decrypt, scope } => {
             let query = [("decrypt", as_text(*decrypt)), ("scope", scope.as_str())];
             let found = session.api.get(&["keys", name], &query).await?;
-            session.output.answer(&found, || plain(&found["value"]))?;
+            session.output.answer_value(&found, &found["value"])?;
             Ok(Ending::Done)
         }
         KeyCommand::Set { .. } => set(session, command).await,

@@ -83,6 +83,11 @@ pub trait CompileCheck {
         Vec::new()
     }
 
+    /// What a rule hands to the action that it calls.
+    fn call(&self, _rule: &Rule, _action: &Action) -> Vec<Problem> {
+        Vec::new()
+    }
+
     /// Default templates, scripts.
     fn action(&self, _action: &Action) -> Vec<Problem> {
         Vec::new()
@@ -123,7 +128,10 @@ impl Checks<'_> {
         let mut problems = check_trigger(&rule.trigger, catalogue);
         match catalogue.actions.get(&rule.action.reference) {
             None => problems.push(unknown_action(&["action", "ref"], &rule.action.reference, catalogue)),
-            Some(action) => problems.extend(self.check_call(rule, action)),
+            Some(action) => {
+                problems.extend(self.check_call(rule, action));
+                problems.extend(self.compile.call(rule, action));
+            }
         }
         problems.extend(self.compile.rule(rule));
         problems

@@ -12,6 +12,7 @@ use petrel::bus::Topic;
 use petrel::clock::{Clock, SystemClock, SystemIds};
 use petrel::config::Config;
 use petrel::metrics::Metrics;
+use petrel::secrets::Keyring;
 use petrel::store::events::{Arrival, Delivery};
 use petrel::supervise::Supervisor;
 
@@ -32,7 +33,8 @@ impl Party {
         let config = Config::load(None, &environment.into_iter().collect()).unwrap();
         let ids = Arc::new(SystemIds::new(Arc::clone(&clock)));
         let world = World { clock: Arc::clone(&clock), ids, metrics: Metrics::default() };
-        let broker = Broker::new(&config.bus, world).unwrap().expect("there is a URL");
+        let keyring = Keyring::from_key(&[7; 32]);
+        let broker = Broker::new(&config.bus, keyring.message_key(), world).unwrap().expect("there is a URL");
         let supervisor = Supervisor::new(clock);
         broker.start(&supervisor, None);
         Self { broker, supervisor }

@@ -44,7 +44,7 @@ async fn letters(daemon: &Daemon<'_>) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn g02_a_message_that_is_delivered_again_and_again_is_one_event() {
     let url = servers::fresh_vhost().await;
-    let site = site(&url, "1s");
+    let site = site(&url, "1s").setting("bus.accept_unsigned", "true");
     let daemon = Daemon::start(&site).await;
     let trigger = daemon.get("/v1/webhooks").await[0]["uid"].as_str().unwrap().replacen("trigger:", "", 1);
     let same = message("6b01032a541002ef4f000001", &trigger);
@@ -63,7 +63,7 @@ async fn g02_a_message_that_is_delivered_again_and_again_is_one_event() {
 #[tokio::test(flavor = "multi_thread")]
 async fn poison_goes_to_the_dead_letters_and_what_is_beside_it_lands() {
     let url = servers::fresh_vhost().await;
-    let site = site(&url, "1s");
+    let site = site(&url, "1s").setting("bus.accept_unsigned", "true");
     let daemon = Daemon::start(&site).await;
     let sound = message("6b01032a541002ef4f000001", "core.st2.webhook");
     publish(&url, &[&[0xff, 0x00], br#"{"version": 2}"#, sound.as_bytes()]).await;
@@ -96,6 +96,24 @@ async fn poison_goes_to_the_dead_letters_and_what_is_beside_it_lands() {
     assert!(daemon.cli(&["dead-letter", "list"]).await.contains(&id));
     assert!(daemon.cli(&["dead-letter", "delete", &id]).await.contains("deleted"));
     assert_eq!(letters(&daemon).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_publish_to_the_queue_makes_no_events() {
+    let url = servers::fresh_vhost().await;
+    let site = site(&url, "1s");
+    let daemon = Daemon::start(&site).await;
+    let unsigned = message("6b01032a541002ef4f000001", "core.st2.webhook");
+    publish(&url, &[unsigned.as_bytes()]).await;
+    let found = eventually("it is set aside", async || letters(&daemon).await.first().cloned()).await;
+    assert!(found["reason"].as_str().unwrap().contains("is not signed"), "{found}");
+    let path = "/v1/triggerinstances/6b01032a541002ef4f000001";
+    assert_eq!(daemon.try_get(path).await.0, StatusCode::NOT_FOUND);
+    // An admin who looked at it may let it in.
+    let said = daemon.cli(&["dead-letter", "requeue", found["id"].as_str().unwrap()]).await;
+    assert!(said.contains("in the queue again"), "{said}");
+    eventually("it has landed", async || daemon.try_get(path).await.0.is_success().then_some(())).await;
+    assert_eq!(letters(&daemon).await, Vec::<Value>::new());
 }
 
 /// Sets messages aside as a daemon would that is older than what wrote them.
