@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::known::Known;
@@ -19,6 +19,7 @@ use crate::auth::{
     Role, StoredHash, verify_password,
 };
 use crate::clock::Clock;
+use crate::requests::Requester;
 use crate::secrets::SecretText;
 use crate::store::identities::AuditRow;
 use crate::store::{Identities, StoreError};
@@ -35,6 +36,10 @@ pub struct Gate {
     supervisor: Supervisor,
     known: Known,
     passwords: Arc<Semaphore>,
+    /// Users that may act as others without being admins.
+    act_as: Arc<[String]>,
+    /// Counts changes of users, tokens and keys made here: open streams look again whether they may go on.
+    changes: Arc<watch::Sender<u64>>,
 }
 
 impl std::fmt::Debug for Gate {
@@ -48,7 +53,14 @@ impl Gate {
     pub fn new(identities: Identities, clock: Arc<dyn Clock>, supervisor: Supervisor) -> Self {
         let passwords = Arc::new(Semaphore::new(PASSWORDS_AT_ONCE));
         let known = Known::new(Arc::clone(&clock));
-        Self { identities, clock, supervisor, known, passwords }
+        let (act_as, changes) = (Arc::default(), Arc::new(watch::Sender::new(0)));
+        Self { identities, clock, supervisor, known, passwords, act_as, changes }
+    }
+
+    /// The same, with users that may act as others.
+    #[must_use]
+    pub fn with_act_as(self, users: &[String]) -> Self {
+        Self { act_as: users.into(), ..self }
     }
 
     /// Users, tokens, keys.
@@ -59,6 +71,11 @@ impl Gate {
     /// Whose credential a request carries.
     pub async fn authenticate(&self, headers: &HeaderMap, query: &str) -> ApiResult<(Principal, Location)> {
         let presented = Presented::from_request(headers, query).map_err(refused)?;
+        let (principal, location) = self.check(presented).await?;
+        Ok((principal, location))
+    }
+
+    async fn check(&self, presented: Presented) -> ApiResult<(Principal, Location)> {
         let principal = match presented.credential {
             Credential::Token(token) => self.by_token(&token).await?,
             Credential::ApiKey(key) => self.by_api_key(&key).await?,
@@ -67,6 +84,15 @@ impl Gate {
         };
         let unknown = || ApiError::unauthorized("Unauthorized - the token or API key is unknown, disabled or expired");
         Ok((principal.ok_or_else(unknown)?, presented.location))
+    }
+
+    /// The same, with all that a handler asks for.
+    async fn admit(self, headers: &HeaderMap, query: &str) -> ApiResult<Authenticated> {
+        let presented = Presented::from_request(headers, query).map_err(refused)?;
+        let credential = presented.credential.clone();
+        let (principal, location) = self.check(presented).await?;
+        let session = self.session(&credential, &principal).await?;
+        Ok(Authenticated { principal, location, session, gate: self })
     }
 
     /// The same where credentials are optional: none is no mistake, a wrong one is.
@@ -147,11 +173,88 @@ impl Gate {
     /// Forgets all credentials: some key or user was changed here.
     pub(super) fn forget(&self) {
         self.known.forget();
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Wakes whenever [`Gate::forget`] was called.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn may_act_as(&self, principal: &Principal) -> bool {
+        principal.may(Permission::ActAs) || self.act_as.contains(&principal.name)
+    }
+
+    async fn session(&self, credential: &Credential, principal: &Principal) -> ApiResult<Session> {
+        let proof = match credential {
+            Credential::Token(token) => Proof::Hash(StoredHash::of_token(token.expose())),
+            Credential::ApiKey(key) => Proof::Hash(StoredHash::of_api_key(key.expose())),
+            Credential::Bearer(text) => match principal.method {
+                AuthMethod::ApiKey => Proof::Hash(StoredHash::of_api_key(text.expose())),
+                AuthMethod::Token { .. } | AuthMethod::Password => Proof::Hash(StoredHash::of_token(text.expose())),
+            },
+            Credential::Password { user, .. } => {
+                Proof::Password(self.identities.user_get(user).await?.and_then(|row| row.password_hash))
+            }
+        };
+        Ok(Session { proof, principal: principal.clone() })
+    }
+
+    /// Does what a long request began with still count? While the store is away, it does.
+    pub(super) async fn still_admits(&self, session: &Session) -> bool {
+        let Session { proof, principal } = session;
+        let found = match (proof, principal.method) {
+            (Proof::Hash(hash), AuthMethod::ApiKey) => self.look_up_key(hash).await,
+            (Proof::Hash(hash), AuthMethod::Token { .. } | AuthMethod::Password) => self.look_up_token(hash).await,
+            (Proof::Password(stored), _) => self.look_up_password(&principal.name, stored.as_deref()).await,
+        };
+        match found {
+            Ok(found) => found.is_some_and(|found| found.role == principal.role),
+            Err(problem) => {
+                tracing::debug!(%problem, user = principal.name, "cannot ask whether a credential still counts");
+                true
+            }
+        }
+    }
+
+    async fn look_up_password(&self, user: &str, stored: Option<&str>) -> Result<Option<Principal>, StoreError> {
+        let row = self.identities.user_get(user).await?;
+        let is_same = row.is_some_and(|row| row.password_hash.as_deref() == stored);
+        let role = if is_same { self.role_of(user).await? } else { None };
+        Ok(role.map(|role| Principal { name: user.to_owned(), role, method: AuthMethod::Password }))
     }
 }
 
 fn refused(problem: CredentialError) -> ApiError {
     ApiError::unauthorized(format!("Unauthorized - {problem}"))
+}
+
+/// How a long request began: enough to ask again whether it may go on, and nothing that opens a door.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    proof: Proof,
+    principal: Principal,
+}
+
+#[derive(Debug, Clone)]
+enum Proof {
+    /// Of a token or an API key.
+    Hash(StoredHash),
+    /// What the password was checked against.
+    Password(Option<String>),
+}
+
+/// In whose name something is requested, and with whose rights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Behalf {
+    pub(super) user: String,
+    pub(super) role: Role,
+}
+
+impl Behalf {
+    pub(super) fn requester(&self) -> Requester {
+        Requester::User { name: self.user.clone(), role: self.role }
+    }
 }
 
 /// Somebody whose credentials were checked. Taking it as an argument is what closes a handler's door.
@@ -161,19 +264,44 @@ pub struct Authenticated {
     pub principal: Principal,
     /// Where their credential stood.
     pub location: Location,
+    session: Session,
     gate: Gate,
 }
 
 impl Authenticated {
+    /// The caller, or the user in whose name it asks to act. Rights never grow by that: they are the lesser ones of
+    /// both, as far as Petrel knows the other user.
+    pub(super) async fn on_behalf_of(&self, user: Option<String>) -> ApiResult<Behalf> {
+        let Principal { name, role, .. } = &self.principal;
+        let Some(user) = user.filter(|user| !user.is_empty() && user != name) else {
+            return Ok(Behalf { user: name.clone(), role: *role });
+        };
+        if !self.gate.may_act_as(&self.principal) {
+            return Err(ApiError::forbidden(format!(
+                "`{name}` may not act as `{user}`: leave out `user`, or let an admin add `{name}` to auth.act_as"
+            )));
+        }
+        let known = self.gate.role_of(&user).await?;
+        Ok(Behalf { user, role: known.map_or(*role, |known| known.min(*role)) })
+    }
+
+    /// How this request began.
+    pub(super) const fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Who checked it.
+    pub(super) const fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// Only on with that permission.
     pub fn require(&self, permission: Permission) -> ApiResult<()> {
         if self.principal.may(permission) {
             return Ok(());
         }
         let Principal { name, role, .. } = &self.principal;
-        Err(ApiError::forbidden(format!(
-            "`{name}` may not do this: the role {role} lacks the permission {permission:?}"
-        )))
+        Err(ApiError::forbidden(format!("`{name}` may not do this: the role {role} lacks the permission {permission}")))
     }
 
     /// Writes down what is about to be changed. First the line, then the change: none goes unrecorded.
@@ -207,8 +335,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
 /// The layer that closes every route below it to strangers; everybody who is somebody may look.
 pub(super) async fn close(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let admitted = match gate.authenticate(request.headers(), &query).await {
-        Ok((principal, location)) => Authenticated { principal, location, gate },
+    let admitted = match gate.admit(request.headers(), &query).await {
+        Ok(admitted) => admitted,
         Err(refusal) => return refusal.into_response(),
     };
     if let Err(refusal) = check_forgery(&admitted, &request).and_then(|()| admitted.require(Permission::View)) {

@@ -21,7 +21,7 @@ use crate::auth::{
 use crate::clock::{Clock, Ids};
 use crate::model::refs::IdentityId;
 use crate::secrets::MASK;
-use crate::store::identities::{ApiKeyRow, UserRow};
+use crate::store::identities::{ApiKeyRow, TokenRow, UserRow};
 use crate::supervise::Supervisor;
 
 /// What these routes reach for.
@@ -43,6 +43,8 @@ pub(super) fn login_router(door: Door) -> Router {
 
 pub(super) fn router(door: Door) -> Router {
     Router::new()
+        .route("/tokens", get(list_tokens))
+        .route("/tokens/{token}", delete(revoke_token))
         .route("/user", get(whoami))
         .route("/users", get(list_users).post(create_user))
         .route("/users/{name}", delete(delete_user))
@@ -73,15 +75,63 @@ async fn login(
     if ttl > TOKEN_TTL || ttl.is_zero() {
         return Err(ApiError::bad_request(format!("ttl: write 1 to {} seconds", TOKEN_TTL.as_secs())));
     }
+    // Read before it is checked: if it is changed meanwhile, no token comes of the old one.
+    let stored = door.gate.identities().user_get(&user).await?.and_then(|row| row.password_hash);
     let principal = door.gate.by_password(&user, password).await?;
-    let (token, id) = (new_token(), door.new_id());
-    let expires = door.clock.now().plus(ttl);
+    let token = new_token();
+    let row = TokenRow { id: door.new_id(), user: principal.name, expires_at: door.clock.now().plus(ttl) };
     let hash = StoredHash::of_token(token.expose());
-    door.gate.identities().token_put(id, hash.as_str(), &principal.name, expires).await?;
-    let shown = json!({
-        "id": id, "token": token.expose(), "user": principal.name, "expiry": expires, "service": false, "metadata": {},
-    });
+    door.gate.identities().token_put(&row, hash.as_str(), stored.as_deref()).await?;
+    let mut shown = shown_token(&row);
+    shown["token"] = json!(token.expose());
     Ok((StatusCode::CREATED, Json(shown)).into_response())
+}
+
+fn shown_token(row: &TokenRow) -> Value {
+    json!({
+        "id": row.id, "user": row.user, "created_at": row.id.made_at(), "expiry": row.expires_at, "service": false,
+        "metadata": {},
+    })
+}
+
+/// The caller's own; an admin sees those of all, or of `user=`.
+async fn list_tokens(
+    State(door): State<Door>,
+    caller: Authenticated,
+    Query(query): Query<ListQuery>,
+    Query(filter): Query<KeyFilter>,
+) -> ApiResult<Response> {
+    let sees_all = caller.principal.may(Permission::ApiKeyManage);
+    let own = caller.principal.name.as_str();
+    let wanted = match filter.user.as_deref() {
+        None if sees_all => None,
+        None => Some(own),
+        Some(user) if user == own => Some(own),
+        Some(user) => {
+            caller.require(Permission::ApiKeyManage)?;
+            Some(user)
+        }
+    };
+    let tokens = door.gate.identities().token_list(wanted, door.clock.now()).await?;
+    query.cut(tokens.iter().map(shown_token).collect())
+}
+
+/// Ends a token at once, with the event streams that were opened by it. Somebody else's does not exist for whoever may
+/// not see it.
+async fn revoke_token(
+    State(door): State<Door>,
+    caller: Authenticated,
+    Path(id): Path<IdentityId>,
+) -> ApiResult<StatusCode> {
+    let sees_all = caller.principal.may(Permission::ApiKeyManage);
+    let visible = if sees_all { None } else { Some(caller.principal.name.as_str()) };
+    let tokens = door.gate.identities().token_list(visible, door.clock.now()).await?;
+    let row = tokens.into_iter().find(|token| token.id == id);
+    let row = row.ok_or_else(|| ApiError::not_found(format!("token {id} does not exist or has expired")))?;
+    caller.audit("token.revoke", &id.to_string(), json!({ "user": row.user })).await?;
+    door.gate.identities().token_delete(id).await?;
+    door.gate.forget();
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// StackStorm's `whoami`.
@@ -145,7 +195,8 @@ struct NewUser {
     role: Role,
 }
 
-/// Makes a user, or changes password and role of one.
+/// Makes a user, or changes password and role of one, which ends all of that user's tokens. API keys stay: each is a
+/// credential of its own, and has the new role from now on.
 async fn create_user(
     State(door): State<Door>,
     caller: Authenticated,
@@ -160,13 +211,14 @@ async fn create_user(
         door.refuse_last_admin(&new.name).await?;
     }
     let known = door.gate.identities().user_get(&new.name).await?;
+    let detail = json!({ "role": new.role, "password": new.password.is_some() });
     let password_hash = match new.password {
         Some(password) => Some(door.hash(password).await?),
         None => known.and_then(|known| known.password_hash),
     };
     let (role, created_at) = (new.role.to_string(), door.clock.now());
     let row = UserRow { name: new.name, password_hash, role, created_at };
-    caller.audit("user.put", &row.name, json!({ "role": row.role })).await?;
+    caller.audit("user.put", &row.name, detail).await?;
     door.gate.identities().user_put(&row).await?;
     door.gate.forget();
     Ok((StatusCode::CREATED, Json(shown_user(&row))).into_response())
@@ -291,6 +343,7 @@ async fn list_audit(
 ) -> ApiResult<Json<Value>> {
     caller.require(Permission::AuditView)?;
     let lines = door.gate.identities().audit_list(query.page(100)?).await?;
+    caller.audit("audit.view", "", json!({ "count": lines.len() })).await?;
     let shown = lines.into_iter().map(|line| {
         json!({ "at": line.at, "user": line.user, "what": line.what, "subject": line.subject, "detail": line.detail })
     });

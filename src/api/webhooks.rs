@@ -214,6 +214,11 @@ impl Door {
         let wanted: Injected = serde_json::from_value(body).map_err(|problem| {
             ApiError::bad_request(format!("write {{\"trigger\": REF, \"payload\": {{}}}}: {problem}"))
         })?;
+        let needed = Permission::to_emit(wanted.trigger.as_str());
+        if !caller.may(needed) {
+            let (name, trigger) = (&caller.name, &wanted.trigger);
+            return Err(ApiError::forbidden(format!("`{name}` may not emit `{trigger}`: it lacks {needed}")));
+        }
         let catalogue = Arc::clone(&self.catalogue.borrow());
         let kind = catalogue.trigger_types.get(&wanted.trigger);
         let missing = || unknown(&catalogue, format!("trigger type `{}` does not exist", wanted.trigger));

@@ -116,7 +116,7 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -
         },
         me: me.clone(),
         datastore: engine.datastore.clone(),
-        gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor.clone()),
+        gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor.clone()).with_act_as(&config.auth.act_as),
         dispatcher: Arc::clone(&engine.dispatcher),
         intake: engine.intake.clone(),
         catalogue: engine.catalogue.clone(),

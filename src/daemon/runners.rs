@@ -23,6 +23,7 @@ use crate::haproxy;
 use crate::intake::Intake;
 use crate::local;
 use crate::local::nodes::LocalNodes;
+use crate::model::access::Permission;
 use crate::model::action::WORKFLOW_RUNNER;
 use crate::model::pack::Catalogue;
 use crate::packs::check::Runners;
@@ -90,8 +91,8 @@ pub(super) fn build_runners(
     };
     answers::register(&mut native, &answering);
     chat::register(&mut native, store, datastore, world);
-    for (name, action) in governor_actions(governor) {
-        native.add(name, action);
+    for (name, permission, action) in governor_actions(governor) {
+        native.add(name, permission, action);
     }
     let nodes = Arc::new(LocalNodes::new(&installation.nodes_dir, &home.program, Arc::clone(&world.world.clock))?);
     local::actions::add_actions(&mut native, &nodes, &world.world.clock);
@@ -100,7 +101,8 @@ pub(super) fn build_runners(
     aws::actions::add_actions(&mut native, world.catalogue, &world.world.clock);
     prometheus::actions::add_actions(&mut native, world.catalogue);
     ssh::actions::add_actions(&mut native, world.catalogue, &remote);
-    native.add("amqp.publish", broker::publish_action(config, world));
+    // It has the daemon's credentials for a broker whose queues may be Petrel's own.
+    native.add("amqp.publish", Permission::SystemManage, broker::publish_action(config, world));
     let parked = Arc::new(Parked::new(config.workers.max_parked));
     let workflows = workflow_runner(config, store, datastore, &parked, world);
     let mut registry = plain_runners();

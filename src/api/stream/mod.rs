@@ -18,12 +18,12 @@ use axum::http::{HeaderMap, HeaderName};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::body::Query;
 use crate::api::error::{ApiError, ApiResult};
-use crate::api::gate::Authenticated;
+use crate::api::gate::{Authenticated, Gate, Session};
 use crate::api::shape::Shaper;
 use crate::bus::{Bus, Hints, Topic};
 use crate::clock::Clock;
@@ -52,6 +52,8 @@ pub(super) const MOST_STREAMS: usize = 256;
 const HEARTBEAT: Duration = Duration::from_secs(25);
 /// A lost hint costs this much and no more.
 const LOOK_BY_ITSELF: Duration = Duration::from_secs(1);
+/// A token or key that another daemon has revoked is heard of after this long.
+const LOOK_AT_CALLER: Duration = Duration::from_secs(5);
 /// So many announcements are read at once.
 const BATCH: i64 = 256;
 
@@ -61,7 +63,7 @@ pub(super) fn router(door: Door) -> Router {
 
 async fn listen(
     State(door): State<Door>,
-    _caller: Authenticated,
+    caller: Authenticated,
     headers: HeaderMap,
     Query(query): Query<StreamQuery>,
 ) -> ApiResult<Response> {
@@ -69,7 +71,7 @@ async fn listen(
         return Err(ApiError::too_many(format!("{MOST_STREAMS} clients listen already"), Duration::from_secs(5)));
     };
     let wanted = query.understand(&headers)?;
-    let tail = Tail::begin(door, wanted, place).await?;
+    let tail = Tail::begin(door, wanted, place, Watched::new(&caller)).await?;
     let frames = stream::unfold(tail, |mut tail| async move {
         let frame = tail.next().await?;
         Some((Ok::<_, Infallible>(frame), tail))
@@ -82,6 +84,20 @@ async fn listen(
     Ok((headers, Body::from_stream(frames)).into_response())
 }
 
+/// Who listens, to be asked again whether they still may: a token that was revoked hears no more.
+struct Watched {
+    gate: Gate,
+    session: Session,
+    changes: watch::Receiver<u64>,
+}
+
+impl Watched {
+    fn new(caller: &Authenticated) -> Self {
+        let gate = caller.gate().clone();
+        Self { changes: gate.changes(), session: caller.session().clone(), gate }
+    }
+}
+
 /// One listener's place in the sequence.
 struct Tail {
     door: Door,
@@ -91,13 +107,16 @@ struct Tail {
     /// The last announcement that was looked at.
     after: i64,
     ready: VecDeque<String>,
+    caller: Watched,
+    /// When it was last asked whether the caller may go on listening.
+    checked_at: Timestamp,
     last_sign: Timestamp,
     ended: bool,
     _place: OwnedSemaphorePermit,
 }
 
 impl Tail {
-    async fn begin(door: Door, wanted: Wanted, place: OwnedSemaphorePermit) -> StoreResult<Self> {
+    async fn begin(door: Door, wanted: Wanted, place: OwnedSemaphorePermit, caller: Watched) -> StoreResult<Self> {
         let hints = door.bus.listen(Topic::Announcements);
         let now = door.clock.now();
         let (after, since) = match wanted.last_event_id {
@@ -106,7 +125,20 @@ impl Tail {
         };
         let frames = Frames::new(door.executions.clone(), door.outputs.clone(), door.shaper.clone(), since);
         let ready = VecDeque::from(["\n".to_owned()]);
-        let mut tail = Self { door, wanted, frames, hints, after, ready, last_sign: now, ended: false, _place: place };
+        let (checked_at, last_sign) = (now, now);
+        let mut tail = Self {
+            door,
+            caller,
+            checked_at,
+            wanted,
+            frames,
+            hints,
+            after,
+            ready,
+            last_sign,
+            ended: false,
+            _place: place,
+        };
         tail.look_at_the_end().await?;
         Ok(tail)
     }
@@ -131,7 +163,7 @@ impl Tail {
                 self.last_sign = self.door.clock.now();
                 return Some(frame);
             }
-            if self.ended || self.door.stop.is_cancelled() {
+            if self.ended || self.door.stop.is_cancelled() || !self.may_go_on().await {
                 return None;
             }
             match self.read().await {
@@ -144,6 +176,18 @@ impl Tail {
                 }
             }
         }
+    }
+
+    /// At once after a change of users, tokens or keys here; after [`LOOK_AT_CALLER`] after one by another daemon.
+    async fn may_go_on(&mut self) -> bool {
+        let now = self.door.clock.now();
+        let is_told = self.caller.changes.has_changed().unwrap_or(false);
+        if !is_told && now.since(self.checked_at) < LOOK_AT_CALLER {
+            return true;
+        }
+        self.checked_at = now;
+        self.caller.changes.mark_unchanged();
+        self.caller.gate.still_admits(&self.caller.session).await
     }
 
     /// Looks at what was announced; `false`: there was nothing.
@@ -173,6 +217,7 @@ impl Tail {
         }
         tokio::select! {
             () = self.hints.heard() => {}
+            _ = self.caller.changes.changed() => self.caller.changes.mark_changed(),
             () = door.clock.sleep_for(LOOK_BY_ITSELF) => {}
             () = door.stop.cancelled() => {}
         }

@@ -59,12 +59,13 @@ pub(super) struct Plan {
     pub(super) limits: Limits,
     pub(super) webhooks: Webhooks,
     pub(super) max_database_bytes: Option<u64>,
+    pub(super) act_as: Vec<String>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         let limits = Limits { body_bytes: 4096, json_depth: 16, rate_per_second: 50_000, intake_queue: 64 };
-        Self { limits, webhooks: Webhooks::default(), max_database_bytes: None }
+        Self { limits, webhooks: Webhooks::default(), max_database_bytes: None, act_as: Vec::new() }
     }
 }
 
@@ -199,6 +200,9 @@ fn write_site(site: &Path) {
             "name: login\nrunner_type: noop\nenabled: true\nparameters:\n  user: {type: string}\n  \
              password: {type: string, secret: true}\n",
         ),
+        ("packs/vault/actions/wipe.yaml", "name: wipe\nrunner_type: noop\nenabled: true\npermission: group_write\n"),
+        ("packs/vault/aliases/wipe.yaml", "name: wipe\naction_ref: vault.wipe\nformats: [wipe]\n"),
+        ("packs/vault/aliases/anns.yaml", "name: anns\naction_ref: core.noop\nformats: [anns]\nusers: [ann]\n"),
     ];
     for (path, text) in files {
         let file = site.join(path);
@@ -314,6 +318,7 @@ fn doors(
         catalogue: catalogue.clone(),
         requests: Arc::<Dispatcher>::clone(&dispatcher),
         executions: store.executions(),
+        identities: store.identities(),
         datastore: datastore.clone(),
         clock: Arc::clone(&clock),
     });
@@ -321,7 +326,7 @@ fn doors(
         chat,
         guests: Router::new(),
         me: myself(clock.now()),
-        gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor),
+        gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor).with_act_as(&plan.act_as),
         hooks: Arc::new(Hooks::new(intake.clone(), clock, catalogue.clone())),
         intake,
         stores,

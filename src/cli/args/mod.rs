@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::admin::{ApiKeyCommand, UserCommand};
+pub use self::admin::{ApiKeyCommand, TokenCommand, UserCommand};
 pub use self::asg::AsgCommand;
 pub use self::cluster::ClusterCommand;
 pub use self::content::{ActionCommand, KeyCommand, PackCommand, RuleCommand, TriggerCommand, TriggerInstanceCommand};
@@ -141,6 +141,9 @@ pub enum ClientCommand {
     /// Who may log in
     #[command(subcommand)]
     User(UserCommand),
+    /// Who is logged in
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Keys for programs
     #[command(subcommand)]
     Apikey(ApiKeyCommand),
