@@ -10,6 +10,7 @@ use anyhow::Context;
 use super::engine::World;
 use crate::clock;
 use crate::config::Config;
+use crate::private;
 use crate::secrets::Keyring;
 use crate::store::{PostgresSettings, Store, StoreError};
 
@@ -52,6 +53,7 @@ impl Installation {
                 .with_context(|| format!("opening {}", database.display()))?;
             let keyring = Arc::new(Keyring::open_or_create_at(&key_file)?);
             let guards_dir = guards_dir.unwrap_or_else(|| config.data_dir.join("guards"));
+            keep_private([&guards_dir, &nodes_dir])?;
             return Ok(Self { store, keyring, guards_dir, nodes_dir, sharing: Sharing::Alone });
         };
         let settings = PostgresSettings {
@@ -67,8 +69,19 @@ impl Installation {
             Some(dir) => dir,
             None => host_folder(&name)?.join("guards"),
         };
+        keep_private([&guards_dir, &nodes_dir])?;
         Ok(Self { store, keyring, guards_dir, nodes_dir, sharing: Sharing::Shared })
     }
+}
+
+/// Folders that may have been named by the operator and lie outside of the data folder.
+fn keep_private(folders: [&PathBuf; 2]) -> anyhow::Result<()> {
+    for folder in folders {
+        if let Some(repaired) = private::ensure_folder(folder)? {
+            tracing::warn!("{repaired}");
+        }
+    }
+    Ok(())
 }
 
 async fn connect(settings: &PostgresSettings, world: &World) -> Result<Store, StoreError> {
@@ -100,13 +113,16 @@ async fn agree_on_key(store: &Store, keyring: &Keyring, key_file: &std::path::Pa
 /// A folder of this installation that all its daemons on this host find, and nobody else may use. It outlives none of
 /// the processes it tells of, so a folder that is cleared at boot would do as well.
 fn host_folder(installation: &str) -> anyhow::Result<PathBuf> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    use std::os::unix::fs::MetadataExt;
     let user = rustix::process::geteuid().as_raw();
     let folder = PathBuf::from(format!("/var/tmp/petrel-{user}-{installation}"));
     let making = || format!("making the folder {}", folder.display());
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(making)?;
+    private::create_folder(&folder).with_context(making)?;
     let found = std::fs::symlink_metadata(&folder).with_context(making)?;
     let is_ours = found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0;
     anyhow::ensure!(is_ours, "{} belongs to somebody else; set workers.guards_dir", folder.display());
+    if let Some(repaired) = private::ensure_folder(&folder)? {
+        tracing::warn!("{repaired}");
+    }
     Ok(folder)
 }

@@ -10,16 +10,17 @@ use std::path::Path;
 const MAY_KNOW: &[(&str, &str)] = &[
     ("model", "-"),
     ("templates", "-"),
-    ("secrets", "-"),
+    ("private", "-"),
+    ("secrets", "private"),
     ("clock", "model"),
     ("bus", "model"),
     ("schema", "model"),
     ("runners", "model clock"),
-    ("store", "model clock"),
+    ("store", "model clock private"),
     ("auth", "model secrets"),
     ("supervise", "model clock"),
-    ("config", "model auth secrets"),
-    ("packs", "model schema"),
+    ("config", "model auth secrets private"),
+    ("packs", "model schema private"),
     ("requests", "model store"),
     ("intake", "model store bus clock secrets"),
     ("metrics", "model intake"),
@@ -28,7 +29,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("cluster", "model store clock"),
     ("housekeeping", "model store clock config"),
     ("sensors", "model store clock supervise intake cluster"),
-    ("local", "model clock runners"),
+    ("local", "model clock private runners"),
     ("haproxy", "model clock runners"),
     ("dns", "model clock runners"),
     ("aws", "model clock runners"),
@@ -48,8 +49,8 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("content", "model store bus clock packs rules sensors workflows chat"),
     (
         "api",
-        "model store bus clock supervise config secrets auth schema templates packs intake rules requests dispatch \
-         datastore runners sensors metrics content cluster chat",
+        "model store bus clock supervise config secrets private auth schema templates packs intake rules requests \
+         dispatch datastore runners sensors metrics content cluster chat",
     ),
     ("cli", "model clock config packs content"),
 ];

@@ -1,6 +1,10 @@
-//! Which role may request which of the actions that come with Petrel, and whose decision a step of a workflow is.
+//! Which role may request which of the actions that come with Petrel, whose decision a step of a workflow is, and who
+//! can read what the daemon writes.
 
 use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use petrel::model::access::{Permission, Role};
 use petrel::model::execution::ExecutionStatus;
@@ -8,6 +12,7 @@ use petrel::requests::{RequestError, Requester, Requests, Wanted};
 use serde_json::{Map, json};
 
 use crate::scaling::copy_shipped;
+use crate::support::daemon::Daemon;
 use crate::support::site::{Running, Site};
 
 /// What changes something that the API keeps for a role. Every shipped action of these packs is here; of other packs
@@ -139,8 +144,56 @@ async fn the_steps_of_a_workflow_that_an_operator_requests_are_its_contents_deci
     plan.committed();
     assert_eq!(running.end_of(id).await.status, ExecutionStatus::Succeeded);
     let forged =
-        json!({ "trigger": "slack.command", "payload": { "user": "U1", "channel": "C1", "line": "asg list" } });
+        json!({ "trigger_name": "slack.command", "payload": { "user": "U1", "channel": "C1", "line": "asg list" } });
     let refused = running.run("core.inject_trigger", forged).await;
     assert!(refused.result.unwrap()["error"].as_str().unwrap().contains("speaks for a user"));
     running.stop().await;
+}
+
+/// All files and folders below this one that others can open.
+fn open_to_others(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let metadata = fs::symlink_metadata(entry.path()).unwrap();
+        if !metadata.is_symlink() && metadata.mode() & 0o077 != 0 {
+            found.push(format!("{:04o} {}", metadata.mode() & 0o7777, entry.path().display()));
+        }
+        if metadata.is_dir() {
+            found.extend(open_to_others(&entry.path()));
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_the_daemon_writes_is_for_its_owner_only_and_what_was_not_is_repaired() {
+    let site = Site::new();
+    fs::create_dir(site.path().join("data")).unwrap();
+    fs::set_permissions(site.path().join("data"), Permissions::from_mode(0o755)).unwrap();
+    let mut daemon = Daemon::start(&site).await;
+    let data = daemon.data_dir();
+    let node = daemon.run("local.create_node", json!({ "group": "web", "name": "web-001", "tag": "t" })).await;
+    daemon.end_of(&node).await;
+    let copy = site.path().join("copy.db");
+    daemon.cli(&["backup", copy.to_str().unwrap()]).await;
+    assert_eq!(open_to_others(&data), [""; 0]);
+    assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o777, 0o600);
+    let told = daemon.log();
+    assert!(told.contains("had mode 0755, so other users could look into it"), "{told}");
+
+    let node = daemon.run("local.delete_node", json!({ "group": "web", "name": "web-001" })).await;
+    daemon.end_of(&node).await;
+    daemon.kill9().await;
+    for file in ["petrel.db", "petrel.db-wal", "petrel.db-shm", "datastore.key", "admin.key", "endpoints.json"] {
+        fs::set_permissions(data.join(file), Permissions::from_mode(0o644)).unwrap();
+    }
+    fs::set_permissions(&data, Permissions::from_mode(0o2775)).unwrap();
+    daemon.restart().await;
+    assert_eq!(open_to_others(&data), [""; 0]);
+    assert_eq!(fs::metadata(&data).unwrap().mode() & 0o7777, 0o700);
+    daemon.terminate().await;
+    fs::set_permissions(&copy, Permissions::from_mode(0o644)).unwrap();
+    let restored = daemon.cli(&["restore", copy.to_str().unwrap()]).await;
+    assert!(restored.contains("restored"), "{restored}");
+    assert_eq!(open_to_others(&data), [""; 0]);
 }
