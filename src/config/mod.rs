@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub use self::bus::Bus;
 pub use self::client::{ClientTarget, Endpoints, TargetError, client_target};
 pub use self::cluster::{LocalNodes, Role, Secrets, Store};
-pub use self::rights::Auth;
+pub use self::rights::{Auth, LocalRunners, Runners};
 pub use self::sections::{
     Config, Limits, Listener, Log, LogFormat, MisfirePolicy, Retention, Server, Timers, Webhooks, Workers,
 };

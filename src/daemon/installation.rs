@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::action_user::RunnersHome;
 use super::engine::World;
 use crate::clock;
 use crate::config::Config;
@@ -28,6 +29,8 @@ pub(super) struct Installation {
     pub(super) guards_dir: PathBuf,
     /// Where nodes of the provider `local` live.
     pub(super) nodes_dir: PathBuf,
+    /// As whom actions run, and where their scripts lie.
+    pub(super) runners: RunnersHome,
     /// Whether other daemons may work over the same store.
     pub(super) sharing: Sharing,
 }
@@ -44,6 +47,7 @@ pub enum Sharing {
 impl Installation {
     /// Opens the store that the configuration names, and checks that this daemon fits to it.
     pub(super) async fn open(config: &Config, world: &World) -> anyhow::Result<Self> {
+        let runners = RunnersHome::open(config)?;
         let key_file = config.secrets.key_file.clone().unwrap_or_else(|| config.data_dir.join("datastore.key"));
         let nodes_dir = config.local.nodes_dir.clone().unwrap_or_else(|| config.data_dir.join("nodes"));
         let guards_dir = config.workers.guards_dir.clone();
@@ -54,7 +58,7 @@ impl Installation {
             let keyring = Arc::new(Keyring::open_or_create_at(&key_file)?);
             let guards_dir = guards_dir.unwrap_or_else(|| config.data_dir.join("guards"));
             keep_private([&guards_dir, &nodes_dir])?;
-            return Ok(Self { store, keyring, guards_dir, nodes_dir, sharing: Sharing::Alone });
+            return Ok(Self { store, keyring, guards_dir, nodes_dir, runners, sharing: Sharing::Alone });
         };
         let settings = PostgresSettings {
             url: url.expose().to_owned(),
@@ -70,7 +74,7 @@ impl Installation {
             None => host_folder(&name)?.join("guards"),
         };
         keep_private([&guards_dir, &nodes_dir])?;
-        Ok(Self { store, keyring, guards_dir, nodes_dir, sharing: Sharing::Shared })
+        Ok(Self { store, keyring, guards_dir, nodes_dir, runners, sharing: Sharing::Shared })
     }
 }
 

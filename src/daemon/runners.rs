@@ -71,7 +71,11 @@ pub(super) fn build_runners(
     world: &WorldWith<'_>,
 ) -> anyhow::Result<Built> {
     let store = &installation.store;
-    let guards = Arc::new(GuardDir::new(&installation.guards_dir, &home.program)?);
+    let guards = GuardDir::new(&installation.guards_dir, &home.program)?;
+    let guards = Arc::new(match installation.runners.user.clone() {
+        Some(user) => guards.with_action_user(user),
+        None => guards,
+    });
     guards.clear_private_files()?;
     let remote = remote(config, home, &guards, world)?;
     let mut native = Native::default();

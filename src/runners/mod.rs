@@ -12,6 +12,8 @@ pub mod remote;
 pub mod rhai;
 pub mod shell;
 pub mod shell_script;
+pub mod as_user;
+pub mod user;
 mod attempt_file;
 mod captured;
 mod declared;

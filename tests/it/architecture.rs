@@ -63,8 +63,14 @@ const KNOWS_THE_HOUR: &[&str] = &["clock.rs"];
 
 /// The places that start processes. A guard is a process of its own between the daemon and what it runs; what is
 /// detached is meant to outlive both. The demo is a supervisor of its own, of daemons and of the servers around them.
-const STARTS_PROCESSES: &[&str] =
-    &["runners/process.rs", "runners/guard.rs", "runners/detached.rs", "demo/child.rs", "demo/full/server.rs"];
+const STARTS_PROCESSES: &[&str] = &[
+    "runners/process.rs",
+    "runners/guard.rs",
+    "runners/as_user.rs",
+    "runners/detached.rs",
+    "demo/child.rs",
+    "demo/full/server.rs",
+];
 
 /// `cfg(test)` on something else than a module of tests, each for a reason.
 const TEST_SEAMS: &[(&str, &str)] = &[("cli/output.rs", "answers caught in memory instead of standard output")];

@@ -6,13 +6,16 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use petrel::daemon::{Engine, Home, World};
 use petrel::model::access::{Permission, Role};
 use petrel::model::execution::ExecutionStatus;
 use petrel::requests::{RequestError, Requester, Requests, Wanted};
+use petrel::runners::user::{Machine, NamedUser};
 use serde_json::{Map, json};
 
 use crate::scaling::copy_shipped;
 use crate::support::daemon::Daemon;
+use crate::support::eventually;
 use crate::support::site::{Running, Site};
 
 /// What changes something that the API keeps for a role. Every shipped action of these packs is here; of other packs
@@ -196,4 +199,89 @@ async fn all_that_the_daemon_writes_is_for_its_owner_only_and_what_was_not_is_re
     let restored = daemon.cli(&["restore", copy.to_str().unwrap()]).await;
     assert!(restored.contains("restored"), "{restored}");
     assert_eq!(open_to_others(&data), [""; 0]);
+}
+
+/// A folder that everybody gets to, for scripts.
+fn reachable() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// Only a process that may become another user can show it; any other one shows that it is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn actions_run_as_their_own_user_who_finds_scripts_and_no_keys_and_are_ended_on_cancel() {
+    let (runners, packs) = (reachable(), reachable());
+    if !rustix::process::geteuid().is_root() {
+        let refusal = Machine::this().unwrap().find(&named("nobody"), runners.path().into()).unwrap_err();
+        assert!(refusal.to_string().contains("runners.local.user: the daemon runs as user"), "{refusal}");
+        return;
+    }
+    let scripts = packs.path().join("lab/actions");
+    write_pack(packs.path());
+    let site = Site::new()
+        .setting("packs", packs.path().to_str().unwrap())
+        .setting("runners.dir", runners.path().to_str().unwrap())
+        .setting("runners.local.user", "nobody");
+    let daemon = Daemon::start(&site).await;
+    let out = async |action: &str, parameters: serde_json::Value| {
+        let id = daemon.run(action, parameters).await;
+        daemon.end_of(&id).await["result"].clone()
+    };
+    let rights = "id -un; echo $HOME $USER $LOGNAME; grep -E 'Cap(Inh|Prm|Eff|Amb)' /proc/self/status | cut -f2";
+    let nothing = ["0000000000000000"; 4].join("\n");
+    let said = out("core.local", json!({ "cmd": rights })).await;
+    assert_eq!(said["stdout"], format!("nobody\n/nonexistent nobody nobody\n{nothing}"));
+    let key = daemon.data_dir().join("admin.key").display().to_string();
+    let stolen = out("core.local", json!({ "cmd": format!("cat {key}; cat /proc/$PPID/environ") })).await;
+    assert_eq!((&stolen["stdout"], &stolen["succeeded"]), (&json!(""), &json!(false)), "{stolen}");
+    assert_eq!(out("lab.who", json!({})).await["stdout"], format!("nobody\n{}", scripts.display()));
+    let long = format!("id -un; : {}", "x".repeat(120_000));
+    assert_eq!(out("core.local", json!({ "cmd": long })).await["stdout"], "nobody");
+    let closed = out("core.local", json!({ "cmd": "true", "cwd": daemon.data_dir() })).await;
+    assert!(closed["stderr"].as_str().unwrap().contains("cannot enter the working directory"), "{closed}");
+    let marker = format!("{}.5", 1_000_000 + std::process::id());
+    let sleeping = daemon.run("core.local", json!({ "cmd": format!("sleep {marker} & sleep {marker}") })).await;
+    eventually("both sleep", async || (processes_with(&marker) >= 2).then_some(())).await;
+    daemon.cli(&["execution", "cancel", &sleeping]).await;
+    daemon.end_of(&sleeping).await;
+    assert_eq!(processes_with(&marker), 0, "the guard may still end what it started");
+    assert_eq!(fs::read_dir(runners.path().join("scripts")).unwrap().count(), 0, "no script stays behind");
+}
+
+/// A pack whose script says who runs it, and where.
+fn write_pack(packs: &Path) {
+    let files = [
+        ("lab/pack.yaml", "name: lab\nref: lab\nversion: 1.0.0\n"),
+        ("lab/actions/who.yaml", "name: who\nrunner_type: local-shell-script\nentry_point: who.sh\n"),
+        ("lab/actions/who.sh", "#!/bin/bash\nid -un\npwd\n"),
+    ];
+    fs::create_dir_all(packs.join("lab/actions")).unwrap();
+    files.into_iter().for_each(|(name, text)| fs::write(packs.join(name), text).unwrap());
+}
+
+fn named(user: &str) -> NamedUser {
+    NamedUser { user: user.to_owned(), ..NamedUser::default() }
+}
+
+/// How many processes have this word on their command line.
+fn processes_with(word: &str) -> usize {
+    let entries = fs::read_dir("/proc").unwrap();
+    let lines = entries.filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
+    lines.filter(|line| line.split(|byte| *byte == 0).any(|part| part == word.as_bytes())).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_that_actions_cannot_run_as_is_a_start_error_that_names_the_setting() {
+    let closed = tempfile::tempdir().unwrap();
+    fs::set_permissions(closed.path(), Permissions::from_mode(0o700)).unwrap();
+    let dir = closed.path().join("runners").display().to_string();
+    let cases = [("gone-for-good", "runners.local.user: there is no user `gone-for-good`"), ("nobody", "runners.")];
+    for (user, said) in cases {
+        let site = Site::new().setting("runners.local.user", user).setting("runners.dir", &dir);
+        let home = Home { site: site.path().to_owned(), program: env!("CARGO_BIN_EXE_petrel").into() };
+        let opened = Engine::open(&site.config(), &home, World::real()).await;
+        let problem = opened.err().map(|problem| format!("{problem:#}")).unwrap_or_default();
+        assert!(problem.starts_with(said), "{user}: {problem}");
+    }
 }

@@ -175,6 +175,8 @@ pub enum Command {
     Guard,
     /// Start a program that outlives the daemon.
     Detach(Vec<OsString>),
+    /// Become another user and a program.
+    AsUser(Vec<OsString>),
     /// Be a node of the `local` provider; these are its knobs.
     Node(Vec<OsString>),
     /// Ask a daemon.
