@@ -9,6 +9,7 @@
 //!
 //! `no_new_privs` is not set: actions with `sudo: true` are started by `sudo`, as in StackStorm.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -30,6 +31,15 @@ const NO_GROUPS: &str = "-";
 /// As shells say it: the program is there and cannot be run, or cannot be found.
 const NOT_RUNNABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
+
+/// Before the names of the program's variables, as long as this process has privileges: `LD_PRELOAD` and its like come
+/// from whoever requested the action, and must mean nothing to us.
+const SET_ASIDE: &str = "PETREL_AS_USER_";
+
+/// The environment of this process, from the program's.
+pub(super) fn set_aside(environment: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    environment.iter().map(|(name, value)| (format!("{SET_ASIDE}{name}"), value.clone())).collect()
+}
 
 /// The words that run `argv` as `user` in `cwd`. Nothing in them is secret that was not on the command line already.
 pub(super) fn wrap(user: &ActionUser, cwd: &Path, argv: &[String]) -> Vec<String> {
@@ -66,17 +76,17 @@ impl Words {
 }
 
 /// The subcommand `petrel as-user`. It comes back only if the program could not be started.
-pub fn as_user_main(words: Vec<OsString>) -> ExitCode {
+pub fn as_user_main(words: Vec<OsString>, environment: &BTreeMap<String, String>) -> ExitCode {
     let (problem, code) = match Words::read(words) {
         None => ("these are not a guard's words; set runners.local.user instead".to_owned(), NOT_RUNNABLE),
-        Some(words) => run(&words),
+        Some(words) => run(&words, environment),
     };
     // The guard's child has nobody else to tell; what it says is the action's standard error.
     drop(writeln!(io::stderr(), "petrel: {problem}"));
     ExitCode::from(code)
 }
 
-fn run(words: &Words) -> (String, u8) {
+fn run(words: &Words, environment: &BTreeMap<String, String>) -> (String, u8) {
     let Words { uid, gid, groups, cwd, program, arguments } = words;
     if let Err(problem) = become_user(*uid, *gid, groups) {
         return (format!("cannot become user {uid} with group {gid} (runners.local.user): {problem}"), NOT_RUNNABLE);
@@ -85,7 +95,9 @@ fn run(words: &Words) -> (String, u8) {
         return (format!("user {uid} cannot enter the working directory {}: {problem}", cwd.display()), NOT_RUNNABLE);
     }
     #[expect(clippy::disallowed_methods, reason = "starts no process: this one becomes the program")]
-    let problem = Command::new(program).args(arguments).exec();
+    let mut command = Command::new(program);
+    let own = environment.iter().filter_map(|(name, value)| Some((name.strip_prefix(SET_ASIDE)?, value)));
+    let problem = command.args(arguments).env_clear().envs(own).exec();
     let code = if problem.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
     (format!("user {uid} cannot start `{}`: {problem}", program.display()), code)
 }
@@ -127,6 +139,17 @@ mod tests {
             let program = OsString::from("/bin/sh");
             assert_eq!(read, Some(Words { uid: 991, gid: 985, groups, cwd: "/srv/a b".into(), program, arguments }));
         }
+    }
+
+    #[test]
+    fn no_variable_of_the_program_means_anything_before_the_privileges_are_gone() {
+        let names = ["LD_PRELOAD", "LD_LIBRARY_PATH", "GLIBC_TUNABLES", "MIMALLOC_VERBOSE", "PATH", "PETREL_AS_USER_X"];
+        let aside = set_aside(&names.map(|name| (name.to_owned(), "x".to_owned())).into());
+        assert_eq!(aside.len(), names.len());
+        for name in names {
+            assert!(aside.contains_key(&format!("PETREL_AS_USER_{name}")), "{name}");
+        }
+        assert!(aside.keys().all(|name| name.starts_with("PETREL_AS_USER_")), "{aside:?}");
     }
 
     #[test]

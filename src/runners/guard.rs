@@ -64,11 +64,12 @@ impl Order {
         }
     }
 
-    /// What is started, and in which folder: a program that becomes another user first enters its folder as that user.
-    fn command_line(&self) -> (Vec<String>, &Path) {
+    /// What is started, with which environment and in which folder: what becomes another user first comes to the
+    /// program's environment and folder as that user.
+    fn command_line(&self) -> (Vec<String>, BTreeMap<String, String>, &Path) {
         match &self.user {
-            Some(user) => (as_user::wrap(user, &self.cwd, &self.argv), Path::new("/")),
-            None => (self.argv.clone(), &self.cwd),
+            Some(user) => (as_user::wrap(user, &self.cwd, &self.argv), as_user::set_aside(&self.env), Path::new("/")),
+            None => (self.argv.clone(), self.env.clone(), &self.cwd),
         }
     }
 }
@@ -151,14 +152,14 @@ fn listen(events: SyncSender<Event>) -> io::Result<Order> {
 }
 
 fn start(order: &Order) -> io::Result<Child> {
-    let (argv, cwd) = order.command_line();
+    let (argv, env, cwd) = order.command_line();
     let (program, arguments) = argv.split_first().ok_or_else(|| io::Error::other("nothing to run"))?;
     if !order.cwd.is_dir() {
         return Err(io::Error::other(format!("the working directory `{}` does not exist", order.cwd.display())));
     }
     #[expect(clippy::disallowed_methods, reason = "the guard is the one that starts children")]
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(&order.env).current_dir(cwd);
+    command.args(arguments).env_clear().envs(env).current_dir(cwd);
     if let Some(script) = &order.script {
         let path = order.script_path();
         write_private(&path, script, order.user.as_ref())?;

@@ -236,6 +236,13 @@ async fn actions_run_as_their_own_user_who_finds_scripts_and_no_keys_and_are_end
     let stolen = out("core.local", json!({ "cmd": format!("cat {key}; cat /proc/$PPID/environ") })).await;
     assert_eq!((&stolen["stdout"], &stolen["succeeded"]), (&json!(""), &json!(false)), "{stolen}");
     assert_eq!(out("lab.who", json!({})).await["stdout"], format!("nobody\n{}", scripts.display()));
+    let loaded = json!({ "cmd": ":", "env": { "LD_PRELOAD": "/nowhere/evil.so" } });
+    let loaded = out("core.local", loaded).await["stderr"].as_str().unwrap().to_owned();
+    assert_eq!(
+        loaded.matches("/nowhere/evil.so").count(),
+        1,
+        "by the shell only, not while it was still root: {loaded}"
+    );
     let long = format!("id -un; : {}", "x".repeat(120_000));
     assert_eq!(out("core.local", json!({ "cmd": long })).await["stdout"], "nobody");
     let closed = out("core.local", json!({ "cmd": "true", "cwd": daemon.data_dir() })).await;
