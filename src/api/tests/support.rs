@@ -200,6 +200,7 @@ fn write_site(site: &Path) {
             "name: login\nrunner_type: noop\nenabled: true\nparameters:\n  user: {type: string}\n  \
              password: {type: string, secret: true}\n",
         ),
+        ("packs/vault/pack.yaml", "ref: vault\nname: vault\nversion: 1.0.0\n"),
         ("packs/vault/actions/wipe.yaml", "name: wipe\nrunner_type: noop\nenabled: true\npermission: group_write\n"),
         ("packs/vault/aliases/wipe.yaml", "name: wipe\naction_ref: vault.wipe\nformats: [wipe]\n"),
         ("packs/vault/aliases/anns.yaml", "name: anns\naction_ref: core.noop\nformats: [anns]\nusers: [ann]\n"),
