@@ -27,6 +27,7 @@ use crate::model::access::Permission;
 use crate::model::action::WORKFLOW_RUNNER;
 use crate::model::pack::Catalogue;
 use crate::packs::check::Runners;
+use crate::private;
 use crate::prometheus;
 use crate::requests::{Cancels, EndHook, Requests};
 use crate::runners::native::Native;
@@ -123,6 +124,8 @@ pub(super) fn build_runners(
 /// How other machines are reached: with the agent that whoever started the daemon has, if he has one.
 fn remote(config: &Config, home: &Home, guards: &Arc<GuardDir>, world: &WorldWith<'_>) -> anyhow::Result<Remote> {
     let clock = Arc::clone(&world.world.clock);
+    // The client would make it readable for everybody.
+    private::ensure_file(&config.data_dir.join("known_hosts"))?;
     let remote = Remote::new(Arc::clone(guards), &config.data_dir, &home.program, clock)?;
     Ok(remote.with_agent(process_environment().get("SSH_AUTH_SOCK").cloned()))
 }
