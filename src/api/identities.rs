@@ -101,18 +101,8 @@ async fn list_tokens(
     Query(query): Query<ListQuery>,
     Query(filter): Query<KeyFilter>,
 ) -> ApiResult<Response> {
-    let sees_all = caller.principal.may(Permission::ApiKeyManage);
-    let own = caller.principal.name.as_str();
-    let wanted = match filter.user.as_deref() {
-        None if sees_all => None,
-        None => Some(own),
-        Some(user) if user == own => Some(own),
-        Some(user) => {
-            caller.require(Permission::ApiKeyManage)?;
-            Some(user)
-        }
-    };
-    let tokens = door.gate.identities().token_list(wanted, door.clock.now()).await?;
+    let wanted = filter.visible(&caller)?;
+    let tokens = door.gate.identities().token_list(wanted.as_deref(), door.clock.now()).await?;
     query.cut(tokens.iter().map(shown_token).collect())
 }
 
@@ -123,9 +113,8 @@ async fn revoke_token(
     caller: Authenticated,
     Path(id): Path<IdentityId>,
 ) -> ApiResult<StatusCode> {
-    let sees_all = caller.principal.may(Permission::ApiKeyManage);
-    let visible = if sees_all { None } else { Some(caller.principal.name.as_str()) };
-    let tokens = door.gate.identities().token_list(visible, door.clock.now()).await?;
+    let visible = KeyFilter { user: None }.visible(&caller)?;
+    let tokens = door.gate.identities().token_list(visible.as_deref(), door.clock.now()).await?;
     let row = tokens.into_iter().find(|token| token.id == id);
     let row = row.ok_or_else(|| ApiError::not_found(format!("token {id} does not exist or has expired")))?;
     caller.audit("token.revoke", &id.to_string(), json!({ "user": row.user })).await?;
@@ -164,11 +153,15 @@ impl Door {
         Ok(())
     }
 
-    async fn key(&self, named: &str) -> ApiResult<ApiKeyRow> {
+    /// Somebody else's does not exist for whoever may not manage it.
+    async fn key(&self, named: &str, caller: &Authenticated) -> ApiResult<ApiKeyRow> {
+        let visible = KeyFilter { user: None }.visible(caller)?;
         let keys = self.gate.identities().api_key_list().await?;
         let hash = StoredHash::of_api_key(named);
-        let found = keys.into_iter().find(|key| key.id.to_string() == named || key.hash == hash.as_str());
-        found.ok_or_else(|| ApiError::not_found("this API key does not exist"))
+        let is_meant = |key: &ApiKeyRow| key.id.to_string() == named || key.hash == hash.as_str();
+        let found = keys.into_iter().filter(|key| visible.as_ref().is_none_or(|user| *user == key.user));
+        let mut found = found;
+        found.find(is_meant).ok_or_else(|| ApiError::not_found("this API key does not exist"))
     }
 }
 
@@ -250,15 +243,29 @@ struct KeyFilter {
     user: Option<String>,
 }
 
+impl KeyFilter {
+    /// Whose credentials are meant: those of all only for whoever manages them.
+    fn visible(&self, caller: &Authenticated) -> ApiResult<Option<String>> {
+        let own = &caller.principal.name;
+        match &self.user {
+            None if caller.principal.may(Permission::ApiKeyManage) => Ok(None),
+            None => Ok(Some(own.clone())),
+            Some(user) if user == own => Ok(Some(own.clone())),
+            Some(user) => caller.require(Permission::ApiKeyManage).map(|()| Some(user.clone())),
+        }
+    }
+}
+
+/// The caller's own; an admin sees those of all, or of `user=`.
 async fn list_keys(
     State(door): State<Door>,
     caller: Authenticated,
     Query(query): Query<ListQuery>,
     Query(filter): Query<KeyFilter>,
 ) -> ApiResult<Response> {
-    caller.require(Permission::ApiKeyManage)?;
+    let user = filter.visible(&caller)?;
     let keys = door.gate.identities().api_key_list().await?;
-    let wanted = keys.iter().filter(|key| filter.user.as_ref().is_none_or(|user| *user == key.user));
+    let wanted = keys.iter().filter(|key| user.as_ref().is_none_or(|user| *user == key.user));
     query.cut(wanted.map(|key| shown_key(key, MASK)).collect())
 }
 
@@ -300,8 +307,7 @@ async fn show_key(
     caller: Authenticated,
     Path(named): Path<String>,
 ) -> ApiResult<Json<Value>> {
-    caller.require(Permission::ApiKeyManage)?;
-    Ok(Json(shown_key(&door.key(&named).await?, MASK)))
+    Ok(Json(shown_key(&door.key(&named, &caller).await?, MASK)))
 }
 
 #[derive(Debug, Deserialize)]
@@ -309,14 +315,17 @@ struct Switch {
     enabled: bool,
 }
 
+/// Everybody may switch their own keys off; what an admin has switched off stays so.
 async fn switch_key(
     State(door): State<Door>,
     caller: Authenticated,
     Path(named): Path<String>,
     JsonBody(Switch { enabled }): JsonBody<Switch>,
 ) -> ApiResult<Json<Value>> {
-    caller.require(Permission::ApiKeyManage)?;
-    let row = door.key(&named).await?;
+    if enabled {
+        caller.require(Permission::ApiKeyManage)?;
+    }
+    let row = door.key(&named, &caller).await?;
     caller.audit("apikey.switch", &row.id.to_string(), json!({ "enabled": enabled })).await?;
     door.gate.identities().api_key_enable(row.id, enabled).await?;
     door.gate.forget();
@@ -328,8 +337,7 @@ async fn delete_key(
     caller: Authenticated,
     Path(named): Path<String>,
 ) -> ApiResult<StatusCode> {
-    caller.require(Permission::ApiKeyManage)?;
-    let row = door.key(&named).await?;
+    let row = door.key(&named, &caller).await?;
     caller.audit("apikey.delete", &row.id.to_string(), json!({ "user": row.user })).await?;
     door.gate.identities().api_key_delete(row.id).await?;
     door.gate.forget();

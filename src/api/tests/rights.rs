@@ -67,11 +67,11 @@ const ROUTES: &[(&str, &str, Permission, &str)] = &[
     ("GET", "/users", UserManage, ""),
     ("POST", "/users", UserManage, r#"{"name": "eve", "role": "observer"}"#),
     ("DELETE", "/users/{name}", UserManage, ""),
-    ("GET", "/apikeys", ApiKeyManage, ""),
+    ("GET", "/apikeys", View, ""),
     ("POST", "/apikeys", ApiKeyManage, "{}"),
-    ("GET", "/apikeys/{key}", ApiKeyManage, ""),
+    ("GET", "/apikeys/{key}", View, ""),
     ("PUT", "/apikeys/{key}", ApiKeyManage, r#"{"enabled": true}"#),
-    ("DELETE", "/apikeys/{key}", ApiKeyManage, ""),
+    ("DELETE", "/apikeys/{key}", View, ""),
     ("GET", "/audit", AuditView, ""),
     ("GET", "/inquiries", View, ""),
     ("GET", "/inquiries/{execution}", View, ""),
@@ -280,6 +280,36 @@ async fn tokens_are_listed_and_revoked_by_their_owner_and_by_admins() {
     assert_eq!(house.delete(&of_bob).await.status, StatusCode::NO_CONTENT);
     assert_eq!(house.send(with_token(&bobs, "GET", "/v1/user")).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(house.send(with_token(&adas, "GET", "/v1/user")).await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_see_and_end_their_own_api_keys_and_no_others() {
+    let house = House::new().await;
+    let (operator, observer) = (house.key_of("operator").await, house.key_of("observer").await);
+    let all = house.get("/v1/apikeys").await.json();
+    let id_of = |user: &str| {
+        let key = all.as_array().unwrap().iter().find(|key| key["user"] == user).unwrap();
+        format!("/v1/apikeys/{}", key["id"].as_str().unwrap())
+    };
+    let (own, others) = (id_of("the-operator"), id_of("the-observer"));
+    let listed = house.call(&operator, "GET", "/v1/apikeys", None).await.json();
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["user"]), (1, &json!("the-operator")));
+    let (off, on) = (json!({ "enabled": false }), json!({ "enabled": true }));
+    #[rustfmt::skip]
+    let cases = [
+        ("GET", "/v1/apikeys?user=the-observer", None, StatusCode::FORBIDDEN),
+        ("GET", others.as_str(), None, StatusCode::NOT_FOUND),
+        ("PUT", others.as_str(), Some(off.clone()), StatusCode::NOT_FOUND),
+        ("DELETE", others.as_str(), None, StatusCode::NOT_FOUND),
+        ("PUT", own.as_str(), Some(on), StatusCode::FORBIDDEN),
+        ("PUT", own.as_str(), Some(off), StatusCode::OK),
+        ("GET", "/v1/user", None, StatusCode::UNAUTHORIZED),
+    ];
+    for (method, uri, body, expected) in cases {
+        assert_eq!(house.call(&operator, method, uri, body).await.status, expected, "{method} {uri}");
+    }
+    assert_eq!(house.call(&observer, "DELETE", &others, None).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(house.call(&observer, "GET", "/v1/user", None).await.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test(flavor = "multi_thread")]
