@@ -14,7 +14,7 @@ use petrel::config::Config;
 use petrel::daemon::{Engine, Home, World};
 use petrel::model::execution::ExecutionStatus;
 use petrel::model::refs::ExecutionId;
-use petrel::requests::{Requests, Wanted};
+use petrel::requests::{Requester, Requests, Wanted};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -144,7 +144,11 @@ impl Bench {
 
     async fn run(&self, workflow: &str, steps: usize) -> Result<ExecutionId> {
         let parameters: Map<String, Value> = json!({ "steps": steps }).as_object().cloned().unwrap_or_default();
-        let plan = self.engine.dispatcher.plan(Wanted::new(format!("default.{workflow}").parse()?, parameters))?;
+        let plan = self.engine.dispatcher.plan(Wanted::new(
+            format!("default.{workflow}").parse()?,
+            parameters,
+            Requester::Content,
+        ))?;
         let id = plan.execution().id;
         let executions = self.engine.store.executions();
         executions.execution_request(plan.execution()).await?;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::bus::{Bus, Topic};
 use crate::clock::{self, Clock, Ids};
 use crate::intake::{Intake, IntakeError, Seen};
+use crate::model::access::Permission;
 use crate::runners::native::{Native, NativeAction};
 use crate::runners::{Call, Outcome, Stop};
 use crate::store::{Announcements, StoreError};
@@ -30,10 +31,10 @@ pub struct CoreTools {
 
 /// Adds them to the native runner.
 pub fn register(native: &mut Native, tools: &CoreTools) {
-    native.add("core.pause", Arc::new(Pause(Arc::clone(&tools.clock))));
-    native.add("core.uuid", Arc::new(NewUuid(Arc::clone(&tools.ids))));
-    native.add("core.announcement", Arc::new(Announce(tools.clone())));
-    native.add("core.inject_trigger", Arc::new(InjectTrigger(tools.clone())));
+    native.add("core.pause", Permission::ExecutionRun, Arc::new(Pause(Arc::clone(&tools.clock))));
+    native.add("core.uuid", Permission::ExecutionRun, Arc::new(NewUuid(Arc::clone(&tools.ids))));
+    native.add("core.announcement", Permission::ExecutionRun, Arc::new(Announce(tools.clone())));
+    native.add("core.inject_trigger", Permission::TriggerEmit, Arc::new(InjectTrigger(tools.clone())));
 }
 
 struct Pause(Arc<dyn Clock>);
@@ -91,6 +92,10 @@ impl NativeAction for InjectTrigger {
             Ok(trigger_type) => trigger_type,
             Err(problem) => return Outcome::error(format!("{problem}")),
         };
+        // The action may be requested by users who must not speak for others, and content has no need of it.
+        if Permission::to_emit(name) != Permission::TriggerEmit {
+            return Outcome::error(format!("trigger `{name}` speaks for a user: only its own source emits it"));
+        }
         let payload = call.parameters.get("payload").cloned().unwrap_or_else(|| json!({}));
         let seen = Seen {
             trace_tag: text("trace_tag").map(str::to_owned),

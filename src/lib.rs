@@ -4,6 +4,7 @@
 
 pub mod model;
 pub mod clock;
+pub mod private;
 pub mod supervise;
 pub mod metrics;
 pub mod config;

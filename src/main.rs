@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Err(code) => code,
         Ok(Command::Guard) => runners::guard::guard_main(),
+        Ok(Command::AsUser(words)) => runners::as_user::as_user_main(words, &config::process_environment()),
         Ok(Command::Detach(words)) => runners::detached::detach_main(words.into_iter()),
         Ok(Command::Node(words)) => local::node::node_main(words.into_iter()),
         Ok(Command::Client(command, globals)) => cli::client::run(&command, &globals, daemon::runner_parameters),

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
+use crate::model::access::{Permission, Role};
 use crate::model::execution::ExecutionStatus;
 use crate::model::refs::{ActionRef, ExecutionId};
 use crate::model::time::Timestamp;
@@ -21,6 +22,8 @@ pub struct Wanted {
     pub action: ActionRef,
     /// What to run it with.
     pub parameters: Map<String, Value>,
+    /// Whose decision it is, and so whose rights it needs.
+    pub requester: Requester,
     /// What strings in the parameters are.
     pub texts: Texts,
     /// User, trace, rule, … kept with the execution and inherited by its steps.
@@ -35,11 +38,12 @@ pub struct Wanted {
 
 impl Wanted {
     /// A wish with nothing special about it.
-    pub fn new(action: ActionRef, parameters: Map<String, Value>) -> Self {
+    pub fn new(action: ActionRef, parameters: Map<String, Value>, requester: Requester) -> Self {
         Self {
             id: None,
             action,
             parameters,
+            requester,
             texts: Texts::Literal,
             context: Map::new(),
             parent: None,
@@ -47,6 +51,21 @@ impl Wanted {
             timeout: None,
         }
     }
+}
+
+/// Whose decision an execution is. Its action may need a permission, whichever way the request came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requester {
+    /// A rule, a timer, a step of a workflow, the governor: content has every permission, and who may change content
+    /// is an admin.
+    Content,
+    /// A user: by the API, an alias, a repetition or in chat.
+    User {
+        /// For messages.
+        name: String,
+        /// What decides.
+        role: Role,
+    },
 }
 
 /// Where a step belongs.
@@ -82,6 +101,18 @@ pub enum RequestError {
         action: ActionRef,
         /// Disabled, broken, or of a runner that this Petrel lacks.
         why: String,
+    },
+    /// The user lacks a permission that the action needs.
+    #[error("`{user}` may not run `{action}`: the role {role} lacks the permission {permission}")]
+    Forbidden {
+        /// The action.
+        action: ActionRef,
+        /// Who requests it.
+        user: String,
+        /// With which role.
+        role: Role,
+        /// What is needed.
+        permission: Permission,
     },
     /// The parameters do not fit.
     #[error("parameters of `{action}`: {}", problems.join("; "))]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::api::body::{JsonBody, Query};
 use crate::api::error::{ApiError, ApiResult};
-use crate::api::gate::Authenticated;
+use crate::api::gate::{Authenticated, Behalf};
 use crate::api::shape::{Secrets, Shaper};
 use crate::auth::Permission;
 use crate::chat::alias::ChatAlias;
@@ -44,7 +44,7 @@ impl From<Refusal> for ApiError {
             | Refusal::OtherFormat { .. }
             | Refusal::Fixed(_)
             | Refusal::OwnParameters(_) => Self::bad_request(refusal.to_string()),
-            Refusal::NotYou(_) => Self::forbidden(refusal.to_string()),
+            Refusal::NotYou(_) | Refusal::NoUser(_) => Self::forbidden(refusal.to_string()),
             Refusal::AreYouSure { .. } => Self::conflict(refusal.to_string()),
             Refusal::Request(problem) => problem.into(),
             Refusal::Store(problem) => problem.into(),
@@ -105,14 +105,12 @@ struct Origin {
 }
 
 impl Origin {
-    /// A bot speaks for those in its rooms, and is answerable for them; what is done is done in its name unless it may
-    /// act in theirs.
-    fn speaker(self, caller: &Authenticated) -> Speaker {
-        let own = caller.principal.name.clone();
-        let chat_user = self.user.filter(|user| !user.is_empty()).unwrap_or_else(|| own.clone());
-        let user = if caller.principal.may(Permission::UserManage) { chat_user.clone() } else { own };
+    /// An adapter of chat says who speaks in its rooms, if it may act as others; everybody else speaks for themselves.
+    async fn speaker(self, caller: &Authenticated) -> ApiResult<Speaker> {
+        let Behalf { user, role } = caller.on_behalf_of(self.user).await?;
         let channel = self.notification_channel.or(self.source_channel).unwrap_or_default();
-        Speaker { user, chat_user, channel, route: self.notification_route.unwrap_or_default() }
+        let route = self.notification_route.unwrap_or_default();
+        Ok(Speaker { chat_user: user.clone(), user, role, channel, route })
     }
 }
 
@@ -129,7 +127,7 @@ async fn match_and_execute(
     JsonBody(said): JsonBody<Said>,
 ) -> ApiResult<Response> {
     caller.require(Permission::ExecutionRun)?;
-    let begun = door.desk.say(&said.command, &said.origin.speaker(&caller)).await?;
+    let begun = door.desk.say(&said.command, &said.origin.speaker(&caller).await?).await?;
     let result = door.tell(&caller, &said.command, &begun).await?;
     Ok((StatusCode::CREATED, Json(json!({ "results": [result] }))).into_response())
 }
@@ -153,7 +151,7 @@ async fn execute(
 ) -> ApiResult<Response> {
     caller.require(Permission::ExecutionRun)?;
     let alias = door.named(&said.name, said.pack.as_deref())?;
-    let begun = door.desk.say_as(&alias, &said.format, &said.command, &said.origin.speaker(&caller)).await?;
+    let begun = door.desk.say_as(&alias, &said.format, &said.command, &said.origin.speaker(&caller).await?).await?;
     Ok((StatusCode::CREATED, Json(door.tell(&caller, &said.command, &begun).await?)).into_response())
 }
 

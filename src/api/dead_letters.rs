@@ -115,8 +115,9 @@ async fn requeue(
     caller: Authenticated,
     Path(id): Path<DeadLetterId>,
 ) -> ApiResult<Json<Value>> {
+    caller.require(Permission::TriggerEmit)?;
     let (row, body) = door.dead_letters.dead_letter_get(id).await?;
-    caller.change(Permission::TriggerEmit, "dead_letter.requeue", &id.to_string(), Value::Null).await?;
+    caller.audit("dead_letter.requeue", &id.to_string(), Value::Null).await?;
     let went = match door.bus.requeue(&row, &body).await? {
         Requeued::Published => "published",
         Requeued::Landed => "landed",
@@ -129,8 +130,9 @@ async fn delete(
     caller: Authenticated,
     Path(id): Path<DeadLetterId>,
 ) -> ApiResult<Json<Value>> {
+    caller.require(Permission::SystemManage)?;
     let (row, _) = door.dead_letters.dead_letter_get(id).await?;
-    caller.change(Permission::SystemManage, "dead_letter.delete", &id.to_string(), shown(&row)).await?;
+    caller.audit("dead_letter.delete", &id.to_string(), shown(&row)).await?;
     if door.dead_letters.dead_letter_delete(&row).await? {
         return Ok(Json(shown(&row)));
     }

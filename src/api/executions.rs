@@ -100,6 +100,11 @@ async fn list(
     let secrets = Secrets::wanted(is_true(filter.show_secrets.as_deref()), &caller)?;
     let page = query.page(100)?;
     let (rows, total) = door.executions.execution_list(&filter.into_store()?, page).await?;
+    if secrets == Secrets::Shown {
+        let ids: Vec<ExecutionId> = rows.iter().map(|row| row.id).collect();
+        let detail = json!({ "count": ids.len(), "executions": ids });
+        caller.audit("execution.show_secrets", "", detail).await?;
+    }
     let items = rows.iter().map(|row| door.shaper.execution(row, secrets)).collect();
     query.answer(items, total, page)
 }
@@ -127,29 +132,21 @@ async fn create(
     caller.require(Permission::ExecutionRun)?;
     let mut context = new.context.unwrap_or_default();
     context.retain(|name, _| name == "trace_context" || name == "source_channel");
-    context.insert("user".to_owned(), json!(on_behalf_of(new.user, &caller)?));
+    let behalf = caller.on_behalf_of(new.user).await?;
+    context.insert("user".to_owned(), json!(behalf.user));
     let wanted = Wanted {
         texts: Texts::Templates,
         context,
         not_before: new.delay.map(|millis| door.clock.now().plus(Duration::from_millis(millis))),
-        ..Wanted::new(new.action, new.parameters.unwrap_or_default())
+        ..Wanted::new(new.action, new.parameters.unwrap_or_default(), behalf.requester())
     };
     let plan = door.dispatcher.plan(wanted)?;
     let (id, action) = (plan.execution().id, plan.execution().action.to_string());
-    caller.audit("execution.run", &action, json!({ "execution": id })).await?;
+    caller.audit("execution.run", &action, json!({ "execution": id, "user": behalf.user })).await?;
     door.executions.execution_request(plan.execution()).await?;
     plan.committed();
     let row = door.executions.execution_get(id).await?;
     Ok((StatusCode::CREATED, Json(door.shaper.execution(&row, Secrets::Masked))).into_response())
-}
-
-/// Only admins act in the name of others.
-fn on_behalf_of(user: Option<String>, caller: &Authenticated) -> ApiResult<String> {
-    match user.filter(|user| *user != caller.principal.name) {
-        None => Ok(caller.principal.name.clone()),
-        Some(user) if caller.principal.may(Permission::UserManage) => Ok(user),
-        Some(user) => Err(ApiError::forbidden(format!("only an admin may run something as `{user}`"))),
-    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -166,7 +163,7 @@ async fn show(
 ) -> ApiResult<Json<Value>> {
     let secrets = Secrets::wanted(is_true(show.show_secrets.as_deref()), &caller)?;
     if secrets == Secrets::Shown {
-        caller.audit("execution.show_secrets", &id.to_string(), Value::Null).await?;
+        caller.audit("execution.show_secrets", &id.to_string(), json!({ "count": 1 })).await?;
     }
     query.single(door.whole(id, secrets).await?)
 }
@@ -281,8 +278,9 @@ async fn re_run(
     let mut context = Map::new();
     context.insert("user".to_owned(), json!(caller.principal.name));
     context.insert("re-run".to_owned(), json!({ "ref": id }));
+    let requester = caller.on_behalf_of(None).await?.requester();
     caller.audit("execution.re_run", &id.to_string(), Value::Null).await?;
-    let copy = door.dispatcher.re_run(&row, again.parameters.unwrap_or_default(), context).await?;
+    let copy = door.dispatcher.re_run(&row, again.parameters.unwrap_or_default(), context, requester).await?;
     let row = door.executions.execution_get(copy).await?;
     Ok((StatusCode::CREATED, Json(door.shaper.execution(&row, Secrets::Masked))).into_response())
 }

@@ -1,8 +1,6 @@
 //! The first admin: made when nobody is known yet, with an API key that only the owner of the data folder can read.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -10,6 +8,7 @@ use serde_json::json;
 use crate::auth::{Role, StoredHash, new_api_key};
 use crate::clock::{Clock, Ids};
 use crate::model::refs::IdentityId;
+use crate::private;
 use crate::store::identities::{ApiKeyRow, UserRow};
 use crate::store::{Identities, StoreError};
 
@@ -46,7 +45,8 @@ pub async fn first_start(
     }
     let (key, now) = (new_api_key(), clock.now());
     let path = data_dir.join("admin.key");
-    write_secret(&path, key.expose()).map_err(|source| FirstStartError::Io { path: path.clone(), source })?;
+    private::replace_file(&path, format!("{}\n", key.expose()).as_bytes())
+        .map_err(|source| FirstStartError::Io { path: path.clone(), source })?;
     let row = ApiKeyRow {
         id: IdentityId::from_bytes(ids.next()),
         hash: StoredHash::of_api_key(key.expose()).as_str().to_owned(),
@@ -59,17 +59,4 @@ pub async fn first_start(
     let role = Role::Admin.to_string();
     identities.user_put(&UserRow { name: row.user, password_hash: None, role, created_at: now }).await?;
     Ok(Some(path))
-}
-
-/// Written beside its place and moved there: never half a key, never readable by others.
-fn write_secret(path: &Path, text: &str) -> io::Result<()> {
-    let draft = path.with_extension("key.new");
-    match fs::remove_file(&draft) {
-        Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(problem),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()?;
-    fs::rename(&draft, path)
 }

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::known::Known;
@@ -21,6 +22,7 @@ use crate::auth::{
 };
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::requests::Requester;
 use crate::secrets::SecretText;
 use crate::store::identities::AuditRow;
 use crate::store::{Identities, StoreError};
@@ -35,6 +37,10 @@ pub struct Gate {
     known: Known,
     passwords: PasswordChecks,
     failures: Failures,
+    /// Users that may act as others without being admins.
+    act_as: Arc<[String]>,
+    /// Counts changes of users, tokens and keys made here: open streams look again whether they may go on.
+    changes: Arc<watch::Sender<u64>>,
 }
 
 impl std::fmt::Debug for Gate {
@@ -49,7 +55,14 @@ impl Gate {
         let passwords = PasswordChecks::new(Arc::clone(&clock));
         let failures = Failures::new(identities.clone(), Arc::clone(&clock), metrics);
         let known = Known::new(Arc::clone(&clock));
-        Self { identities, clock, supervisor, known, passwords, failures }
+        let (act_as, changes) = (Arc::default(), Arc::new(watch::Sender::new(0)));
+        Self { identities, clock, supervisor, known, passwords, failures, act_as, changes }
+    }
+
+    /// The same, with users that may act as others.
+    #[must_use]
+    pub fn with_act_as(self, users: &[String]) -> Self {
+        Self { act_as: users.into(), ..self }
     }
 
     /// Users, tokens, keys.
@@ -65,6 +78,10 @@ impl Gate {
         client: &Client,
     ) -> ApiResult<(Principal, Location)> {
         let presented = Presented::from_request(headers, query).map_err(refused)?;
+        self.check(presented, client).await
+    }
+
+    async fn check(&self, presented: Presented, client: &Client) -> ApiResult<(Principal, Location)> {
         let kind = presented.credential.kind();
         let principal = match presented.credential {
             Credential::Token(token) => self.by_token(&token).await?,
@@ -79,6 +96,15 @@ impl Gate {
         };
         client.become_known();
         Ok((principal, presented.location))
+    }
+
+    /// The same, with all that a handler asks for.
+    async fn admit(self, headers: &HeaderMap, query: &str, client: &Client) -> ApiResult<Authenticated> {
+        let presented = Presented::from_request(headers, query).map_err(refused)?;
+        let credential = presented.credential.clone();
+        let (principal, location) = self.check(presented, client).await?;
+        let session = self.session(&credential, &principal).await?;
+        Ok(Authenticated { principal, location, session, gate: self })
     }
 
     /// The same where credentials are optional: none is no mistake, a wrong one is.
@@ -183,11 +209,88 @@ impl Gate {
     /// Forgets all credentials: some key or user was changed here.
     pub(super) fn forget(&self) {
         self.known.forget();
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Wakes whenever [`Gate::forget`] was called.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn may_act_as(&self, principal: &Principal) -> bool {
+        principal.may(Permission::ActAs) || self.act_as.contains(&principal.name)
+    }
+
+    async fn session(&self, credential: &Credential, principal: &Principal) -> ApiResult<Session> {
+        let proof = match credential {
+            Credential::Token(token) => Proof::Hash(StoredHash::of_token(token.expose())),
+            Credential::ApiKey(key) => Proof::Hash(StoredHash::of_api_key(key.expose())),
+            Credential::Bearer(text) => match principal.method {
+                AuthMethod::ApiKey => Proof::Hash(StoredHash::of_api_key(text.expose())),
+                AuthMethod::Token { .. } | AuthMethod::Password => Proof::Hash(StoredHash::of_token(text.expose())),
+            },
+            Credential::Password { user, .. } => {
+                Proof::Password(self.identities.user_get(user).await?.and_then(|row| row.password_hash))
+            }
+        };
+        Ok(Session { proof, principal: principal.clone() })
+    }
+
+    /// Does what a long request began with still count? While the store is away, it does.
+    pub(super) async fn still_admits(&self, session: &Session) -> bool {
+        let Session { proof, principal } = session;
+        let found = match (proof, principal.method) {
+            (Proof::Hash(hash), AuthMethod::ApiKey) => self.look_up_key(hash).await,
+            (Proof::Hash(hash), AuthMethod::Token { .. } | AuthMethod::Password) => self.look_up_token(hash).await,
+            (Proof::Password(stored), _) => self.look_up_password(&principal.name, stored.as_deref()).await,
+        };
+        match found {
+            Ok(found) => found.is_some_and(|found| found.role == principal.role),
+            Err(problem) => {
+                tracing::debug!(%problem, user = principal.name, "cannot ask whether a credential still counts");
+                true
+            }
+        }
+    }
+
+    async fn look_up_password(&self, user: &str, stored: Option<&str>) -> Result<Option<Principal>, StoreError> {
+        let row = self.identities.user_get(user).await?;
+        let is_same = row.is_some_and(|row| row.password_hash.as_deref() == stored);
+        let role = if is_same { self.role_of(user).await? } else { None };
+        Ok(role.map(|role| Principal { name: user.to_owned(), role, method: AuthMethod::Password }))
     }
 }
 
 fn refused(problem: CredentialError) -> ApiError {
     ApiError::unauthorized(format!("Unauthorized - {problem}"))
+}
+
+/// How a long request began: enough to ask again whether it may go on, and nothing that opens a door.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    proof: Proof,
+    principal: Principal,
+}
+
+#[derive(Debug, Clone)]
+enum Proof {
+    /// Of a token or an API key.
+    Hash(StoredHash),
+    /// What the password was checked against.
+    Password(Option<String>),
+}
+
+/// In whose name something is requested, and with whose rights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Behalf {
+    pub(super) user: String,
+    pub(super) role: Role,
+}
+
+impl Behalf {
+    pub(super) fn requester(&self) -> Requester {
+        Requester::User { name: self.user.clone(), role: self.role }
+    }
 }
 
 /// Somebody whose credentials were checked. Taking it as an argument is what closes a handler's door.
@@ -197,19 +300,44 @@ pub struct Authenticated {
     pub principal: Principal,
     /// Where their credential stood.
     pub location: Location,
+    session: Session,
     gate: Gate,
 }
 
 impl Authenticated {
+    /// The caller, or the user in whose name it asks to act. Rights never grow by that: they are the lesser ones of
+    /// both, as far as Petrel knows the other user.
+    pub(super) async fn on_behalf_of(&self, user: Option<String>) -> ApiResult<Behalf> {
+        let Principal { name, role, .. } = &self.principal;
+        let Some(user) = user.filter(|user| !user.is_empty() && user != name) else {
+            return Ok(Behalf { user: name.clone(), role: *role });
+        };
+        if !self.gate.may_act_as(&self.principal) {
+            return Err(ApiError::forbidden(format!(
+                "`{name}` may not act as `{user}`: leave out `user`, or let an admin add `{name}` to auth.act_as"
+            )));
+        }
+        let known = self.gate.role_of(&user).await?;
+        Ok(Behalf { user, role: known.map_or(*role, |known| known.min(*role)) })
+    }
+
+    /// How this request began.
+    pub(super) const fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Who checked it.
+    pub(super) const fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// Only on with that permission.
     pub fn require(&self, permission: Permission) -> ApiResult<()> {
         if self.principal.may(permission) {
             return Ok(());
         }
         let Principal { name, role, .. } = &self.principal;
-        Err(ApiError::forbidden(format!(
-            "`{name}` may not do this: the role {role} lacks the permission {permission:?}"
-        )))
+        Err(ApiError::forbidden(format!("`{name}` may not do this: the role {role} lacks the permission {permission}")))
     }
 
     /// Writes down what is about to be changed. First the line, then the change: none goes unrecorded.
@@ -244,8 +372,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
 pub(super) async fn close(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let client = Client::of(request.extensions());
-    let admitted = match gate.authenticate(request.headers(), &query, &client).await {
-        Ok((principal, location)) => Authenticated { principal, location, gate: gate.clone() },
+    let admitted = match gate.clone().admit(request.headers(), &query, &client).await {
+        Ok(admitted) => admitted,
         Err(refusal) => {
             discard_body(request, &*gate.clock).await;
             return refusal.into_response();

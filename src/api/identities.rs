@@ -23,7 +23,7 @@ use crate::auth::{
 use crate::clock::{Clock, Ids};
 use crate::model::refs::IdentityId;
 use crate::secrets::MASK;
-use crate::store::identities::{ApiKeyRow, UserRow};
+use crate::store::identities::{ApiKeyRow, TokenRow, UserRow};
 use crate::supervise::Supervisor;
 
 /// What these routes reach for.
@@ -45,6 +45,8 @@ pub(super) fn login_router(door: Door) -> Router {
 
 pub(super) fn router(door: Door) -> Router {
     Router::new()
+        .route("/tokens", get(list_tokens))
+        .route("/tokens/{token}", delete(revoke_token))
         .route("/user", get(whoami))
         .route("/users", get(list_users).post(create_user))
         .route("/users/{name}", delete(delete_user))
@@ -64,8 +66,8 @@ struct Login {
 async fn login(State(door): State<Door>, mut request: Request) -> ApiResult<Response> {
     let client = Client::of(request.extensions());
     let presented = Presented::from_request(request.headers(), request.uri().query().unwrap_or_default());
-    let principal = match door.log_in(presented, &client).await {
-        Ok(principal) => principal,
+    let (principal, stored) = match door.log_in(presented, &client).await {
+        Ok(admitted) => admitted,
         Err(refusal) => {
             discard_body(request, &*door.clock).await;
             return Err(refusal);
@@ -77,14 +79,49 @@ async fn login(State(door): State<Door>, mut request: Request) -> ApiResult<Resp
     if ttl > TOKEN_TTL || ttl.is_zero() {
         return Err(ApiError::bad_request(format!("ttl: write 1 to {} seconds", TOKEN_TTL.as_secs())));
     }
-    let (token, id) = (new_token(), door.new_id());
-    let expires = door.clock.now().plus(ttl);
+    let token = new_token();
+    let row = TokenRow { id: door.new_id(), user: principal.name, expires_at: door.clock.now().plus(ttl) };
     let hash = StoredHash::of_token(token.expose());
-    door.gate.identities().token_put(id, hash.as_str(), &principal.name, expires).await?;
-    let shown = json!({
-        "id": id, "token": token.expose(), "user": principal.name, "expiry": expires, "service": false, "metadata": {},
-    });
+    door.gate.identities().token_put(&row, hash.as_str(), stored.as_deref()).await?;
+    let mut shown = shown_token(&row);
+    shown["token"] = json!(token.expose());
     Ok((StatusCode::CREATED, Json(shown)).into_response())
+}
+
+fn shown_token(row: &TokenRow) -> Value {
+    json!({
+        "id": row.id, "user": row.user, "created_at": row.id.made_at(), "expiry": row.expires_at, "service": false,
+        "metadata": {},
+    })
+}
+
+/// The caller's own; an admin sees those of all, or of `user=`.
+async fn list_tokens(
+    State(door): State<Door>,
+    caller: Authenticated,
+    Query(query): Query<ListQuery>,
+    Query(filter): Query<KeyFilter>,
+) -> ApiResult<Response> {
+    let wanted = filter.visible(&caller)?;
+    let tokens = door.gate.identities().token_list(wanted.as_deref(), door.clock.now()).await?;
+    query.cut(tokens.iter().map(shown_token).collect())
+}
+
+/// Ends a token at once, with the event streams that were opened by it. Somebody else's does not exist for whoever may
+/// not see it.
+async fn revoke_token(
+    State(door): State<Door>,
+    caller: Authenticated,
+    Path(id): Path<IdentityId>,
+) -> ApiResult<StatusCode> {
+    let visible = KeyFilter { user: None }.visible(&caller)?;
+    let tokens = door.gate.identities().token_list(visible.as_deref(), door.clock.now()).await?;
+    let row = tokens.into_iter().find(|token| token.id == id);
+    let row = row.ok_or_else(|| ApiError::not_found(format!("token {id} does not exist or has expired")))?;
+    caller.audit("token.revoke", &id.to_string(), json!({ "user": row.user })).await?;
+    door.gate.identities().token_delete(id).await?;
+    door.gate.forget();
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// StackStorm's `whoami`.
@@ -102,12 +139,19 @@ async fn whoami(caller: Authenticated) -> Json<Value> {
 }
 
 impl Door {
-    async fn log_in(&self, presented: Result<Presented, CredentialError>, client: &Client) -> ApiResult<Principal> {
+    /// The user, and the hash of the password that was checked.
+    async fn log_in(
+        &self,
+        presented: Result<Presented, CredentialError>,
+        client: &Client,
+    ) -> ApiResult<(Principal, Option<String>)> {
         let presented = presented.map_err(|problem| ApiError::unauthorized(format!("Unauthorized - {problem}")))?;
         let Credential::Password { user, password } = presented.credential else {
             return Err(ApiError::unauthorized("Unauthorized - log in with `Authorization: Basic`, user and password"));
         };
-        self.gate.by_password(&user, password, client).await
+        // Read before it is checked: if it is changed meanwhile, no token comes of the old one.
+        let stored = self.gate.identities().user_get(&user).await?.and_then(|row| row.password_hash);
+        Ok((self.gate.by_password(&user, password, client).await?, stored))
     }
 
     fn new_id(&self) -> IdentityId {
@@ -125,11 +169,15 @@ impl Door {
         Ok(())
     }
 
-    async fn key(&self, named: &str) -> ApiResult<ApiKeyRow> {
+    /// Somebody else's does not exist for whoever may not manage it.
+    async fn key(&self, named: &str, caller: &Authenticated) -> ApiResult<ApiKeyRow> {
+        let visible = KeyFilter { user: None }.visible(caller)?;
         let keys = self.gate.identities().api_key_list().await?;
         let hash = StoredHash::of_api_key(named);
-        let found = keys.into_iter().find(|key| key.id.to_string() == named || key.hash == hash.as_str());
-        found.ok_or_else(|| ApiError::not_found("this API key does not exist"))
+        let is_meant = |key: &ApiKeyRow| key.id.to_string() == named || key.hash == hash.as_str();
+        let found = keys.into_iter().filter(|key| visible.as_ref().is_none_or(|user| *user == key.user));
+        let mut found = found;
+        found.find(is_meant).ok_or_else(|| ApiError::not_found("this API key does not exist"))
     }
 }
 
@@ -156,7 +204,8 @@ struct NewUser {
     role: Role,
 }
 
-/// Makes a user, or changes password and role of one.
+/// Makes a user, or changes password and role of one, which ends all of that user's tokens. API keys stay: each is a
+/// credential of its own, and has the new role from now on.
 async fn create_user(
     State(door): State<Door>,
     caller: Authenticated,
@@ -171,13 +220,14 @@ async fn create_user(
         door.refuse_last_admin(&new.name).await?;
     }
     let known = door.gate.identities().user_get(&new.name).await?;
+    let detail = json!({ "role": new.role, "password": new.password.is_some() });
     let password_hash = match new.password {
         Some(password) => Some(door.hash(password).await?),
         None => known.and_then(|known| known.password_hash),
     };
     let (role, created_at) = (new.role.to_string(), door.clock.now());
     let row = UserRow { name: new.name, password_hash, role, created_at };
-    caller.audit("user.put", &row.name, json!({ "role": row.role })).await?;
+    caller.audit("user.put", &row.name, detail).await?;
     door.gate.identities().user_put(&row).await?;
     door.gate.forget();
     Ok((StatusCode::CREATED, Json(shown_user(&row))).into_response())
@@ -209,15 +259,29 @@ struct KeyFilter {
     user: Option<String>,
 }
 
+impl KeyFilter {
+    /// Whose credentials are meant: those of all only for whoever manages them.
+    fn visible(&self, caller: &Authenticated) -> ApiResult<Option<String>> {
+        let own = &caller.principal.name;
+        match &self.user {
+            None if caller.principal.may(Permission::ApiKeyManage) => Ok(None),
+            None => Ok(Some(own.clone())),
+            Some(user) if user == own => Ok(Some(own.clone())),
+            Some(user) => caller.require(Permission::ApiKeyManage).map(|()| Some(user.clone())),
+        }
+    }
+}
+
+/// The caller's own; an admin sees those of all, or of `user=`.
 async fn list_keys(
     State(door): State<Door>,
     caller: Authenticated,
     Query(query): Query<ListQuery>,
     Query(filter): Query<KeyFilter>,
 ) -> ApiResult<Response> {
-    caller.require(Permission::ApiKeyManage)?;
+    let user = filter.visible(&caller)?;
     let keys = door.gate.identities().api_key_list().await?;
-    let wanted = keys.iter().filter(|key| filter.user.as_ref().is_none_or(|user| *user == key.user));
+    let wanted = keys.iter().filter(|key| user.as_ref().is_none_or(|user| *user == key.user));
     query.cut(wanted.map(|key| shown_key(key, MASK)).collect())
 }
 
@@ -259,8 +323,7 @@ async fn show_key(
     caller: Authenticated,
     Path(named): Path<String>,
 ) -> ApiResult<Json<Value>> {
-    caller.require(Permission::ApiKeyManage)?;
-    Ok(Json(shown_key(&door.key(&named).await?, MASK)))
+    Ok(Json(shown_key(&door.key(&named, &caller).await?, MASK)))
 }
 
 #[derive(Debug, Deserialize)]
@@ -268,14 +331,17 @@ struct Switch {
     enabled: bool,
 }
 
+/// Everybody may switch their own keys off; what an admin has switched off stays so.
 async fn switch_key(
     State(door): State<Door>,
     caller: Authenticated,
     Path(named): Path<String>,
     JsonBody(Switch { enabled }): JsonBody<Switch>,
 ) -> ApiResult<Json<Value>> {
-    caller.require(Permission::ApiKeyManage)?;
-    let row = door.key(&named).await?;
+    if enabled {
+        caller.require(Permission::ApiKeyManage)?;
+    }
+    let row = door.key(&named, &caller).await?;
     caller.audit("apikey.switch", &row.id.to_string(), json!({ "enabled": enabled })).await?;
     door.gate.identities().api_key_enable(row.id, enabled).await?;
     door.gate.forget();
@@ -287,8 +353,7 @@ async fn delete_key(
     caller: Authenticated,
     Path(named): Path<String>,
 ) -> ApiResult<StatusCode> {
-    caller.require(Permission::ApiKeyManage)?;
-    let row = door.key(&named).await?;
+    let row = door.key(&named, &caller).await?;
     caller.audit("apikey.delete", &row.id.to_string(), json!({ "user": row.user })).await?;
     door.gate.identities().api_key_delete(row.id).await?;
     door.gate.forget();
@@ -302,6 +367,7 @@ async fn list_audit(
 ) -> ApiResult<Json<Value>> {
     caller.require(Permission::AuditView)?;
     let lines = door.gate.identities().audit_list(query.page(100)?).await?;
+    caller.audit("audit.view", "", json!({ "count": lines.len() })).await?;
     let shown = lines.into_iter().map(|line| {
         json!({ "at": line.at, "user": line.user, "what": line.what, "subject": line.subject, "detail": line.detail })
     });

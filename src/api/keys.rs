@@ -80,7 +80,9 @@ async fn list(
     let rows = door.datastore.values().key_list(scope.as_deref(), prefix, page, now).await?;
     let total = door.datastore.values().key_count(scope.as_deref(), prefix, now).await?;
     if reading == Reading::Clear {
-        caller.audit("key.decrypt", prefix, json!({ "scope": scope })).await?;
+        let opened: Vec<&str> = rows.iter().filter(|row| row.secret).map(|row| row.name.as_str()).collect();
+        let detail = json!({ "scope": scope, "count": opened.len(), "keys": opened });
+        caller.audit("key.decrypt", prefix, detail).await?;
     }
     let readable = rows.iter().filter_map(|row| match door.shown(row, reading) {
         Ok(item) => Some(item),
@@ -111,7 +113,7 @@ async fn show(
     let scope = one_scope(wanted.name.as_deref(), wanted.user.as_deref(), &caller)?;
     let row = door.get(&scope, &name).await?;
     if reading == Reading::Clear && row.secret {
-        caller.audit("key.decrypt", &name, json!({ "scope": scope })).await?;
+        caller.audit("key.decrypt", &name, json!({ "scope": scope, "count": 1 })).await?;
     }
     door.shown(&row, reading).map(Json)
 }
@@ -145,6 +147,8 @@ async fn set(
     let sealing = if new.secret == Some(true) { Sealing::Sealed } else { Sealing::Clear };
     let mut write = door.datastore.write(&scope, &name, &text, sealing, until);
     if new.encrypted == Some(true) {
+        // Everybody sees sealed values. Under another name, content that opens it could hand out what is in it.
+        caller.require(Permission::KeyDecrypt)?;
         let opened = door.datastore.keyring().open(&text);
         opened.map_err(|problem| ApiError::bad_request(format!("`encrypted`: {problem}")))?;
         write.value = Some(text);

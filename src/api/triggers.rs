@@ -132,8 +132,10 @@ async fn re_emit(
     caller: Authenticated,
     Path(id): Path<InstanceId>,
 ) -> ApiResult<Json<Value>> {
+    caller.require(Permission::TriggerEmit)?;
     let old = door.events.instance_get(id).await?;
-    caller.change(Permission::TriggerEmit, "trigger_instance.re_emit", &id.to_string(), Value::Null).await?;
+    let needed = Permission::to_emit(old.trigger_type.as_str());
+    caller.change(needed, "trigger_instance.re_emit", &id.to_string(), Value::Null).await?;
     let mut payload = old.payload;
     if let Value::Object(members) = &mut payload {
         members.insert("__context".to_owned(), json!({ "original_id": id }));

@@ -206,13 +206,18 @@ impl Door {
 
     /// Any trigger by its reference: for somebody who may emit, whatever the door's own webhooks ask for.
     async fn inject(&self, request: Request) -> ApiResult<Taken> {
-        let delivery = self.senders.admit_to_inject(request).await?;
+        let (caller, delivery) = self.senders.admit_to_inject(request).await?;
         within_rate(&self.rate)?;
         let body = parse(&delivery.headers, &delivery.body, self.limits)?;
         let said_back = body.to_string();
         let wanted: Injected = serde_json::from_value(body).map_err(|problem| {
             ApiError::bad_request(format!("write {{\"trigger\": REF, \"payload\": {{}}}}: {problem}"))
         })?;
+        let needed = Permission::to_emit(wanted.trigger.as_str());
+        if !caller.may(needed) {
+            let (name, trigger) = (&caller.name, &wanted.trigger);
+            return Err(ApiError::forbidden(format!("`{name}` may not emit `{trigger}`: it lacks {needed}")));
+        }
         let catalogue = Arc::clone(&self.catalogue.borrow());
         let kind = catalogue.trigger_types.get(&wanted.trigger);
         let missing = || unknown(&catalogue, format!("trigger type `{}` does not exist", wanted.trigger));
@@ -354,22 +359,25 @@ impl Senders {
     }
 
     /// The delivery in this request, if its sender may emit any trigger.
-    async fn admit_to_inject(&self, mut request: Request) -> ApiResult<Delivery> {
+    async fn admit_to_inject(&self, mut request: Request) -> ApiResult<(Principal, Delivery)> {
         let client = Client::of(request.extensions());
         let (headers, query) = (request.headers().clone(), query_of(&request));
         let caller = self.gate.authenticate(&headers, &query, &client).await.and_then(|(caller, _)| {
             if caller.may(Permission::TriggerEmit) {
-                return Ok(());
+                return Ok(caller);
             }
             Err(ApiError::forbidden(format!("`{}` may not emit triggers: that needs operator", caller.name)))
         });
-        if let Err(refusal) = caller {
-            discard_body(request, &*self.clock).await;
-            return Err(refusal);
-        }
+        let caller = match caller {
+            Ok(caller) => caller,
+            Err(refusal) => {
+                discard_body(request, &*self.clock).await;
+                return Err(refusal);
+            }
+        };
         request.extensions_mut().insert(client);
         let (body, held) = read_body(request).await?;
-        Ok(self.clean("", &headers, &query, body, Some(held)))
+        Ok((caller, self.clean("", &headers, &query, body, Some(held))))
     }
 
     /// All that can be checked before the body is read.

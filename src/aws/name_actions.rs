@@ -11,6 +11,7 @@ use super::hosted_zone::{Removed, Written};
 use super::naming::{below, domain_name};
 use super::pack::Pack;
 use super::record_sets::{Claim, RecordSet, Target, held};
+use crate::model::access::Permission;
 use crate::runners::native::{Native, NativeAction, answer};
 use crate::runners::{Call, Outcome, Stop};
 
@@ -18,11 +19,11 @@ use crate::runners::{Call, Outcome, Stop};
 const DEFAULT_TTL_SECONDS: u32 = 30;
 
 pub(super) fn add_actions(native: &mut Native, pack: &Pack) {
-    native.add("aws.upsert_record", Arc::new(UpsertRecord(pack.clone())));
-    native.add("aws.delete_record", Arc::new(DeleteRecord(pack.clone())));
-    native.add("aws.list_records", Arc::new(ListRecords(pack.clone())));
-    native.add("aws.create_zone", Arc::new(CreateZone(pack.clone())));
-    native.add("aws.delete_zone", Arc::new(DeleteZone(pack.clone())));
+    native.add("aws.upsert_record", Permission::GroupOperate, Arc::new(UpsertRecord(pack.clone())));
+    native.add("aws.delete_record", Permission::GroupOperate, Arc::new(DeleteRecord(pack.clone())));
+    native.add("aws.list_records", Permission::ExecutionRun, Arc::new(ListRecords(pack.clone())));
+    native.add("aws.create_zone", Permission::GroupWrite, Arc::new(CreateZone(pack.clone())));
+    native.add("aws.delete_zone", Permission::GroupWrite, Arc::new(DeleteZone(pack.clone())));
 }
 
 struct UpsertRecord(Pack);

@@ -11,6 +11,7 @@ use super::instances::{Instance, TAG_GROUP, TAG_IDEM, TAG_PORT, Which};
 use super::node_wish::{NodeWish, Several};
 use super::pack::Pack;
 use super::settings::{AddressType, Settings};
+use crate::model::access::Permission;
 use crate::model::group::GroupName;
 use crate::model::node::NodeName;
 use crate::model::time::deserialize_duration;
@@ -18,10 +19,10 @@ use crate::runners::native::{Native, NativeAction, answer};
 use crate::runners::{Call, Outcome, Stop};
 
 pub(super) fn add_actions(native: &mut Native, pack: &Pack) {
-    native.add("aws.create_node", Arc::new(CreateNode(pack.clone())));
-    native.add("aws.wait_ready", Arc::new(WaitReady(pack.clone())));
-    native.add("aws.delete_node", Arc::new(DeleteNode(pack.clone())));
-    native.add("aws.list_nodes", Arc::new(ListNodes(pack.clone())));
+    native.add("aws.create_node", Permission::GroupOperate, Arc::new(CreateNode(pack.clone())));
+    native.add("aws.wait_ready", Permission::GroupOperate, Arc::new(WaitReady(pack.clone())));
+    native.add("aws.delete_node", Permission::GroupOperate, Arc::new(DeleteNode(pack.clone())));
+    native.add("aws.list_nodes", Permission::ExecutionRun, Arc::new(ListNodes(pack.clone())));
 }
 
 struct CreateNode(Pack);

@@ -14,6 +14,7 @@ use super::pack::{OfGroup, Pack};
 use super::settings::Settings;
 use super::target_group::Deletion;
 use super::targets::{Left, Target};
+use crate::model::access::Permission;
 use crate::model::group::GroupName;
 use crate::model::node::NodeName;
 use crate::model::time::deserialize_duration;
@@ -21,12 +22,12 @@ use crate::runners::native::{Native, NativeAction, answer};
 use crate::runners::{Call, Outcome, Stop};
 
 pub(super) fn add_actions(native: &mut Native, pack: &Pack) {
-    native.add("aws.create_pool", Arc::new(CreatePool(pack.clone())));
-    native.add("aws.delete_pool", Arc::new(DeletePool(pack.clone())));
-    native.add("aws.add_backend", Arc::new(AddBackend(pack.clone())));
-    native.add("aws.drain_backend", Arc::new(DrainBackend(pack.clone())));
-    native.add("aws.remove_backend", Arc::new(RemoveBackend(pack.clone())));
-    native.add("aws.list_backends", Arc::new(ListBackends(pack.clone())));
+    native.add("aws.create_pool", Permission::GroupWrite, Arc::new(CreatePool(pack.clone())));
+    native.add("aws.delete_pool", Permission::GroupWrite, Arc::new(DeletePool(pack.clone())));
+    native.add("aws.add_backend", Permission::GroupOperate, Arc::new(AddBackend(pack.clone())));
+    native.add("aws.drain_backend", Permission::GroupOperate, Arc::new(DrainBackend(pack.clone())));
+    native.add("aws.remove_backend", Permission::GroupOperate, Arc::new(RemoveBackend(pack.clone())));
+    native.add("aws.list_backends", Permission::ExecutionRun, Arc::new(ListBackends(pack.clone())));
 }
 
 struct CreatePool(Pack);

@@ -11,6 +11,7 @@ use super::alias::ChatAlias;
 use super::desk::as_text;
 use crate::bus::{Bus, Topic};
 use crate::clock::Clock;
+use crate::model::access::Permission;
 use crate::model::pack::Catalogue;
 use crate::runners::native::{Native, NativeAction};
 use crate::runners::{Call, Outcome, Stop};
@@ -37,8 +38,8 @@ pub struct Tools {
 
 /// Adds them to the native runner.
 pub fn register(native: &mut Native, tools: &Tools) {
-    native.add("chatops.post_message", Arc::new(PostMessage(tools.clone())));
-    native.add("chatops.post_result", Arc::new(PostResult(tools.clone())));
+    native.add("chatops.post_message", Permission::ExecutionRun, Arc::new(PostMessage(tools.clone())));
+    native.add("chatops.post_result", Permission::ExecutionRun, Arc::new(PostResult(tools.clone())));
 }
 
 struct PostMessage(Tools);

@@ -12,10 +12,11 @@ use super::book::{Book, Command, NoCommand};
 use super::format::Given;
 use crate::clock::Clock;
 use crate::datastore::{Datastore, TemplateView};
+use crate::model::access::Role;
 use crate::model::pack::Catalogue;
 use crate::model::refs::{AliasRef, ExecutionId};
-use crate::requests::{RequestError, Requests, Texts, Wanted};
-use crate::store::{Executions, StoreError};
+use crate::requests::{RequestError, Requester, Requests, Texts, Wanted};
+use crate::store::{Executions, Identities, StoreError};
 use crate::templates::{self, Context};
 
 /// Who asks back waits at least this long, and at most twice as long, for the answer.
@@ -42,6 +43,8 @@ pub struct Parts {
     pub requests: Arc<dyn Requests>,
     /// Where they are written.
     pub executions: Executions,
+    /// The roles of those who speak in chat.
+    pub identities: Identities,
     /// For templates in immutable parameters, and for codes that only this installation can make.
     pub datastore: Datastore,
     /// The time.
@@ -55,10 +58,12 @@ impl std::fmt::Debug for Desk {
 }
 
 /// Who says something, and where.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Speaker {
     /// On whose behalf it is done.
     pub user: String,
+    /// With which rights.
+    pub role: Role,
     /// What chat calls them.
     pub chat_user: String,
     /// The room.
@@ -95,6 +100,9 @@ pub enum Refusal {
         /// How it should be.
         format: String,
     },
+    /// Chat's name stands for a user that Petrel does not have, so nobody can say what he may do.
+    #[error("`{0}` is not a user of Petrel; an admin makes one with `petrel user create {0} --role operator`")]
+    NoUser(String),
     /// Somebody else may.
     #[error("only {} may do this", .0.join(", "))]
     NotYou(Vec<String>),
@@ -138,6 +146,15 @@ impl Desk {
         let book = Arc::new(Book::of(&catalogue));
         *open_at = Some((catalogue, Arc::clone(&book)));
         book
+    }
+
+    /// The role of the user that a name in chat stands for. It is looked up for each line, so that who was deleted is
+    /// no longer listened to.
+    pub async fn role_of(&self, user: &str) -> Result<Role, Refusal> {
+        let row = self.parts.identities.user_get(user).await?;
+        let row = row.ok_or_else(|| Refusal::NoUser(user.to_owned()))?;
+        let role = row.role.parse();
+        role.map_err(|problem| Refusal::Store(StoreError::Corrupt(format!("user `{user}`: {problem}"))))
     }
 
     /// Does what a line says.
@@ -243,8 +260,9 @@ impl Desk {
                 return Err(Refusal::Fixed(name.clone()));
             }
         }
-        let Speaker { user, chat_user, channel, route } = speaker;
-        let mut wanted = Wanted { texts: Texts::Literal, ..Wanted::new(alias.action.clone(), parameters) };
+        let Speaker { user, role, chat_user, channel, route } = speaker;
+        let requester = Requester::User { name: user.clone(), role: *role };
+        let mut wanted = Wanted { texts: Texts::Literal, ..Wanted::new(alias.action.clone(), parameters, requester) };
         wanted.context.insert("user".to_owned(), json!(user));
         wanted.context.insert("api_user".to_owned(), json!(chat_user));
         wanted.context.insert("source_channel".to_owned(), json!(channel));

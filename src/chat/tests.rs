@@ -110,6 +110,7 @@ pub(super) fn action() -> crate::model::action::Action {
         tags: Vec::new(),
         notify: Value::Null,
         on_lost: crate::model::action::OnLost::Retry,
+        permission: None,
         metadata_file: String::new(),
     }
 }

@@ -40,6 +40,7 @@ fn internal(arguments: &[OsString]) -> Option<Command> {
     match arguments.get(1)?.to_str()? {
         "guard" => Some(Command::Guard),
         "detach" => Some(Command::Detach(rest())),
+        "as-user" => Some(Command::AsUser(rest())),
         "node" => Some(Command::Node(rest())),
         _ => None,
     }

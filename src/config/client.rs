@@ -1,13 +1,14 @@
 //! How a client finds the daemon: what was bound is written down beside the data, with the first admin's key.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Environment;
+use crate::private;
 use crate::secrets::SecretText;
 
 /// What a daemon has bound, as written in `<data-dir>/endpoints.json`.
@@ -24,13 +25,9 @@ impl Endpoints {
     /// Writes them in one step: a reader sees the old file or the new one.
     pub fn write(&self, data_dir: &Path) -> io::Result<()> {
         let path = data_dir.join(FILE_NAME);
-        let draft = data_dir.join(format!("{FILE_NAME}.{}", std::process::id()));
-        let mut file = File::create(&draft)?;
         let mut text = serde_json::to_vec(self)?;
         text.push(b'\n');
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)
+        private::replace_file(&path, &text)
     }
 
     /// Reads what the last daemon over this directory has bound. It may be gone by now.

@@ -6,6 +6,7 @@ mod client;
 mod cluster;
 mod listening;
 mod reader;
+mod rights;
 mod sections;
 mod source;
 
@@ -17,6 +18,7 @@ pub use self::bus::Bus;
 pub use self::client::{ClientTarget, Endpoints, TargetError, client_target};
 pub use self::cluster::{LocalNodes, Role, Secrets, Store};
 pub use self::listening::{AllowedHosts, Networks};
+pub use self::rights::{Auth, LocalRunners, Runners};
 pub use self::sections::{
     Config, Limits, Listener, Log, LogFormat, MisfirePolicy, Retention, Server, Timers, Webhooks, Workers,
 };

@@ -13,6 +13,7 @@ use crate::config::bus::{self, Bus};
 use crate::config::cluster::{self, LocalNodes, Role, Secrets, Store};
 use crate::config::listening::{self, AllowedHosts, Networks};
 use crate::config::reader::{Mistakes, Section, address, count, duration, duration_or_zero, flag, text, texts};
+use crate::config::rights::{self, Auth, Runners};
 use crate::config::source::Entry;
 
 /// Everything that the operator decides.
@@ -49,6 +50,10 @@ pub struct Config {
     pub listeners: BTreeMap<String, Listener>,
     /// `[webhooks]`
     pub webhooks: Webhooks,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[runners]`
+    pub runners: Runners,
     /// `[bus]`
     pub bus: Bus,
     /// `[timers]`
@@ -226,6 +231,8 @@ pub(super) fn read(tree: Entry) -> (Config, Vec<ConfigError>) {
         server: read_server(top.section("server")),
         listeners: top.section("listeners").into_named().into_iter().map(read_listener).collect(),
         webhooks: read_webhooks(top.section("webhooks")),
+        auth: rights::read_auth(top.section("auth")),
+        runners: rights::read_runners(top.section("runners")),
         bus: bus::read(top.section("bus")),
         timers: read_timers(top.section("timers")),
         log: read_log(top.section("log")),

@@ -183,3 +183,18 @@ fn g10_what_is_open_or_reachable_from_outside_is_warned_of() {
         assert!(warnings.iter().any(|warning| warning.contains(named)), "{named}");
     }
 }
+
+#[test]
+fn who_acts_for_others_and_as_whom_actions_run_is_read_and_groups_need_a_user() {
+    let config = parse(
+        "[auth]\nact_as = ['hubot']\n[runners]\ndir = '/var/cache/petrel'\n\
+         [runners.local]\nuser = 'stanley'\ngroup = 'www'\nsupplementary_groups = []\n",
+    );
+    assert_eq!(config.auth.act_as, ["hubot"]);
+    let local = &config.runners.local;
+    assert_eq!((local.user.as_deref(), local.group.as_deref()), (Some("stanley"), Some("www")));
+    assert_eq!(local.supplementary_groups.as_deref(), Some([].as_slice()), "none is not the same as not said");
+    assert_eq!((parse("").auth, parse("").runners), (Auth::default(), Runners::default()));
+    let said = complaint("[runners.local]\ngroup = 'www'\n");
+    assert!(said.contains("runners.local.group: groups need `user`"), "{said}");
+}

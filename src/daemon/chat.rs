@@ -23,6 +23,7 @@ pub(super) fn desk(engine: &Engine) -> Desk {
         catalogue: engine.catalogue.clone(),
         requests,
         executions: engine.store.executions(),
+        identities: engine.store.identities(),
         datastore: engine.datastore.clone(),
         clock: Arc::clone(&engine.world.clock),
     })
@@ -72,6 +73,7 @@ pub(super) fn register(native: &mut Native, store: &Store, datastore: &Datastore
         catalogue: (*catalogue).clone(),
         requests,
         executions: store.executions(),
+        identities: store.identities(),
         datastore: datastore.clone(),
         clock: Arc::clone(&world.clock),
     });

@@ -134,7 +134,8 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -
         },
         me: me.clone(),
         datastore: engine.datastore.clone(),
-        gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor.clone(), metrics.clone()),
+        gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor.clone(), metrics.clone())
+            .with_act_as(&config.auth.act_as),
         bodies: Bodies::new(&config.limits, Arc::clone(&clock), metrics.clone()),
         withheld: Arc::new(withheld(config)),
         dispatcher: Arc::clone(&engine.dispatcher),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::watch;
 
+use super::action_user::RunnersHome;
 use super::broker;
 use super::chat;
 use super::former_life;
@@ -148,7 +149,7 @@ impl Engine {
         let around = WorldWith { world: &world, dispatcher: &dispatcher, intake: &intake, catalogue: &catalogue };
         let built = build_runners(config, home, &installation, &datastore, &governor, &around)?;
         let content = content::Parts {
-            origins: origins(config, home, &store)?,
+            origins: origins(config, home, &installation)?,
             writers: if sharing == Sharing::Alone { Writers::Myself } else { Writers::Others },
             contents: store.contents(),
             runners: parameters_of(&built.registry),
@@ -354,10 +355,11 @@ fn dispatch_stores(store: &Store, datastore: &Datastore) -> dispatch::Stores {
 }
 
 /// What was published, or the daemon's own files: the packs that the operator names, then those that ship with Petrel.
-fn origins(config: &Config, home: &Home, store: &Store) -> anyhow::Result<Origins> {
-    let shipped = shipped::unpack(&config.data_dir.join("shipped-packs")).context("writing the shipped packs")?;
+fn origins(config: &Config, home: &Home, installation: &Installation) -> anyhow::Result<Origins> {
+    let RunnersHome { dir, readers, .. } = &installation.runners;
+    let shipped = shipped::unpack_for(&dir.join("shipped-packs"), *readers).context("writing the shipped packs")?;
     let packs = config.packs.iter().chain([&shipped]).cloned().collect();
     let own = ContentRoots { site: home.site.clone(), packs };
-    let shelf = Shelf::new(config.data_dir.join("catalogues"));
-    Ok(Origins { own, shipped, shelf, catalogues: store.catalogues() })
+    let shelf = Shelf::with_readers(dir.join("catalogues"), *readers);
+    Ok(Origins { own, shipped, shelf, catalogues: installation.store.catalogues() })
 }

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use crate::private;
+
 const FILE: &str = "owner";
 
 /// Writes down the name of this life; gives back that of the one before, if there was one.
@@ -14,6 +16,6 @@ pub(super) async fn exchange(data_dir: &Path, owner: &str) -> anyhow::Result<Opt
         Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => None,
         Err(problem) => return Err(problem).with_context(|| format!("reading {}", file.display())),
     };
-    tokio::fs::write(&file, owner).await.with_context(|| format!("writing {}", file.display()))?;
+    private::replace_file(&file, owner.as_bytes()).with_context(|| format!("writing {}", file.display()))?;
     Ok(former)
 }

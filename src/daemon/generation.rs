@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::engine::Engine;
+use crate::private;
 use crate::store::Contents;
 
 const SETTING: &str = "generation";
@@ -30,7 +31,7 @@ pub(super) async fn count_start(engine: &Engine, data_dir: &Path) -> anyhow::Res
     let next = of_store.max(of_folder) + 1;
     contents.setting_put(SETTING, Some(&next.to_string())).await?;
     let file = data_dir.join(FILE);
-    tokio::fs::write(&file, next.to_string()).await.with_context(|| format!("writing {}", file.display()))
+    private::replace_file(&file, next.to_string().as_bytes()).with_context(|| format!("writing {}", file.display()))
 }
 
 /// Whether a daemon was ever started over this store.

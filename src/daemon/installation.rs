@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::action_user::RunnersHome;
 use super::data_folder;
 use super::engine::World;
 use crate::clock;
 use crate::config::Config;
 use crate::model::time::format_duration;
+use crate::private;
 use crate::secrets::Keyring;
 use crate::store::contents::{DATASTORE_KEY, KEY_IS_LOST};
 use crate::store::{PostgresSettings, Store, StoreError};
@@ -30,6 +32,8 @@ pub(super) struct Installation {
     pub(super) guards_dir: PathBuf,
     /// Where nodes of the provider `local` live.
     pub(super) nodes_dir: PathBuf,
+    /// As whom actions run, and where their scripts lie.
+    pub(super) runners: RunnersHome,
     /// Whether other daemons may work over the same store.
     pub(super) sharing: Sharing,
 }
@@ -46,6 +50,7 @@ pub enum Sharing {
 impl Installation {
     /// Opens the store that the configuration names, and checks that this daemon fits to it.
     pub(super) async fn open(config: &Config, world: &World) -> anyhow::Result<Self> {
+        let runners = RunnersHome::open(config)?;
         let key_file = config.secrets.key_file.clone().unwrap_or_else(|| config.data_dir.join("datastore.key"));
         let nodes_dir = config.local.nodes_dir.clone().unwrap_or_else(|| config.data_dir.join("nodes"));
         let guards_dir = config.workers.guards_dir.clone();
@@ -59,7 +64,8 @@ impl Installation {
             let keyring = Arc::new(Keyring::open_or_create_at(&key_file)?);
             agree_on_key(&store, &keyring, &key_file).await?;
             let guards_dir = guards_dir.unwrap_or_else(|| config.data_dir.join("guards"));
-            return Ok(Self { store, keyring, guards_dir, nodes_dir, sharing: Sharing::Alone });
+            keep_private([&guards_dir, &nodes_dir])?;
+            return Ok(Self { store, keyring, guards_dir, nodes_dir, runners, sharing: Sharing::Alone });
         };
         let settings = PostgresSettings {
             url: url.expose().to_owned(),
@@ -75,8 +81,19 @@ impl Installation {
             Some(dir) => dir,
             None => host_folder(&name)?.join("guards"),
         };
-        Ok(Self { store, keyring, guards_dir, nodes_dir, sharing: Sharing::Shared })
+        keep_private([&guards_dir, &nodes_dir])?;
+        Ok(Self { store, keyring, guards_dir, nodes_dir, runners, sharing: Sharing::Shared })
     }
+}
+
+/// Folders that may have been named by the operator and lie outside of the data folder.
+fn keep_private(folders: [&PathBuf; 2]) -> anyhow::Result<()> {
+    for folder in folders {
+        if let Some(repaired) = private::ensure_folder(folder)? {
+            tracing::warn!("{repaired}");
+        }
+    }
+    Ok(())
 }
 
 async fn connect(settings: &PostgresSettings, world: &World) -> Result<Store, StoreError> {
@@ -125,13 +142,16 @@ async fn agree_on_key(store: &Store, keyring: &Keyring, key_file: &std::path::Pa
 /// A folder of this installation that all its daemons on this host find, and nobody else may use. It outlives none of
 /// the processes it tells of, so a folder that is cleared at boot would do as well.
 fn host_folder(installation: &str) -> anyhow::Result<PathBuf> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    use std::os::unix::fs::MetadataExt;
     let user = rustix::process::geteuid().as_raw();
     let folder = PathBuf::from(format!("/var/tmp/petrel-{user}-{installation}"));
     let making = || format!("making the folder {}", folder.display());
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(making)?;
+    private::create_folder(&folder).with_context(making)?;
     let found = std::fs::symlink_metadata(&folder).with_context(making)?;
     let is_ours = found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0;
     anyhow::ensure!(is_ours, "{} belongs to somebody else; set workers.guards_dir", folder.display());
+    if let Some(repaired) = private::ensure_folder(&folder)? {
+        tracing::warn!("{repaired}");
+    }
     Ok(folder)
 }

@@ -1,11 +1,13 @@
 //! One daemon per data folder: a lock that the system lets go of when its holder dies, however it dies.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
+
+use crate::private;
 
 /// A daemon that was killed a moment ago may have been about to start a child, which holds the lock until it is one.
 const PREDECESSOR_GOES: Duration = Duration::from_secs(3);
@@ -15,24 +17,40 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct DataDirLock {
     _file: File,
+    /// What should be known about the folder: what was open to others, and what still is.
+    pub(super) warnings: Vec<String>,
 }
 
-/// Makes the data folder if need be, readable by its owner only, and takes it.
+/// Makes the data folder if need be, sees to it that it and what lies in it are for their owner only, and takes it.
 pub(super) fn take(data_dir: &Path) -> anyhow::Result<DataDirLock> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
-    made.with_context(|| format!("making the data folder {}", data_dir.display()))?;
+    let folder = private::ensure_folder(data_dir).context("opening the data folder")?;
     let path = data_dir.join("daemon.lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = private::options().create(true).truncate(false).open(&path);
     let file = file.with_context(|| format!("opening {}", path.display()))?;
     match take_within(&file, PREDECESSOR_GOES) {
-        Ok(()) => Ok(DataDirLock { _file: file }),
+        Ok(()) => {
+            let entries = private::repair_entries(data_dir).context("opening the data folder")?;
+            let mut warnings: Vec<String> = folder.iter().chain(&entries).map(ToString::to_string).collect();
+            warnings.extend(replaceable(data_dir)?);
+            Ok(DataDirLock { _file: file, warnings })
+        }
         Err(rustix::io::Errno::WOULDBLOCK) => anyhow::bail!(
             "another daemon works on {}; stop it, or choose another folder with --data-dir",
             data_dir.display()
         ),
         Err(problem) => Err(problem).with_context(|| format!("locking {}", path.display())),
     }
+}
+
+fn replaceable(data_dir: &Path) -> anyhow::Result<Option<String>> {
+    let above = private::replaceable_by_others(data_dir).context("looking above the data folder")?;
+    Ok(above.map(|above| {
+        format!(
+            "other users may write to {}, above the data folder, and so put another folder in its place: `chmod go-w {}`",
+            above.display(),
+            above.display()
+        )
+    }))
 }
 
 fn take_within(file: &File, limit: Duration) -> rustix::io::Result<()> {

@@ -26,7 +26,8 @@ pub fn migrate_store_main(options: &MigrateStoreOptions) -> ExitCode {
 }
 
 fn migrate(options: &MigrateStoreOptions) -> anyhow::Result<String> {
-    let _folder = lock::take(&options.data_dir)?;
+    let folder = lock::take(&options.data_dir)?;
+    folder.warnings.iter().for_each(|warning| output::say(warning));
     let database = options.data_dir.join("petrel.db");
     anyhow::ensure!(database.is_file(), "there is no embedded store at {}", database.display());
     let settings = settings(options)?;

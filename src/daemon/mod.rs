@@ -1,6 +1,7 @@
 //! `petrel serve`: takes its folder, opens everything, says where it listens, waits for the end, and closes in order.
 
 pub mod engine;
+mod action_user;
 mod asg;
 mod broker;
 mod chat;

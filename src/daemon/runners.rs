@@ -23,9 +23,11 @@ use crate::haproxy;
 use crate::intake::Intake;
 use crate::local;
 use crate::local::nodes::LocalNodes;
+use crate::model::access::Permission;
 use crate::model::action::WORKFLOW_RUNNER;
 use crate::model::pack::Catalogue;
 use crate::packs::check::Runners;
+use crate::private;
 use crate::prometheus;
 use crate::requests::{Cancels, EndHook, Requests};
 use crate::runners::native::Native;
@@ -70,7 +72,11 @@ pub(super) fn build_runners(
     world: &WorldWith<'_>,
 ) -> anyhow::Result<Built> {
     let store = &installation.store;
-    let guards = Arc::new(GuardDir::new(&installation.guards_dir, &home.program)?);
+    let guards = GuardDir::new(&installation.guards_dir, &home.program)?;
+    let guards = Arc::new(match installation.runners.user.clone() {
+        Some(user) => guards.with_action_user(user),
+        None => guards,
+    });
     guards.clear_private_files()?;
     let remote = remote(config, home, &guards, world)?;
     let mut native = Native::default();
@@ -90,8 +96,8 @@ pub(super) fn build_runners(
     };
     answers::register(&mut native, &answering);
     chat::register(&mut native, store, datastore, world);
-    for (name, action) in governor_actions(governor) {
-        native.add(name, action);
+    for (name, permission, action) in governor_actions(governor) {
+        native.add(name, permission, action);
     }
     let nodes = Arc::new(LocalNodes::new(&installation.nodes_dir, &home.program, Arc::clone(&world.world.clock))?);
     local::actions::add_actions(&mut native, &nodes, &world.world.clock);
@@ -100,7 +106,8 @@ pub(super) fn build_runners(
     aws::actions::add_actions(&mut native, world.catalogue, &world.world.clock);
     prometheus::actions::add_actions(&mut native, world.catalogue);
     ssh::actions::add_actions(&mut native, world.catalogue, &remote);
-    native.add("amqp.publish", broker::publish_action(config, world));
+    // It has the daemon's credentials for a broker whose queues may be Petrel's own.
+    native.add("amqp.publish", Permission::SystemManage, broker::publish_action(config, world));
     let parked = Arc::new(Parked::new(config.workers.max_parked));
     let workflows = workflow_runner(config, store, datastore, &parked, world);
     let mut registry = plain_runners();
@@ -117,6 +124,8 @@ pub(super) fn build_runners(
 /// How other machines are reached: with the agent that whoever started the daemon has, if he has one.
 fn remote(config: &Config, home: &Home, guards: &Arc<GuardDir>, world: &WorldWith<'_>) -> anyhow::Result<Remote> {
     let clock = Arc::clone(&world.world.clock);
+    // The client would make it readable for everybody.
+    private::ensure_file(&config.data_dir.join("known_hosts"))?;
     let remote = Remote::new(Arc::clone(guards), &config.data_dir, &home.program, clock)?;
     Ok(remote.with_agent(process_environment().get("SSH_AUTH_SOCK").cloned()))
 }

@@ -14,6 +14,7 @@ use crate::api;
 use crate::cli::args::{RestoreOptions, ServeOptions, ValidateOptions};
 use crate::cli::output;
 use crate::config::{Config, process_environment};
+use crate::private;
 
 /// What is ended at the end of the grace gets this long to be gone and written down.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
@@ -52,7 +53,10 @@ fn configuration(options: &ServeOptions) -> anyhow::Result<Config> {
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
-    let _folder = lock::take(&config.data_dir)?;
+    let folder = lock::take(&config.data_dir)?;
+    for warning in &folder.warnings {
+        tracing::warn!("{warning}");
+    }
     let world = World::real();
     let home = Home { site: std::env::current_dir()?, program: std::env::current_exe()? };
     let engine = Engine::open(config, &home, world).await?;
@@ -128,10 +132,11 @@ pub fn restore_main(options: &RestoreOptions) -> ExitCode {
 }
 
 fn restore(options: &RestoreOptions) -> anyhow::Result<()> {
-    let _folder = lock::take(&options.data_dir)?;
+    let folder = lock::take(&options.data_dir)?;
+    folder.warnings.iter().for_each(|warning| output::say(warning));
     let database = options.data_dir.join("petrel.db");
     let draft = options.data_dir.join("petrel.db.restored");
-    std::fs::copy(&options.backup, &draft)
+    private::copy_file(&options.backup, &draft)
         .with_context(|| format!("copying {} to {}", options.backup.display(), draft.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -1,12 +1,14 @@
 //! The daemons that the demo starts, kills without warning and starts again. Each is this binary as anybody would run it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::Context;
 use tokio::process::{Child, Command};
+
+use crate::private;
 
 /// Where everything of one demo is.
 #[derive(Debug, Clone)]
@@ -114,6 +116,6 @@ fn this_program() -> io::Result<Command> {
 }
 
 fn log(stage: &Stage) -> anyhow::Result<File> {
-    let opened = OpenOptions::new().create(true).append(true).open(&stage.log);
+    let opened = private::options().create(true).append(true).open(&stage.log);
     opened.with_context(|| format!("opening {}", stage.log.display()))
 }

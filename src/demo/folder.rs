@@ -8,6 +8,7 @@ use anyhow::Context;
 
 use crate::clock::{Clock, Ids, SystemIds};
 use crate::config::process_environment;
+use crate::private;
 
 /// A folder that was empty at first.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ impl Folder {
         let parent = environment.get("TMPDIR").map_or("/tmp", String::as_str);
         let name = format!("petrel-demo-{:012x}", SystemIds::new(Arc::clone(clock)).random_u64() >> 16);
         let path = std::path::absolute(Path::new(parent).join(name))?;
-        private().create(&path).with_context(|| format!("making {}", path.display()))?;
+        builder().create(&path).with_context(|| format!("making {}", path.display()))?;
         Ok(Self::Own(path))
     }
 
@@ -51,13 +52,13 @@ impl Folder {
 /// The story begins with nothing: what an earlier one has left would be counted as a difference.
 fn empty(path: &Path) -> anyhow::Result<PathBuf> {
     let path = std::path::absolute(path)?;
-    private().recursive(true).create(&path).with_context(|| format!("making {}", path.display()))?;
+    private::ensure_folder(&path)?;
     let has_content = std::fs::read_dir(&path)?.next().is_some();
     anyhow::ensure!(!has_content, "{} is not empty; name a new folder, or leave out --data-dir", path.display());
     Ok(path)
 }
 
-fn private() -> std::fs::DirBuilder {
+fn builder() -> std::fs::DirBuilder {
     let mut builder = std::fs::DirBuilder::new();
     builder.mode(0o700);
     builder

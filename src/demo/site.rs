@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use crate::private;
+
 /// Path below the site, and content.
 const FILES: &[(&str, &str)] = &[
     ("rules/asg_governor_tick.yaml", include_str!("../../rules/asg_governor_tick.yaml")),
@@ -52,8 +54,8 @@ const DEMO_TICK: (&str, &str) = ("delta: 1", "every second");
 pub(super) fn write(folder: &Path) -> io::Result<()> {
     for (path, content) in FILES.iter().chain(OWN) {
         let file = folder.join(path);
-        std::fs::create_dir_all(file.parent().unwrap_or(folder))?;
-        std::fs::write(file, hurried(content))?;
+        private::create_folder(file.parent().unwrap_or(folder))?;
+        private::replace_file(&file, hurried(content).as_bytes())?;
     }
     Ok(())
 }

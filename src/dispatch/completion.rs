@@ -13,7 +13,7 @@ use crate::model::execution::ExecutionStatus;
 use crate::model::pack::Catalogue;
 use crate::model::refs::{ExecutionId, InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
-use crate::requests::{RequestError, Requests, Texts, Wanted};
+use crate::requests::{RequestError, Requester, Requests, Texts, Wanted};
 use crate::runners::Outcome;
 use crate::store::events::Arrival;
 use crate::store::rows::{Completion, ExecutionRow, NewExecution, NewInstance, ParentOutcome, Start, Wake};
@@ -236,11 +236,13 @@ impl Dispatcher {
         row: &ExecutionRow,
         changed: serde_json::Map<String, Value>,
         context: serde_json::Map<String, Value>,
+        requester: Requester,
     ) -> Result<ExecutionId, ReRunError> {
         let mut parameters = row.parameters.as_object().cloned().unwrap_or_default();
         parameters.extend(changed);
         self.drop_immutable(row, &mut parameters);
-        let wanted = Wanted { texts: Texts::Literal, context, ..Wanted::new(row.action.clone(), parameters) };
+        let wanted =
+            Wanted { texts: Texts::Literal, context, ..Wanted::new(row.action.clone(), parameters, requester) };
         let plan = self.plan(wanted)?;
         self.stores.executions.execution_request(plan.execution()).await?;
         let id = plan.execution().id;

@@ -10,10 +10,11 @@ use super::parameters::{CompiledAction, Surroundings};
 use super::policies::concurrency_of;
 use super::{Dispatcher, sealed};
 use crate::bus::Topic;
-use crate::model::action::WORKFLOW_RUNNER;
+use crate::model::access::Permission;
+use crate::model::action::{Action, WORKFLOW_RUNNER};
 use crate::model::refs::{ActionRef, ExecutionId};
 use crate::model::time::Timestamp;
-use crate::requests::{Plan, RequestError, Requests, Wanted};
+use crate::requests::{Plan, RequestError, Requester, Requests, Wanted};
 use crate::store::rows::{ExecutionRow, NewExecution, Start};
 use crate::templates;
 
@@ -21,6 +22,7 @@ impl Requests for Dispatcher {
     fn plan(&self, wanted: Wanted) -> Result<Box<dyn Plan>, RequestError> {
         let me = self.me.upgrade().ok_or_else(|| unusable(&wanted.action, "the daemon is stopping"))?;
         let compiled = self.usable(&wanted.action)?;
+        self.check_permission(&compiled.action, &wanted.requester)?;
         let now = self.world.clock.now();
         let (parameters, secrets) = self.fill(&compiled, &wanted)?;
         let context = sealed::seal_into(wanted.context, &secrets, &self.stores.datastore)
@@ -74,6 +76,20 @@ impl Dispatcher {
         let compiled = self.compiled(action).ok_or_else(|| RequestError::UnknownAction(action.clone()))?;
         let compiled = compiled.map_err(|why| unusable(action, &why))?;
         if compiled.action.enabled { Ok(compiled) } else { Err(unusable(action, "it is disabled")) }
+    }
+
+    /// What the action's runner asks for, what its metadata ask for, and what every execution takes.
+    fn check_permission(&self, action: &Action, requester: &Requester) -> Result<(), RequestError> {
+        let Requester::User { name, role } = requester else { return Ok(()) };
+        let of_runner = self.registry().get(&action.runner).map(|runner| runner.permission(action));
+        let needed = [Some(Permission::ExecutionRun), of_runner, action.permission];
+        match needed.into_iter().flatten().find(|permission| !role.may(*permission)) {
+            None => Ok(()),
+            Some(permission) => {
+                let (action, user) = (action.reference.clone(), name.clone());
+                Err(RequestError::Forbidden { action, user, role: *role, permission })
+            }
+        }
     }
 
     fn fill(

@@ -12,6 +12,7 @@ use super::records::{Claim, Held, Target, below, name_of, shown};
 use super::settings::Settings;
 use super::zone::{Removed, Written, Zone};
 use crate::clock::Clock;
+use crate::model::access::Permission;
 use crate::model::pack::Catalogue;
 use crate::runners::native::{Native, NativeAction, answer};
 use crate::runners::{Call, Outcome, Stop};
@@ -22,11 +23,11 @@ const PROBE_ADDRESS: &str = "192.0.2.1";
 /// Adds all actions of the pack. Its configuration is read at each call.
 pub fn add_actions(native: &mut Native, catalogue: &watch::Receiver<Arc<Catalogue>>, clock: &Arc<dyn Clock>) {
     let pack = Pack { catalogue: catalogue.clone(), clock: Arc::clone(clock) };
-    native.add("dns.upsert_record", Arc::new(UpsertRecord(pack.clone())));
-    native.add("dns.delete_record", Arc::new(DeleteRecord(pack.clone())));
-    native.add("dns.list_records", Arc::new(ListRecords(pack.clone())));
-    native.add("dns.create_zone", Arc::new(CreateZone(pack.clone())));
-    native.add("dns.delete_zone", Arc::new(DeleteZone(pack)));
+    native.add("dns.upsert_record", Permission::GroupOperate, Arc::new(UpsertRecord(pack.clone())));
+    native.add("dns.delete_record", Permission::GroupOperate, Arc::new(DeleteRecord(pack.clone())));
+    native.add("dns.list_records", Permission::ExecutionRun, Arc::new(ListRecords(pack.clone())));
+    native.add("dns.create_zone", Permission::GroupWrite, Arc::new(CreateZone(pack.clone())));
+    native.add("dns.delete_zone", Permission::GroupWrite, Arc::new(DeleteZone(pack)));
 }
 
 #[derive(Clone)]

@@ -13,6 +13,7 @@ use crate::governor::incidents::Report;
 use crate::governor::phases::NodeReport;
 use crate::governor::requested;
 use crate::governor::service::Governor;
+use crate::model::access::Permission;
 use crate::model::decision::{Delays, Request};
 use crate::model::group::{GroupName, NodeCount};
 use crate::model::incident::{IncidentState, Severity};
@@ -25,30 +26,31 @@ use crate::runners::{Call, Outcome, Stop};
 /// While the store is away.
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
-/// The native actions with their references, to be registered with the runner.
-pub fn actions(governor: &Arc<Governor>) -> Vec<(&'static str, Arc<dyn NativeAction>)> {
+/// The native actions with their references and the permission that a user needs for each, to be registered with the
+/// runner. It is the permission of the route that does the same; what only workflows call writes the ledger.
+pub fn actions(governor: &Arc<Governor>) -> Vec<(&'static str, Permission, Arc<dyn NativeAction>)> {
     let action = |verb| Arc::new(GovernorAction { governor: Arc::clone(governor), verb }) as Arc<dyn NativeAction>;
-    VERBS.iter().map(|(name, verb)| (*name, action(*verb))).collect()
+    VERBS.iter().map(|(name, permission, verb)| (*name, *permission, action(*verb))).collect()
 }
 
-const VERBS: [(&str, Verb); 17] = [
-    ("autoscale.governor_tick", Verb::Tick),
-    ("autoscale.alert", Verb::Alert),
-    ("autoscale.expand", Verb::Expand),
-    ("autoscale.deflate", Verb::Deflate),
-    ("autoscale.node_phase", Verb::NodePhase),
-    ("autoscale.group_info", Verb::GroupInfo),
-    ("autoscale.observe", Verb::Observe),
-    ("autoscale.list", Verb::List),
-    ("autoscale.explain", Verb::Explain),
-    ("autoscale.create", Verb::Create),
-    ("autoscale.delete", Verb::Delete),
-    ("autoscale.add_node", Verb::AddNode),
-    ("autoscale.delete_node", Verb::DeleteNode),
-    ("autoscale.approve", Verb::Approve),
-    ("autoscale.deny", Verb::Deny),
-    ("autoscale.load", Verb::Load),
-    ("autoscale.configure", Verb::Configure),
+const VERBS: [(&str, Permission, Verb); 17] = [
+    ("autoscale.governor_tick", Permission::GroupOperate, Verb::Tick),
+    ("autoscale.alert", Permission::GroupOperate, Verb::Alert),
+    ("autoscale.expand", Permission::GroupOperate, Verb::Expand),
+    ("autoscale.deflate", Permission::GroupOperate, Verb::Deflate),
+    ("autoscale.node_phase", Permission::GroupWrite, Verb::NodePhase),
+    ("autoscale.group_info", Permission::ExecutionRun, Verb::GroupInfo),
+    ("autoscale.observe", Permission::GroupWrite, Verb::Observe),
+    ("autoscale.list", Permission::ExecutionRun, Verb::List),
+    ("autoscale.explain", Permission::ExecutionRun, Verb::Explain),
+    ("autoscale.create", Permission::GroupWrite, Verb::Create),
+    ("autoscale.delete", Permission::GroupWrite, Verb::Delete),
+    ("autoscale.add_node", Permission::GroupOperate, Verb::AddNode),
+    ("autoscale.delete_node", Permission::GroupOperate, Verb::DeleteNode),
+    ("autoscale.approve", Permission::GroupOperate, Verb::Approve),
+    ("autoscale.deny", Permission::GroupOperate, Verb::Deny),
+    ("autoscale.load", Permission::GroupOperate, Verb::Load),
+    ("autoscale.configure", Permission::GroupWrite, Verb::Configure),
 ];
 
 #[derive(Debug, Clone, Copy)]

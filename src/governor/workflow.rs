@@ -12,7 +12,7 @@ use crate::model::pack::Catalogue;
 use crate::model::refs::{ActionRef, ActivityId};
 use crate::model::scaling::{ActivityKind, Origin, ScalingActivity};
 use crate::model::time::format_duration;
-use crate::requests::Wanted;
+use crate::requests::{Requester, Wanted};
 
 /// The site's own pack: whoever runs Petrel may change how scaling is carried out.
 const PACK: &str = "default";
@@ -33,7 +33,7 @@ pub(super) fn wanted(state: &GroupState, activity: &ScalingActivity, catalogue: 
         | ActivityKind::Reconcile
         | ActivityKind::Repair => {}
     }
-    let mut wanted = Wanted::new(action(activity), parameters);
+    let mut wanted = Wanted::new(action(activity), parameters, Requester::Content);
     let user = match &activity.origin {
         Origin::Human { user } => user,
         Origin::Tick | Origin::Rule | Origin::Chat | Origin::Api => SYSTEM_USER,

@@ -18,6 +18,7 @@ use super::runtime::{Runtime, RuntimeError};
 use super::servers::Server;
 use super::settings::Settings;
 use crate::clock::Clock;
+use crate::model::access::Permission;
 use crate::model::group::GroupName;
 use crate::model::node::NodeName;
 use crate::model::pack::Catalogue;
@@ -28,12 +29,12 @@ use crate::runners::{Call, Outcome, Stop};
 /// Adds all actions of the pack. Each call goes by the pack's configuration as it is then.
 pub fn add_actions(native: &mut Native, catalogue: &watch::Receiver<Arc<Catalogue>>, clock: &Arc<dyn Clock>) {
     let haproxy = || Haproxy { catalogue: catalogue.clone(), clock: Arc::clone(clock) };
-    native.add("haproxy.add_backend", Arc::new(AddBackend(haproxy())));
-    native.add("haproxy.drain_backend", Arc::new(DrainBackend(haproxy())));
-    native.add("haproxy.remove_backend", Arc::new(RemoveBackend(haproxy())));
-    native.add("haproxy.list_backends", Arc::new(ListBackends(haproxy())));
-    native.add("haproxy.create_pool", Arc::new(CreatePool(haproxy())));
-    native.add("haproxy.delete_pool", Arc::new(DeletePool(haproxy())));
+    native.add("haproxy.add_backend", Permission::GroupOperate, Arc::new(AddBackend(haproxy())));
+    native.add("haproxy.drain_backend", Permission::GroupOperate, Arc::new(DrainBackend(haproxy())));
+    native.add("haproxy.remove_backend", Permission::GroupOperate, Arc::new(RemoveBackend(haproxy())));
+    native.add("haproxy.list_backends", Permission::ExecutionRun, Arc::new(ListBackends(haproxy())));
+    native.add("haproxy.create_pool", Permission::GroupWrite, Arc::new(CreatePool(haproxy())));
+    native.add("haproxy.delete_pool", Permission::GroupWrite, Arc::new(DeletePool(haproxy())));
 }
 
 /// What every action needs.

@@ -162,13 +162,17 @@ impl Adapter {
         let Some(user) = settings.users.get(&line.from) else {
             return Some("I do not know you; somebody has to add you to `users` in configs/irc.yaml".to_owned());
         };
-        let speaker = Speaker {
-            user: user.clone(),
-            chat_user: line.from.clone(),
-            channel: room.to_owned(),
-            route: ROUTE.to_owned(),
+        let speaking = async {
+            let speaker = Speaker {
+                user: user.clone(),
+                role: self.desk.role_of(user).await?,
+                chat_user: line.from.clone(),
+                channel: room.to_owned(),
+                route: ROUTE.to_owned(),
+            };
+            self.desk.say(said, &speaker).await
         };
-        match self.desk.say(said, &speaker).await {
+        match speaking.await {
             Ok(begun) => begun.message,
             Err(refusal) => Some(refusal.to_string()),
         }

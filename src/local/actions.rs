@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::nodes::{Knobs, LocalNodes, NodeStatus, Registration, Running};
 use crate::clock::Clock;
+use crate::model::access::Permission;
 use crate::model::group::GroupName;
 use crate::model::node::NodeName;
 use crate::model::time::deserialize_duration;
@@ -18,11 +19,11 @@ use crate::runners::{Call, Outcome, Stop};
 /// Adds all actions of the pack.
 pub fn add_actions(native: &mut Native, nodes: &Arc<LocalNodes>, clock: &Arc<dyn Clock>) {
     let create = CreateNode { nodes: Arc::clone(nodes), clock: Arc::clone(clock) };
-    native.add("local.create_node", Arc::new(create));
-    native.add("local.delete_node", Arc::new(DeleteNode(Arc::clone(nodes))));
-    native.add("local.list_nodes", Arc::new(ListNodes(Arc::clone(nodes))));
-    native.add("local.wait_ready", Arc::new(WaitReady(Arc::clone(nodes))));
-    native.add("local.crash_node", Arc::new(CrashNode(Arc::clone(nodes))));
+    native.add("local.create_node", Permission::GroupOperate, Arc::new(create));
+    native.add("local.delete_node", Permission::GroupOperate, Arc::new(DeleteNode(Arc::clone(nodes))));
+    native.add("local.list_nodes", Permission::ExecutionRun, Arc::new(ListNodes(Arc::clone(nodes))));
+    native.add("local.wait_ready", Permission::GroupOperate, Arc::new(WaitReady(Arc::clone(nodes))));
+    native.add("local.crash_node", Permission::GroupOperate, Arc::new(CrashNode(Arc::clone(nodes))));
 }
 
 struct CreateNode {

@@ -8,7 +8,7 @@
 //! Nothing is synced to disk: a power loss ends the nodes as well.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -21,6 +21,7 @@ use super::knobs::Knobs;
 use crate::model::group::GroupName;
 use crate::model::node::NodeName;
 use crate::model::time::Timestamp;
+use crate::private;
 use crate::runners::detached::ProcessIdentity;
 
 /// A node that is wanted.
@@ -119,18 +120,18 @@ impl NodeFiles {
 
     /// Takes the lock, its file made if need be.
     pub(super) fn take_or_make(&self) -> io::Result<Take> {
-        fs::create_dir_all(&self.folder)?;
-        self.take_with(OpenOptions::new().create(true))
+        private::create_folder(&self.folder)?;
+        self.take_with(private::options().create(true))
     }
 
     /// Takes the lock if there is one.
     pub(super) fn take(&self) -> io::Result<Take> {
-        self.take_with(&mut OpenOptions::new())
+        self.take_with(&mut private::options())
     }
 
     fn take_with(&self, options: &mut OpenOptions) -> io::Result<Take> {
         loop {
-            let Some(file) = if_there(options.read(true).write(true).open(self.path("lock")))? else {
+            let Some(file) = if_there(options.open(self.path("lock")))? else {
                 return Ok(Take::Absent);
             };
             match file.try_lock() {
@@ -191,7 +192,8 @@ impl NodeFiles {
     /// A reader finds the old content or the new one, never a part.
     fn replace(&self, kind: &str, content: &impl Serialize) -> io::Result<()> {
         let unfinished = self.unfinished(kind);
-        fs::write(&unfinished, serde_json::to_vec(content)?)?;
+        let mut file = private::options().create(true).truncate(true).open(&unfinished)?;
+        file.write_all(&serde_json::to_vec(content)?)?;
         fs::rename(unfinished, self.path(kind))
     }
 
@@ -218,7 +220,7 @@ impl NodeFiles {
 
     /// An empty file for the node's complaints.
     pub(super) fn make_log(&self, _held: &Held) -> io::Result<File> {
-        OpenOptions::new().create(true).append(true).open(self.log_path())
+        private::options().create(true).append(true).open(self.log_path())
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::access::Permission;
 use super::refs::ActionRef;
 
 /// What can be done, and by which runner.
@@ -31,6 +32,8 @@ pub struct Action {
     pub notify: Value,
     /// What to do with a run whose worker died in the middle.
     pub on_lost: OnLost,
+    /// What a user must be permitted to request it, beside what its runner asks for; `None`: nothing more.
+    pub permission: Option<Permission>,
     /// The metadata file, relative to the pack: `actions/local.yaml`.
     pub metadata_file: String,
 }

@@ -1,5 +1,6 @@
 //! The nouns of Petrel, in StackStorm's words. Data and state machines only: no I/O, no clock, no engine.
 
+pub mod access;
 pub mod refs;
 pub mod time;
 pub mod printable;

@@ -233,6 +233,12 @@ impl<K> Id<K> {
         Self::from_bytes([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0])
     }
 
+    /// The second in which it was made, if it was made by us.
+    pub fn made_at(&self) -> Timestamp {
+        let [a, b, c, d, ..] = self.bytes;
+        Timestamp::from_micros(i64::from(u32::from_be_bytes([a, b, c, d])) * 1_000_000)
+    }
+
     /// The twelve bytes.
     pub const fn as_bytes(&self) -> &[u8; 12] {
         &self.bytes

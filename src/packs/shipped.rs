@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::packs::digest::sha256_of_parts;
+use crate::private::Readers;
 
 /// Path below the folder of packs, and content.
 const SHIPPED: &[(&str, &str)] = &[
@@ -141,6 +142,11 @@ const SHIPPED: &[(&str, &str)] = &[
 /// Writes the shipped packs below `folder`, once per version of their content, and says where: a root for
 /// [`ContentRoots::packs`](crate::packs::layout::ContentRoots::packs).
 pub fn unpack(folder: &Path) -> io::Result<PathBuf> {
+    unpack_for(folder, Readers::Owner)
+}
+
+/// The same for these readers.
+pub fn unpack_for(folder: &Path, readers: Readers) -> io::Result<PathBuf> {
     let target = folder.join(version());
     if target.is_dir() {
         return Ok(target);
@@ -148,8 +154,8 @@ pub fn unpack(folder: &Path) -> io::Result<PathBuf> {
     let unfinished = folder.join(format!(".{}.{}", version(), std::process::id()));
     for (path, content) in SHIPPED {
         let file = unfinished.join(path);
-        std::fs::create_dir_all(file.parent().unwrap_or(&unfinished))?;
-        std::fs::write(file, content)?;
+        readers.create_folder(file.parent().unwrap_or(&unfinished))?;
+        readers.write_file(&file, content.as_bytes(), false)?;
     }
     match std::fs::rename(&unfinished, &target) {
         Ok(()) => Ok(target),

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::query::{Settings, evaluate};
 use super::targets::{Folder, Targets};
+use crate::model::access::Permission;
 use crate::model::group::GroupName;
 use crate::model::pack::Catalogue;
 use crate::runners::native::{Native, NativeAction, answer};
@@ -19,11 +20,19 @@ use crate::runners::{Call, Outcome, Stop};
 
 /// Adds all actions of the pack. Its configuration is read at each call.
 pub fn add_actions(native: &mut Native, catalogue: &watch::Receiver<Arc<Catalogue>>) {
-    native.add("prometheus.write_targets", Arc::new(WriteTargets(catalogue.clone())));
-    native.add("prometheus.remove_targets", Arc::new(RemoveTargets(catalogue.clone())));
+    native.add("prometheus.write_targets", Permission::GroupOperate, Arc::new(WriteTargets(catalogue.clone())));
+    native.add("prometheus.remove_targets", Permission::GroupOperate, Arc::new(RemoveTargets(catalogue.clone())));
     let http = reqwest::Client::new();
-    native.add("prometheus.query", Arc::new(Query { catalogue: catalogue.clone(), http: http.clone() }));
-    native.add("prometheus.measure_load", Arc::new(MeasureLoad { catalogue: catalogue.clone(), http }));
+    native.add(
+        "prometheus.query",
+        Permission::ExecutionRun,
+        Arc::new(Query { catalogue: catalogue.clone(), http: http.clone() }),
+    );
+    native.add(
+        "prometheus.measure_load",
+        Permission::ExecutionRun,
+        Arc::new(MeasureLoad { catalogue: catalogue.clone(), http }),
+    );
 }
 
 struct WriteTargets(watch::Receiver<Arc<Catalogue>>);

@@ -16,7 +16,7 @@ use crate::datastore::{Datastore, TemplateView};
 use crate::model::pack::Catalogue;
 use crate::model::refs::{EnforcementId, InstanceId, RuleRef};
 use crate::model::trigger::{InstanceStatus, TriggerInstance};
-use crate::requests::{Plan, RequestError, Requests, Texts, Wanted};
+use crate::requests::{Plan, RequestError, Requester, Requests, Texts, Wanted};
 use crate::store::events::{Events, MatchRecord};
 use crate::store::rows::{NewEnforcement, NewExecution};
 use crate::store::{StoreError, StoreResult};
@@ -201,7 +201,11 @@ impl Engine {
             Ok(parameters) => parameters,
             Err(reason) => return Ok(self.failure(rule.reference(), reason)),
         };
-        let wanted = Wanted { texts: Texts::Literal, context, ..Wanted::new(rule.action().clone(), parameters) };
+        let wanted = Wanted {
+            texts: Texts::Literal,
+            context,
+            ..Wanted::new(rule.action().clone(), parameters, Requester::Content)
+        };
         match self.requests.plan(wanted.clone()) {
             Ok(plan) => {
                 let row = self.row(rule.reference(), None, Some(plan.execution().clone()));

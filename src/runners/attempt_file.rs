@@ -197,6 +197,20 @@ pub(super) fn clear_private_files(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes the scripts in a folder of their own whose attempts, with their files in `dir`, are over.
+pub(super) fn clear_scripts(scripts: &Path, dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(scripts)? {
+        let path = entry?.path();
+        let Some(name) = path.file_stem() else { continue };
+        let Some(mut held) = AttemptFile::try_take(&dir.join(name).with_extension(LOCK))? else { continue };
+        remove_if_there(&path)?;
+        if held.read()?.is_none() {
+            held.remove()?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes what belongs to an attempt file and nobody else may read.
 pub(super) fn remove_private_files(attempt_file: &Path) -> io::Result<()> {
     remove_if_there(&script_path(attempt_file))?;

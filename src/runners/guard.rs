@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -22,8 +22,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::as_user;
 use super::attempt_file::{self, AttemptFile, Cause, ChildEnd, Record, Report};
 use super::session::Session;
+use super::user::ActionUser;
 
 /// The line that asks a guard to end its child.
 pub(super) const STOP_LINE: &str = "stop\n";
@@ -45,9 +47,31 @@ pub(super) struct Order {
     pub(super) script: Option<String>,
     /// Put into another such file, which the arguments name already.
     pub(super) private_file: Option<String>,
+    /// As whom it runs, if not as the guard.
+    pub(super) user: Option<ActionUser>,
     pub(super) timeout: Option<Duration>,
     /// Between SIGTERM and SIGKILL.
     pub(super) grace: Duration,
+}
+
+impl Order {
+    /// Where the script lies: beside the attempt file, or where the user that must read it gets to.
+    fn script_path(&self) -> PathBuf {
+        let beside = attempt_file::script_path(&self.attempt_file);
+        match (&self.user, beside.file_name()) {
+            (Some(user), Some(name)) => user.scripts.join(name),
+            (None, _) | (_, None) => beside,
+        }
+    }
+
+    /// What is started, with which environment and in which folder: what becomes another user first comes to the
+    /// program's environment and folder as that user.
+    fn command_line(&self) -> (Vec<String>, BTreeMap<String, String>, &Path) {
+        match &self.user {
+            Some(user) => (as_user::wrap(user, &self.cwd, &self.argv), as_user::set_aside(&self.env), Path::new("/")),
+            None => (self.argv.clone(), self.env.clone(), &self.cwd),
+        }
+    }
 }
 
 /// The subcommand `petrel guard`.
@@ -75,6 +99,7 @@ fn guard() -> io::Result<()> {
     file.write(&record)?;
     let report = run(&order, &record.session, events, &happened)?;
     attempt_file::remove_private_files(&order.attempt_file)?;
+    attempt_file::remove_if_there(&order.script_path())?;
     record.report = Some(report);
     file.write(&record)
 }
@@ -127,18 +152,21 @@ fn listen(events: SyncSender<Event>) -> io::Result<Order> {
 }
 
 fn start(order: &Order) -> io::Result<Child> {
-    let (program, arguments) = order.argv.split_first().ok_or_else(|| io::Error::other("nothing to run"))?;
+    let (argv, env, cwd) = order.command_line();
+    let (program, arguments) = argv.split_first().ok_or_else(|| io::Error::other("nothing to run"))?;
     if !order.cwd.is_dir() {
         return Err(io::Error::other(format!("the working directory `{}` does not exist", order.cwd.display())));
     }
     #[expect(clippy::disallowed_methods, reason = "the guard is the one that starts children")]
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(&order.env).current_dir(&order.cwd);
+    command.args(arguments).env_clear().envs(env).current_dir(cwd);
     if let Some(script) = &order.script {
-        command.arg(write_private(&attempt_file::script_path(&order.attempt_file), script)?);
+        let path = order.script_path();
+        write_private(&path, script, order.user.as_ref())?;
+        command.arg(path);
     }
     if let Some(text) = &order.private_file {
-        write_private(&attempt_file::private_path(&order.attempt_file), text)?;
+        write_private(&attempt_file::private_path(&order.attempt_file), text, None)?;
     }
     command.stdin(if order.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
     // A group of its own, so that a child that signals its group does not hit the guard.
@@ -147,10 +175,12 @@ fn start(order: &Order) -> io::Result<Child> {
     started.map_err(|error| io::Error::new(error.kind(), format!("cannot start `{program}`: {error}")))
 }
 
-fn write_private<'a>(path: &'a Path, text: &str) -> io::Result<&'a Path> {
+/// The file is the reader's own from the moment that it is whole.
+fn write_private(path: &Path, text: &str, reader: Option<&ActionUser>) -> io::Result<()> {
     attempt_file::remove_if_there(path)?;
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())?;
-    Ok(path)
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    reader.map_or(Ok(()), |user| fchown(&file, Some(user.uid), Some(user.gid)))
 }
 
 /// Feeds the child and waits for it, on threads that end with it.

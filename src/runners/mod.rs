@@ -12,6 +12,8 @@ pub mod remote;
 pub mod rhai;
 pub mod shell;
 pub mod shell_script;
+pub mod as_user;
+pub mod user;
 mod attempt_file;
 mod captured;
 mod declared;
@@ -27,6 +29,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::access::Permission;
 use crate::model::action::{Action, ParameterSpec};
 use crate::model::execution::ExecutionStatus;
 use crate::model::refs::ExecutionId;
@@ -39,6 +42,11 @@ pub trait Runner: Send + Sync {
 
     /// The parameters that every action of this runner has.
     fn parameters(&self) -> BTreeMap<String, ParameterSpec>;
+
+    /// What a user must be permitted to request this action. Content needs no permission.
+    fn permission(&self, _action: &Action) -> Permission {
+        Permission::ExecutionRun
+    }
 
     /// Runs one call to its end, or says what it waits for. Returns soon after `stop` is raised.
     async fn run(&self, call: Call, stop: Stop) -> RunEnd;

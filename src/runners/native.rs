@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::{Call, Outcome, RunEnd, Runner, Stop};
-use crate::model::action::ParameterSpec;
+use crate::model::access::Permission;
+use crate::model::action::{Action, ParameterSpec};
 use crate::model::execution::ExecutionStatus;
 
 /// An action written in Rust. It gets what it needs when it is made, and parameters when it is called.
@@ -52,13 +53,21 @@ pub fn parameters<P: DeserializeOwned>(call: &Call) -> Result<P, Outcome> {
 /// The native actions by name.
 #[derive(Default, Clone)]
 pub struct Native {
-    actions: BTreeMap<String, Arc<dyn NativeAction>>,
+    actions: BTreeMap<String, Registered>,
+}
+
+#[derive(Clone)]
+struct Registered {
+    permission: Permission,
+    action: Arc<dyn NativeAction>,
 }
 
 impl Native {
-    /// Adds an action under its reference (`core.uuid`), or under a name that metadata give as `entry_point`.
-    pub fn add(&mut self, name: impl Into<String>, action: Arc<dyn NativeAction>) {
-        self.actions.insert(name.into(), action);
+    /// Adds an action under its reference (`core.uuid`), or under a name that metadata give as `entry_point`, with the
+    /// permission of the users who may request it. It belongs to the code and not to the name: metadata of another
+    /// pack with this entry point need it as well.
+    pub fn add(&mut self, name: impl Into<String>, permission: Permission, action: Arc<dyn NativeAction>) {
+        self.actions.insert(name.into(), Registered { permission, action });
     }
 
     /// All names, in order.
@@ -67,9 +76,9 @@ impl Native {
     }
 
     /// Metadata name an entry point relative to their folder; what counts of it here is the last part.
-    fn find(&self, call: &Call) -> Option<&Arc<dyn NativeAction>> {
-        let entry_point = || call.action.entry_point.file_name().and_then(|name| name.to_str());
-        let by_reference = self.actions.get(call.action.reference.as_str());
+    fn find(&self, action: &Action) -> Option<&Registered> {
+        let entry_point = || action.entry_point.file_name().and_then(|name| name.to_str());
+        let by_reference = self.actions.get(action.reference.as_str());
         by_reference.or_else(|| entry_point().and_then(|name| self.actions.get(name)))
     }
 }
@@ -84,8 +93,12 @@ impl Runner for Native {
         BTreeMap::new()
     }
 
+    fn permission(&self, action: &Action) -> Permission {
+        self.find(action).map_or(Permission::ExecutionRun, |registered| registered.permission)
+    }
+
     async fn run(&self, call: Call, stop: Stop) -> RunEnd {
-        let Some(action) = self.find(&call) else {
+        let Some(Registered { action, .. }) = self.find(&call.action) else {
             let reference = &call.action.reference;
             return RunEnd::Finished(Outcome::error(format!("no native action is called {reference}")));
         };
@@ -102,7 +115,7 @@ impl fmt::Debug for Native {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::action::{Action, OnLost};
+    use crate::model::action::OnLost;
     use crate::model::refs::ExecutionId;
     use crate::runners::OutputSink;
 
@@ -127,6 +140,7 @@ mod tests {
             tags: Vec::new(),
             notify: Value::Null,
             on_lost: OnLost::Retry,
+            permission: None,
             metadata_file: String::new(),
         };
         Call {
@@ -143,8 +157,8 @@ mod tests {
     #[tokio::test]
     async fn an_action_is_found_by_its_reference_or_its_entry_point() {
         let mut native = Native::default();
-        native.add("core.uuid", Arc::new(Says("by reference")));
-        native.add("make_uuid", Arc::new(Says("by entry point")));
+        native.add("core.uuid", Permission::ExecutionRun, Arc::new(Says("by reference")));
+        native.add("make_uuid", Permission::GroupWrite, Arc::new(Says("by entry point")));
         let cases = [
             ("core.uuid", "make_uuid", Outcome::succeeded(json!("by reference"))),
             ("my.uuid", "/packs/my/actions/make_uuid", Outcome::succeeded(json!("by entry point"))),
@@ -154,5 +168,13 @@ mod tests {
             let end = native.run(call(reference, entry_point), Stop::default()).await;
             assert_eq!(end, RunEnd::Finished(outcome), "{reference}");
         }
+        let needed = cases_permission(&native);
+        assert_eq!(needed, [Permission::ExecutionRun, Permission::GroupWrite, Permission::ExecutionRun]);
+    }
+
+    /// The permission follows the code that is found, whatever the action is called.
+    fn cases_permission(native: &Native) -> [Permission; 3] {
+        [("core.uuid", "make_uuid"), ("my.uuid", "/packs/my/actions/make_uuid"), ("my.other", "")]
+            .map(|(reference, entry_point)| native.permission(&call(reference, entry_point).action))
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt_file::{self, AttemptFile, Cause, ChildEnd, Record, Report};
 use super::captured::capture;
 use super::guard::{Order, STOP_LINE};
+use super::user::ActionUser;
 use super::{Call, OutputStream, Stop};
 use crate::model::refs::ExecutionId;
 
@@ -34,6 +35,7 @@ pub struct GuardDir {
     guard_program: PathBuf,
     environment: BTreeMap<String, String>,
     grace: Duration,
+    action_user: Option<ActionUser>,
 }
 
 /// No process of any earlier attempt of this execution is alive on this host.
@@ -91,6 +93,18 @@ pub struct ProcessSpec {
     pub script: Option<String>,
     /// Put into another private file for as long; whoever starts the process knows its path (see [`super::parts`]).
     pub private_file: Option<String>,
+    /// As whom it runs.
+    pub runs_as: RunsAs,
+}
+
+/// As whom a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RunsAs {
+    /// As `runners.local.user`, if it is set: whatever content and its users decide.
+    #[default]
+    ActionUser,
+    /// As the daemon: a program of ours whose command line we decide, with files that are the daemon's own.
+    Daemon,
 }
 
 /// What came out of a process.
@@ -146,7 +160,20 @@ impl GuardDir {
         let environment =
             [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        Ok(Self { dir: std::path::absolute(dir)?, guard_program: guard_program.into(), environment, grace: GRACE })
+        Ok(Self {
+            dir: std::path::absolute(dir)?,
+            guard_program: guard_program.into(),
+            environment,
+            grace: GRACE,
+            action_user: None,
+        })
+    }
+
+    /// Runs processes as this user, unless their runner needs the daemon's.
+    #[must_use]
+    pub fn with_action_user(mut self, user: ActionUser) -> Self {
+        self.action_user = Some(user);
+        self
     }
 
     /// Adds to what every child finds in its environment, as `HOME`, `USER` or another `PATH`.
@@ -188,7 +215,8 @@ impl GuardDir {
 
     /// Removes private files whose guard was killed together with its daemon. Who is at work keeps them.
     pub fn clear_private_files(&self) -> io::Result<()> {
-        attempt_file::clear_private_files(&self.dir)
+        attempt_file::clear_private_files(&self.dir)?;
+        self.action_user.as_ref().map_or(Ok(()), |user| attempt_file::clear_scripts(&user.scripts, &self.dir))
     }
 
     /// Executions whose last attempt was not cleared away: it runs, or its daemon died. After a start it is the latter,
@@ -255,16 +283,22 @@ impl GuardDir {
     }
 
     fn order(&self, attempt_file: PathBuf, call: &Call, spec: ProcessSpec) -> Order {
+        let user = match spec.runs_as {
+            RunsAs::ActionUser => self.action_user.clone(),
+            RunsAs::Daemon => None,
+        };
         let mut env = self.environment.clone();
+        env.extend(user.iter().flat_map(ActionUser::environment));
+        let home = env.get("HOME").map(PathBuf::from).filter(|home| home.is_dir());
         env.extend(Self::identity(call));
         env.extend(spec.env);
-        let home = || self.environment.get("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
         Order {
             attempt_file,
             attempt: call.attempt,
             argv: spec.argv,
             env,
-            cwd: spec.cwd.unwrap_or_else(home),
+            cwd: spec.cwd.or(home).unwrap_or_else(|| PathBuf::from("/")),
+            user,
             stdin: spec.stdin,
             script: spec.script,
             private_file: spec.private_file,

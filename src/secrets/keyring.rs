@@ -1,8 +1,8 @@
 //! The installation's own key, one file in the data directory: without it nothing that was sealed can be read again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{fmt, process};
 
@@ -12,6 +12,7 @@ use chacha20poly1305::aead::{Aead, KeyInit, Nonce};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
+use crate::private;
 use crate::secrets::{MessageKey, hex, random_bytes};
 
 /// Names the algorithm and the layout, so that both can change without losing what was sealed before.
@@ -149,7 +150,7 @@ fn derive(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
 /// Writes the key beside its place and links it in, so that a half-written key is never seen and none is overwritten.
 fn create_key(path: &Path) -> io::Result<()> {
     let draft = path.with_extension(format!("key.{}", process::id()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let mut file = private::create_file(&draft)?;
     let linked = file
         .write_all(&random_bytes::<32>())
         .and_then(|()| file.sync_all())

@@ -15,6 +15,7 @@ use super::settings::Settings;
 use crate::bus::{Bus, Topic};
 use crate::chat::desk::{Desk, Speaker};
 use crate::clock::Clock;
+use crate::model::access::Permission;
 use crate::model::pack::Catalogue;
 use crate::model::refs::ExecutionId;
 use crate::runners::native::{Native, NativeAction, answer};
@@ -46,7 +47,7 @@ impl std::fmt::Debug for Tools {
 
 /// Adds it to the native runner.
 pub fn register(native: &mut Native, tools: Tools) {
-    native.add("slack.command", Arc::new(Command(tools)));
+    native.add("slack.command", Permission::ActAs, Arc::new(Command(tools)));
 }
 
 struct Command(Tools);
@@ -93,13 +94,17 @@ impl Tools {
         let Some(user) = settings.as_ref().and_then(|settings| settings.users.get(&said.user)) else {
             return Ok(self.is_told(call, &said.user).await?.then(|| stranger(&said.user)));
         };
-        let speaker = Speaker {
-            user: user.clone(),
-            chat_user: said.user.clone(),
-            channel: said.channel.clone(),
-            route: ROUTE.to_owned(),
+        let speaking = async {
+            let speaker = Speaker {
+                user: user.clone(),
+                role: self.desk.role_of(user).await?,
+                chat_user: said.user.clone(),
+                channel: said.channel.clone(),
+                route: ROUTE.to_owned(),
+            };
+            self.desk.say_once(&said.line, &speaker, begun_by(call.execution)).await
         };
-        Ok(match self.desk.say_once(&said.line, &speaker, begun_by(call.execution)).await {
+        Ok(match speaking.await {
             Ok(begun) => begun.message,
             Err(refusal) => Some(refusal.to_string()),
         })

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::profile::Profile;
 use super::settings::Settings;
 use super::steps::{Node, StepEnd, StepStatus};
+use crate::model::access::Permission;
 use crate::model::execution::ExecutionStatus;
 use crate::model::group::GroupName;
 use crate::model::node::NodeName;
@@ -24,7 +25,7 @@ use crate::runners::{Call, Outcome, Stop};
 /// Adds all actions of the pack. Each call goes by the pack's configuration and the profiles as they are then.
 pub fn add_actions(native: &mut Native, catalogue: &watch::Receiver<Arc<Catalogue>>, remote: &Remote) {
     let (catalogue, remote) = (catalogue.clone(), remote.clone());
-    native.add("ssh.configure_node", Arc::new(ConfigureNode { catalogue, remote }));
+    native.add("ssh.configure_node", Permission::GroupOperate, Arc::new(ConfigureNode { catalogue, remote }));
 }
 
 struct ConfigureNode {

@@ -28,6 +28,17 @@ pub struct UserRow {
     pub created_at: Timestamp,
 }
 
+/// A token as stored; of the token itself only the hash is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRow {
+    /// Its id, which says when it was made.
+    pub id: IdentityId,
+    /// For whom it stands.
+    pub user: String,
+    /// It is worth nothing from then on.
+    pub expires_at: Timestamp,
+}
+
 /// An API key as stored; the key itself was shown once and is kept nowhere.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiKeyRow {
@@ -80,12 +91,15 @@ impl Identities {
         Ok(readable("users", 0, &self.driver.query(sql, Vec::new()).await?, user))
     }
 
-    /// Adds a user, or changes password and role of one.
+    /// Adds a user, or changes password and role of one: what was logged in with the old ones ends with them.
     pub async fn user_put(&self, new: &UserRow) -> StoreResult<()> {
+        let outdated = "DELETE FROM tokens WHERE user_name = ?1 AND EXISTS (SELECT 1 FROM users
+            WHERE name = ?1 AND (role <> ?2 OR password_hash IS DISTINCT FROM ?3))";
         let sql = "INSERT INTO users (name, password_hash, role, created_at) VALUES (?1, ?2, ?3, ?4)
             ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash, role = excluded.role";
         let mut batch = Batch::default();
         let hash = new.password_hash.clone();
+        batch.push(outdated, cells![new.name.as_str(), new.role.as_str(), hash.clone()]);
         batch.push(sql, cells![new.name.as_str(), hash, new.role.as_str(), new.created_at]);
         self.driver.commit(batch).await.map(drop)
     }
@@ -99,12 +113,36 @@ impl Identities {
         found(self.driver.commit(batch).await, || format!("user `{name}`"))
     }
 
-    /// Remembers a token by its hash.
-    pub async fn token_put(&self, id: IdentityId, hash: &str, user: &str, expires_at: Timestamp) -> StoreResult<()> {
+    /// Remembers a token by its hash, if its user still has the password that it was bought with; else `Conflict`.
+    pub async fn token_put(&self, token: &TokenRow, hash: &str, password_hash: Option<&str>) -> StoreResult<()> {
+        let TokenRow { id, user, expires_at } = token;
         let mut batch = Batch::default();
+        let same = "SELECT 1 FROM users WHERE name = ?1 AND password_hash IS NOT DISTINCT FROM ?2";
+        batch.require(same, cells![user.as_str(), password_hash.map(str::to_owned)]);
         let sql = "INSERT INTO tokens (id, token_hash, user_name, expires_at) VALUES (?1, ?2, ?3, ?4)";
-        batch.push(sql, cells![id, hash, user, expires_at]);
+        batch.push(sql, cells![*id, hash, user.as_str(), *expires_at]);
         self.driver.commit(batch).await.map(drop)
+    }
+
+    /// The tokens that are still good, of one user or of all, oldest first.
+    pub async fn token_list(&self, user: Option<&str>, now: Timestamp) -> StoreResult<Vec<TokenRow>> {
+        const ALL: &str = "SELECT id, user_name, expires_at FROM tokens WHERE expires_at > ?1 ORDER BY id";
+        const OF_USER: &str =
+            "SELECT id, user_name, expires_at FROM tokens WHERE expires_at > ?1 AND user_name = ?2 ORDER BY id";
+        let rows = match user {
+            None => self.driver.query(ALL, cells![now]).await?,
+            Some(user) => self.driver.query(OF_USER, cells![now, user]).await?,
+        };
+        let read =
+            |row: &Row| Ok(TokenRow { id: row.parse(0)?, user: row.text(1)?.to_owned(), expires_at: row.time(2)? });
+        rows.iter().map(read).collect()
+    }
+
+    /// Deletes a token: it opens nothing any more.
+    pub async fn token_delete(&self, id: IdentityId) -> StoreResult<()> {
+        let mut batch = Batch::default();
+        batch.require("DELETE FROM tokens WHERE id = ?1", cells![id]);
+        found(self.driver.commit(batch).await, || format!("token {id}"))
     }
 
     /// The user a token stands for and when it ends, unless it has.

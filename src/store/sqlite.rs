@@ -15,6 +15,7 @@ use super::events::first_int;
 use super::sqlite_files::{self, Files};
 use super::{dialect, migrate};
 use crate::model::time::Timestamp;
+use crate::private;
 
 /// So many batches share one commit at most: beyond it the fsync is already spread thin and latency only grows.
 const GROUP_SIZE: usize = 512;
@@ -50,6 +51,7 @@ impl SqliteDriver {
     /// Opens or creates the database at `path`, brings its schema up to date, and refuses one from a newer Petrel.
     /// `max_bytes` limits its size: a write beyond it is answered with [`StoreError::Unavailable`].
     pub(super) fn open(path: &Path, max_bytes: Option<u64>) -> StoreResult<Self> {
+        keep_private(path)?;
         let mut connection = Connection::open(path).map_err(|e| explain(&e))?;
         prepare(&connection)?;
         bring_up_to_date(&mut connection)?;
@@ -313,8 +315,30 @@ impl ToSql for Cell {
     }
 }
 
+/// `SQLite` makes its files readable for everybody; those beside the database have the mode of the database.
+fn keep_private(path: &Path) -> StoreResult<()> {
+    let private = |problem: private::PrivacyError| StoreError::Unavailable(format!("{problem}{}", cause(&problem)));
+    let beside = ["-wal", "-shm"].map(|suffix| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        private::repair_file(Path::new(&name))
+    });
+    for repaired in [private::ensure_file(path)].into_iter().chain(beside) {
+        if let Some(repaired) = repaired.map_err(private)? {
+            tracing::warn!("{repaired}");
+        }
+    }
+    Ok(())
+}
+
+fn cause(problem: &dyn std::error::Error) -> String {
+    problem.source().map(|cause| format!(": {cause}")).unwrap_or_default()
+}
+
 fn copy_to(connection: &Connection, target: &Path) -> StoreResult<()> {
     const PAGES_PER_STEP: std::ffi::c_int = 1024;
+    let made = private::create_file(target);
+    made.map_err(|problem| StoreError::Unavailable(format!("making {}: {problem}", target.display())))?;
     let mut copy = Connection::open(target).map_err(|e| explain(&e))?;
     let backup = rusqlite::backup::Backup::new(connection, &mut copy).map_err(|e| explain(&e))?;
     backup.run_to_completion(PAGES_PER_STEP, std::time::Duration::ZERO, None).map_err(|e| explain(&e))

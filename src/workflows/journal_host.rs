@@ -20,7 +20,7 @@ use crate::clock::{Clock, Ids};
 use crate::datastore::Datastore;
 use crate::model::refs::{ActionRef, ExecutionId, InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
-use crate::requests::{Parent, Plan, RequestError, Requests, Wanted};
+use crate::requests::{Parent, Plan, RequestError, Requester, Requests, Wanted};
 use crate::store::journal::{EntryRow, Journals, Then, Turn, Wait};
 use crate::store::rows::{Completion, ExecutionRow, NewInstance, Wake};
 use crate::store::{StoreError, StoreResult};
@@ -253,7 +253,7 @@ impl JournalHost {
             context,
             parent: Some(parent),
             timeout: request.options.timeout,
-            ..Wanted::new(action, parameters)
+            ..Wanted::new(action, parameters, Requester::Content)
         })
     }
 

@@ -10,16 +10,17 @@ use std::path::Path;
 const MAY_KNOW: &[(&str, &str)] = &[
     ("model", "-"),
     ("templates", "-"),
-    ("secrets", "-"),
+    ("private", "-"),
+    ("secrets", "private"),
     ("clock", "model"),
     ("bus", "model"),
     ("schema", "model"),
     ("runners", "model clock"),
-    ("store", "model clock"),
+    ("store", "model clock private"),
     ("auth", "model secrets"),
     ("supervise", "model clock"),
-    ("config", "model auth secrets"),
-    ("packs", "model schema"),
+    ("config", "model auth secrets private"),
+    ("packs", "model schema private"),
     ("requests", "model store"),
     ("intake", "model store bus clock secrets"),
     ("metrics", "model intake"),
@@ -30,7 +31,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("timekeeping", "model store clock health"),
     ("housekeeping", "model store clock config"),
     ("sensors", "model store clock supervise intake cluster"),
-    ("local", "model clock runners"),
+    ("local", "model clock private runners"),
     ("haproxy", "model clock runners"),
     ("dns", "model clock runners"),
     ("aws", "model clock runners"),
@@ -50,8 +51,8 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("content", "model store bus clock packs rules sensors workflows chat"),
     (
         "api",
-        "model store bus clock health supervise config secrets auth schema templates packs intake rules requests dispatch \
-         datastore runners sensors metrics content cluster chat",
+        "model store bus clock health supervise config secrets private auth schema templates packs intake rules \
+         requests dispatch datastore runners sensors metrics content cluster chat",
     ),
     ("cli", "model clock config packs content"),
 ];
@@ -64,8 +65,14 @@ const KNOWS_THE_HOUR: &[&str] = &["clock/mod.rs"];
 
 /// The places that start processes. A guard is a process of its own between the daemon and what it runs; what is
 /// detached is meant to outlive both. The demo is a supervisor of its own, of daemons and of the servers around them.
-const STARTS_PROCESSES: &[&str] =
-    &["runners/process.rs", "runners/guard.rs", "runners/detached.rs", "demo/child.rs", "demo/full/server.rs"];
+const STARTS_PROCESSES: &[&str] = &[
+    "runners/process.rs",
+    "runners/guard.rs",
+    "runners/as_user.rs",
+    "runners/detached.rs",
+    "demo/child.rs",
+    "demo/full/server.rs",
+];
 
 /// `cfg(test)` on something else than a module of tests, each for a reason.
 const TEST_SEAMS: &[(&str, &str)] = &[("cli/output.rs", "answers caught in memory instead of standard output")];

@@ -30,6 +30,7 @@ mod polling;
 mod prometheus;
 mod publishing;
 mod reconcile;
+mod rights;
 mod runners;
 mod scaling;
 mod servers;

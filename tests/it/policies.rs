@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use petrel::model::execution::ExecutionStatus as Status;
 use petrel::model::refs::ExecutionId;
-use petrel::requests::{Requests, Wanted};
+use petrel::requests::{Requester, Requests, Wanted};
 use petrel::store::executions::ExecutionFilter;
 use petrel::store::key_values::{Expected, KeyWrite};
 use petrel::store::rows::Page;
@@ -141,8 +141,10 @@ async fn a_delayed_execution_starts_when_its_time_has_come() {
     let site = Site::new();
     let running = site.start().await;
     let not_before = running.engine.world.clock.now().plus(Duration::from_millis(400));
-    let wanted =
-        Wanted { not_before: Some(not_before), ..Wanted::new("core.noop".parse().unwrap(), serde_json::Map::new()) };
+    let wanted = Wanted {
+        not_before: Some(not_before),
+        ..Wanted::new("core.noop".parse().unwrap(), serde_json::Map::new(), Requester::Content)
+    };
     let plan = running.engine.dispatcher.plan(wanted).unwrap();
     running.engine.store.executions().execution_request(plan.execution()).await.unwrap();
     let id = plan.execution().id;

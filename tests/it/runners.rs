@@ -76,6 +76,7 @@ fn call(parameters: &Value) -> Call {
         tags: Vec::new(),
         notify: Value::Null,
         on_lost: OnLost::Fail,
+        permission: None,
         metadata_file: String::new(),
     };
     Call {

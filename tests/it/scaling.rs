@@ -120,7 +120,7 @@ async fn rules_workflows_and_actions_around_scaling_load_and_fit_together() {
     let rules = catalogue.rules.values().filter(|rule| rule.enabled && rule.reference.name().starts_with("asg_"));
     assert_eq!(rules.count(), 11);
     let shipped: BTreeSet<&str> = catalogue.actions.keys().map(|it| it.as_str()).collect();
-    let written: BTreeSet<&str> = actions(&running.engine.governor).into_iter().map(|(name, _)| name).collect();
+    let written: BTreeSet<&str> = actions(&running.engine.governor).into_iter().map(|(name, ..)| name).collect();
     let of_pack = shipped.iter().copied().filter(|name| name.starts_with("autoscale."));
     assert_eq!(of_pack.collect::<BTreeSet<_>>(), written);
     running.stop().await;

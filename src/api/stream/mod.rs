@@ -18,11 +18,12 @@ use axum::http::{HeaderMap, HeaderName};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::body::Query;
 use crate::api::error::{ApiError, ApiResult};
-use crate::api::gate::Authenticated;
+use crate::api::gate::{Authenticated, Gate, Session};
 use crate::api::shape::Shaper;
 use crate::bus::{Bus, Hints, Topic};
 use crate::clock::Clock;
@@ -55,6 +56,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(25);
 /// A lost hint costs this much and no more.
 const LOOK_BY_ITSELF: Duration = Duration::from_secs(1);
+/// A token or key that another daemon has revoked is heard of after this long.
+const LOOK_AT_CALLER: Duration = Duration::from_secs(5);
 /// So many announcements are read at once.
 const BATCH: i64 = 256;
 
@@ -70,7 +73,7 @@ async fn listen(
 ) -> ApiResult<Response> {
     let place = door.places.take(&caller.principal.name)?;
     let wanted = query.understand(&headers)?;
-    let tail = Tail::begin(door, wanted, place).await?;
+    let tail = Tail::begin(door, wanted, place, Watched::new(&caller)).await?;
     let frames = stream::unfold(tail, |mut tail| async move {
         let frame = tail.next().await?;
         Some((Ok::<_, Infallible>(frame), tail))
@@ -126,6 +129,20 @@ impl Drop for StreamPlace {
     }
 }
 
+/// Who listens, to be asked again whether they still may: a token that was revoked hears no more.
+struct Watched {
+    gate: Gate,
+    session: Session,
+    changes: watch::Receiver<u64>,
+}
+
+impl Watched {
+    fn new(caller: &Authenticated) -> Self {
+        let gate = caller.gate().clone();
+        Self { changes: gate.changes(), session: caller.session().clone(), gate }
+    }
+}
+
 /// One listener's place in the sequence.
 struct Tail {
     door: Door,
@@ -135,13 +152,16 @@ struct Tail {
     /// The last announcement that was looked at.
     after: i64,
     ready: VecDeque<String>,
+    caller: Watched,
+    /// When it was last asked whether the caller may go on listening, by the monotonic clock.
+    checked_at: Duration,
     last_sign: Duration,
     ended: bool,
     _place: StreamPlace,
 }
 
 impl Tail {
-    async fn begin(door: Door, wanted: Wanted, place: StreamPlace) -> StoreResult<Self> {
+    async fn begin(door: Door, wanted: Wanted, place: StreamPlace, caller: Watched) -> StoreResult<Self> {
         let hints = door.bus.listen(Topic::Announcements);
         let now = door.clock.now();
         let (after, since) = match wanted.last_event_id {
@@ -151,7 +171,19 @@ impl Tail {
         let frames = Frames::new(door.executions.clone(), door.outputs.clone(), door.shaper.clone(), since);
         let ready = VecDeque::from(["\n".to_owned()]);
         let last_sign = door.clock.monotonic();
-        let mut tail = Self { door, wanted, frames, hints, after, ready, last_sign, ended: false, _place: place };
+        let mut tail = Self {
+            door,
+            caller,
+            checked_at: last_sign,
+            wanted,
+            frames,
+            hints,
+            after,
+            ready,
+            last_sign,
+            ended: false,
+            _place: place,
+        };
         tail.look_at_the_end().await?;
         Ok(tail)
     }
@@ -176,7 +208,7 @@ impl Tail {
                 self.last_sign = self.door.clock.monotonic();
                 return Some(frame);
             }
-            if self.ended || self.door.stop.is_cancelled() {
+            if self.ended || self.door.stop.is_cancelled() || !self.may_go_on().await {
                 return None;
             }
             match self.read().await {
@@ -189,6 +221,18 @@ impl Tail {
                 }
             }
         }
+    }
+
+    /// At once after a change of users, tokens or keys here; after [`LOOK_AT_CALLER`] after one by another daemon.
+    async fn may_go_on(&mut self) -> bool {
+        let now = self.door.clock.monotonic();
+        let is_told = self.caller.changes.has_changed().unwrap_or(false);
+        if !is_told && now.saturating_sub(self.checked_at) < LOOK_AT_CALLER {
+            return true;
+        }
+        self.checked_at = now;
+        self.caller.changes.mark_unchanged();
+        self.caller.gate.still_admits(&self.caller.session).await
     }
 
     /// Looks at what was announced; `false`: there was nothing.
@@ -218,6 +262,7 @@ impl Tail {
         }
         tokio::select! {
             () = self.hints.heard() => {}
+            _ = self.caller.changes.changed() => self.caller.changes.mark_changed(),
             () = door.clock.sleep_for(LOOK_BY_ITSELF) => {}
             () = door.stop.cancelled() => {}
         }

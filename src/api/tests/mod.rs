@@ -6,6 +6,7 @@ mod content_and_keys;
 mod dead_letters;
 mod hooks;
 mod publishing;
+mod rights;
 mod runs;
 mod strangers;
 mod streams;

@@ -60,6 +60,7 @@ pub(super) struct Plan {
     pub(super) limits: Limits,
     pub(super) webhooks: Webhooks,
     pub(super) max_database_bytes: Option<u64>,
+    pub(super) act_as: Vec<String>,
 }
 
 impl Default for Plan {
@@ -71,7 +72,7 @@ impl Default for Plan {
             intake_queue: 64,
             unauthenticated_body_bytes: 16_384,
         };
-        Self { limits, webhooks: Webhooks::default(), max_database_bytes: None }
+        Self { limits, webhooks: Webhooks::default(), max_database_bytes: None, act_as: Vec::new() }
     }
 }
 
@@ -206,6 +207,10 @@ fn write_site(site: &Path) {
             "name: login\nrunner_type: noop\nenabled: true\nparameters:\n  user: {type: string}\n  \
              password: {type: string, secret: true}\n",
         ),
+        ("packs/vault/pack.yaml", "ref: vault\nname: vault\nversion: 1.0.0\n"),
+        ("packs/vault/actions/wipe.yaml", "name: wipe\nrunner_type: noop\nenabled: true\npermission: group_write\n"),
+        ("packs/vault/aliases/wipe.yaml", "name: wipe\naction_ref: vault.wipe\nformats: [wipe]\n"),
+        ("packs/vault/aliases/anns.yaml", "name: anns\naction_ref: core.noop\nformats: [anns]\nusers: [ann]\n"),
     ];
     for (path, text) in files {
         let file = site.join(path);
@@ -321,6 +326,7 @@ fn doors(
         catalogue: catalogue.clone(),
         requests: Arc::<Dispatcher>::clone(&dispatcher),
         executions: store.executions(),
+        identities: store.identities(),
         datastore: datastore.clone(),
         clock: Arc::clone(&clock),
     });
@@ -328,7 +334,7 @@ fn doors(
         chat,
         guests: Router::new(),
         me: myself(clock.now()),
-        gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor, metrics.clone()),
+        gate: Gate::new(store.identities(), Arc::clone(&clock), supervisor, metrics.clone()).with_act_as(&plan.act_as),
         bodies: Bodies::new(&plan.limits, Arc::clone(&clock), metrics.clone()),
         withheld: Arc::new(Withheld::new(plan.webhooks.paths.values().chain([&plan.webhooks.default_auth]))),
         hooks: Arc::new(Hooks::new(intake.clone(), clock, catalogue.clone())),

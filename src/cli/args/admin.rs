@@ -99,3 +99,19 @@ pub enum ApiKeyCommand {
         id: String,
     },
 }
+
+/// `petrel token …`
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum TokenCommand {
+    /// Who is logged in: own tokens, for an admin those of all
+    List {
+        /// Only those of this user
+        #[arg(long)]
+        user: Option<String>,
+    },
+    /// End a token before its time
+    Revoke {
+        /// Its id
+        id: String,
+    },
+}

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::admin::{ApiKeyCommand, UserCommand};
+pub use self::admin::{ApiKeyCommand, TokenCommand, UserCommand};
 pub use self::asg::AsgCommand;
 pub use self::cluster::ClusterCommand;
 pub use self::content::{ActionCommand, KeyCommand, PackCommand, RuleCommand, TriggerCommand, TriggerInstanceCommand};
@@ -141,6 +141,9 @@ pub enum ClientCommand {
     /// Who may log in
     #[command(subcommand)]
     User(UserCommand),
+    /// Who is logged in
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Keys for programs
     #[command(subcommand)]
     Apikey(ApiKeyCommand),
@@ -172,6 +175,8 @@ pub enum Command {
     Guard,
     /// Start a program that outlives the daemon.
     Detach(Vec<OsString>),
+    /// Become another user and a program.
+    AsUser(Vec<OsString>),
     /// Be a node of the `local` provider; these are its knobs.
     Node(Vec<OsString>),
     /// Ask a daemon.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cli::args::admin::{BackupArguments, FreezeArguments};
-use crate::cli::args::{ApiKeyCommand, UserCommand};
+use crate::cli::args::{ApiKeyCommand, TokenCommand, UserCommand};
 use crate::cli::commands::{Outcome, Session, text};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::output::Column;
@@ -79,6 +79,25 @@ pub(super) async fn execute_api_key(session: &Session, command: &ApiKeyCommand) 
         ApiKeyCommand::Delete { id } => {
             let answer = session.api.delete(&["apikeys", id], &[]).await?;
             session.say(&answer, format!("deleted {id}"))
+        }
+    }
+}
+
+pub(super) async fn execute_token(session: &Session, command: &TokenCommand) -> Outcome {
+    const COLUMNS: [Column; 4] = [
+        Column::text("id", "/id"),
+        Column::text("user", "/user"),
+        Column::ago("created", "/created_at"),
+        Column::text("expires", "/expiry"),
+    ];
+    match command {
+        TokenCommand::List { user } => {
+            let query: Vec<(&str, &str)> = user.iter().map(|user| ("user", user.as_str())).collect();
+            session.show_list(&["tokens"], &query, &COLUMNS).await
+        }
+        TokenCommand::Revoke { id } => {
+            let answer = session.api.delete(&["tokens", id], &[]).await?;
+            session.say(&answer, format!("revoked {id}"))
         }
     }
 }

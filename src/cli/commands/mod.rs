@@ -61,6 +61,7 @@ pub(super) async fn execute(session: &Session, command: &ClientCommand) -> Outco
         ClientCommand::Freeze(arguments) => admin::freeze(session, arguments).await,
         ClientCommand::Thaw => admin::thaw(session).await,
         ClientCommand::User(command) => admin::execute_user(session, command).await,
+        ClientCommand::Token(command) => admin::execute_token(session, command).await,
         ClientCommand::Apikey(command) => admin::execute_api_key(session, command).await,
         ClientCommand::Backup(arguments) => admin::backup(session, arguments).await,
         ClientCommand::Status => admin::status(session).await,

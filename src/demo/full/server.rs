@@ -1,6 +1,6 @@
 //! A real server that the demo starts for itself and ends with itself.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::clock::{self, Clock};
+use crate::private;
 
 /// None of them takes longer on a slow and busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,7 +37,7 @@ impl Server {
         folder: &Path,
     ) -> anyhow::Result<Self> {
         let log = folder.join(format!("{name}.log"));
-        let out = OpenOptions::new().create(true).append(true).open(&log);
+        let out = private::options().create(true).append(true).open(&log);
         let out = out.with_context(|| format!("opening {}", log.display()))?;
         let child = command(program)
             .args(arguments)

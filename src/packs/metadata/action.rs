@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::model::access::PERMISSIONS;
 use crate::model::action::{Action, OnLost, ParameterSpec};
 use crate::packs::diagnostic::Report;
 use crate::packs::fields::Fields;
@@ -29,6 +30,7 @@ pub fn read_action(node: &Node, origin: &Origin, report: &mut Report) -> Option<
     let parameters = read_action_parameters(&mut fields, report);
     let output_schema = read_output_schema(&mut fields, report);
     let on_lost = read_word("on_lost", &[("fail", OnLost::Fail), ("retry", OnLost::Retry)], &mut fields, report);
+    let permission = read_word("permission", &PERMISSIONS, &mut fields, report);
     let entry_point = fields.text("entry_point", report).unwrap_or_default();
     let description = fields.text("description", report).unwrap_or_default();
     let enabled = fields.flag("enabled", report).unwrap_or(true);
@@ -39,6 +41,7 @@ pub fn read_action(node: &Node, origin: &Origin, report: &mut Report) -> Option<
     fields.finish(report);
 
     let (reference, runner) = (reference?, runner?);
+    let permission = permission.transpose().ok()?;
     let on_lost = on_lost.transpose().ok()?.unwrap_or_else(|| default_on_lost(&runner));
     Some(Action {
         entry_point: find_entry_point(&runner, &entry_point, reference.name(), origin),
@@ -51,6 +54,7 @@ pub fn read_action(node: &Node, origin: &Origin, report: &mut Report) -> Option<
         tags,
         notify,
         on_lost,
+        permission,
         metadata_file: origin.metadata_file.clone(),
     })
 }

@@ -2,18 +2,19 @@
 //! one is never used.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::collect::read_back;
 use super::{PACKS_FOLDER, Publication};
 use crate::packs::layout::ContentRoots;
+use crate::private::Readers;
 
 /// A folder of unpacked publications. One daemon's own.
 #[derive(Debug)]
 pub struct Shelf {
     folder: PathBuf,
+    readers: Readers,
     drafts: AtomicU64,
 }
 
@@ -24,9 +25,14 @@ pub struct Draft {
 }
 
 impl Shelf {
-    /// Below this folder, which need not exist yet.
+    /// Below this folder, which need not exist yet, for its owner only.
     pub const fn new(folder: PathBuf) -> Self {
-        Self { folder, drafts: AtomicU64::new(0) }
+        Self::with_readers(folder, Readers::Owner)
+    }
+
+    /// The same for these readers.
+    pub const fn with_readers(folder: PathBuf, readers: Readers) -> Self {
+        Self { folder, readers, drafts: AtomicU64::new(0) }
     }
 
     /// The unpacked `version`, if it lies here and still has this digest.
@@ -58,7 +64,7 @@ impl Shelf {
     pub fn draft(&self, publication: &Publication) -> io::Result<Draft> {
         let number = self.drafts.fetch_add(1, Ordering::Relaxed);
         let draft = Draft { folder: self.folder.join(format!("{}{number}", draft_prefix())) };
-        write_below(&draft.folder, publication)?;
+        write_below(&draft.folder, publication, self.readers)?;
         Ok(draft)
     }
 
@@ -109,17 +115,17 @@ pub fn roots_of(folder: &Path, others: Vec<PathBuf>) -> ContentRoots {
     ContentRoots { site: folder.to_owned(), packs }
 }
 
-fn write_below(folder: &Path, publication: &Publication) -> io::Result<()> {
+fn write_below(folder: &Path, publication: &Publication, readers: Readers) -> io::Result<()> {
     if folder.exists() {
         std::fs::remove_dir_all(folder)?; // of a daemon with our number, before the machine was started again
     }
-    std::fs::create_dir_all(folder)?;
+    readers.create_folder(folder)?;
     for (path, file) in publication.files() {
+        // Configurations hold credentials, and no script reads them.
+        let readers = if path.as_str().starts_with("configs/") { Readers::Owner } else { readers };
         let target = folder.join(path.as_str());
-        std::fs::create_dir_all(target.parent().unwrap_or(folder))?;
-        std::fs::write(&target, &file.content)?;
-        let mode = if file.executable { 0o755 } else { 0o644 };
-        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(mode))?;
+        readers.create_folder(target.parent().unwrap_or(folder))?;
+        readers.write_file(&target, &file.content, file.executable)?;
     }
     Ok(())
 }

@@ -48,6 +48,7 @@ fn call(parameters: &Value) -> Call {
         tags: Vec::new(),
         notify: Value::Null,
         on_lost: OnLost::Fail,
+        permission: None,
         metadata_file: String::new(),
     };
     Call {

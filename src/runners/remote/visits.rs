@@ -17,7 +17,7 @@ use super::said::Said;
 use crate::clock::Clock;
 use crate::runners::attempt_file::remove_if_there;
 use crate::runners::parts::Parts;
-use crate::runners::process::{Ending, GuardDir, ProcessEnd, ProcessError, ProcessSpec};
+use crate::runners::process::{Ending, GuardDir, ProcessEnd, ProcessError, ProcessSpec, RunsAs};
 use crate::runners::{Call, OutputChunk, OutputSink, Stop};
 
 /// The client's last words fit in here many times.
@@ -173,6 +173,7 @@ impl Visits<'_> {
             env,
             stdin: Some(task.stdin()),
             private_file: connection.private_file(),
+            runs_as: RunsAs::Daemon,
             ..ProcessSpec::default()
         }
     }

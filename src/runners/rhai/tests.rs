@@ -19,6 +19,7 @@ fn call(script: &Path, parameters: &Value, output: OutputSink) -> Call {
         tags: Vec::new(),
         notify: Value::Null,
         on_lost: OnLost::Fail,
+        permission: None,
         metadata_file: String::new(),
     };
     Call {

@@ -95,6 +95,7 @@ fn catalogue() -> Catalogue {
             tags: Vec::new(),
             notify: Value::Null,
             on_lost: OnLost::Retry,
+            permission: None,
             metadata_file: String::new(),
         };
         (reference, Arc::new(action))

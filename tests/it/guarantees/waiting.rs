@@ -6,7 +6,7 @@ use std::time::Duration;
 use petrel::clock::{Clock, SystemClock};
 use petrel::model::execution::ExecutionStatus;
 use petrel::model::time::Timestamp;
-use petrel::requests::{Requests, Wanted};
+use petrel::requests::{Requester, Requests, Wanted};
 use serde_json::{Value, json};
 
 use super::effects::{ids_by_tag, lines, site, times_by_tag};
@@ -158,7 +158,7 @@ async fn a_delayed_run_starts_at_its_time_also_after_a_crash_and_not_before() {
 async fn g06_what_was_claimed_without_an_answer_of_the_store_begins_all_the_same() {
     let site = Site::new();
     let running = site.start().await;
-    let wanted = Wanted::new("core.noop".parse().unwrap(), serde_json::Map::new());
+    let wanted = Wanted::new("core.noop".parse().unwrap(), serde_json::Map::new(), Requester::Content);
     let plan = running.engine.dispatcher.plan(wanted).unwrap();
     running.engine.store.executions().execution_request(plan.execution()).await.unwrap();
     let id = plan.execution().id;

@@ -169,6 +169,7 @@ pub(super) fn call(parameters: &Value) -> Call {
         tags: Vec::new(),
         notify: Value::Null,
         on_lost: OnLost::Fail,
+        permission: None,
         metadata_file: String::new(),
     };
     Call {

@@ -1,5 +1,6 @@
 //! What is too old goes, in chunks; what is unfinished never does.
 
+use petrel::store::identities::{TokenRow, UserRow};
 use petrel::store::journal::{NewSignal, Then, Turn};
 use petrel::store::key_values::{Expected, KeyWrite};
 use petrel::store::output::OutputRow;
@@ -85,7 +86,10 @@ async fn what_carries_its_own_end_goes_then(store: Store) {
     };
     store.key_values().key_write(&key, at(1)).await.unwrap();
     store.key_values().key_write(&KeyWrite { name: "b".to_owned(), expires_at: None, ..key }, at(1)).await.unwrap();
-    store.identities().token_put(id(1), "t", "ann", at(50)).await.unwrap();
+    let ann = UserRow { name: "ann".to_owned(), password_hash: None, role: "observer".to_owned(), created_at: at(1) };
+    store.identities().user_put(&ann).await.unwrap();
+    let token = TokenRow { id: id(1), user: ann.name, expires_at: at(50) };
+    store.identities().token_put(&token, "t", None).await.unwrap();
     let signal = NewSignal {
         name: "go".to_owned(),
         correlation: String::new(),

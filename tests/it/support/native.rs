@@ -21,6 +21,7 @@ pub(crate) fn call(reference: &str, parameters: &Value) -> Call {
         tags: Vec::new(),
         notify: Value::Null,
         on_lost: OnLost::Retry,
+        permission: None,
         metadata_file: String::new(),
     };
     Call {

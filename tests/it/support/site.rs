@@ -7,7 +7,7 @@ use petrel::config::Config;
 use petrel::daemon::{Engine, Home, World};
 use petrel::model::execution::ExecutionStatus;
 use petrel::model::refs::ExecutionId;
-use petrel::requests::{Requests, Wanted};
+use petrel::requests::{Requester, Requests, Wanted};
 use petrel::store::rows::ExecutionRow;
 use serde_json::{Map, Value};
 
@@ -110,7 +110,7 @@ impl Running {
     /// Requests an execution.
     pub async fn request(&self, action: &str, parameters: Value) -> ExecutionId {
         let parameters: Map<String, Value> = parameters.as_object().cloned().unwrap_or_default();
-        let wanted = Wanted::new(action.parse().expect("a reference"), parameters);
+        let wanted = Wanted::new(action.parse().expect("a reference"), parameters, Requester::Content);
         let plan = self.engine.dispatcher.plan(wanted).expect("the request fits");
         self.engine.store.executions().execution_request(plan.execution()).await.expect("the request is written");
         let id = plan.execution().id;

@@ -36,6 +36,7 @@ async fn call_of(governor: &Arc<Governor>, number: u8, name: &str, user: &str, p
         tags: Vec::new(),
         notify: Value::Null,
         on_lost: OnLost::Retry,
+        permission: None,
         metadata_file: String::new(),
     };
     let call = Call {
@@ -48,7 +49,7 @@ async fn call_of(governor: &Arc<Governor>, number: u8, name: &str, user: &str, p
         timeout: None,
     };
     let all = actions(governor);
-    let (_, action) = all.iter().find(|(known, _)| *known == name).unwrap();
+    let (_, _, action) = all.iter().find(|(known, ..)| *known == name).unwrap();
     action.run(&call, &Stop::default()).await
 }
 

@@ -129,6 +129,7 @@ fn catalogue() -> Catalogue {
             tags: Vec::new(),
             notify: Value::Null,
             on_lost: OnLost::Retry,
+            permission: None,
             metadata_file: String::new(),
         };
         (reference, Arc::new(action))
