@@ -23,6 +23,7 @@ struct Counters {
     duplicates: Family<ByDoor, Counter>,
     refused: Family<Refused, Counter>,
     finished: Family<ByStatus, Counter>,
+    put_off: Family<ByReason, Counter>,
     requests: Family<Answered, Counter>,
     queue_depth: Gauge,
     pending_instances: Gauge,
@@ -102,12 +103,29 @@ impl Default for Counters {
         registry.register("events_duplicate", "Repetitions that were recognised", duplicates.clone());
         registry.register("events_refused", "Events that were not taken", refused.clone());
         registry.register("executions_finished", "Executions that ended", finished.clone());
+        let put_off = Family::default();
+        registry.register(
+            "executions_put_off",
+            "Executions that could not begin and wait to be tried again",
+            put_off.clone(),
+        );
         registry.register("http_requests", "Requests that were answered", requests.clone());
         registry.register("queue_depth", "Executions that have not ended", queue_depth.clone());
         registry.register("instances_pending", "Events that wait to be matched", pending_instances.clone());
         let bus = BusCounters::default();
         bus.register(&mut registry);
-        Self { registry, accepted, duplicates, refused, finished, requests, queue_depth, pending_instances, bus }
+        Self {
+            registry,
+            accepted,
+            duplicates,
+            refused,
+            finished,
+            put_off,
+            requests,
+            queue_depth,
+            pending_instances,
+            bus,
+        }
     }
 }
 
@@ -129,6 +147,11 @@ impl Metrics {
     /// An execution ended.
     pub fn execution_finished(&self, status: ExecutionStatus) {
         self.0.finished.get_or_create(&ByStatus { status: status.as_str() }).inc();
+    }
+
+    /// An execution could not begin for this reason, and waits to be tried again.
+    pub fn execution_put_off(&self, reason: &'static str) {
+        self.0.put_off.get_or_create(&ByReason { reason }).inc();
     }
 
     /// A request was answered; `route` is the pattern it met, so that there are not more of them than routes.

@@ -337,5 +337,6 @@ fn status_door(doors: &Doors) -> status::Door {
         governor: Arc::clone(&doors.governor),
         bus: Arc::clone(&doors.bus),
         metrics: doors.metrics.clone(),
+        dispatcher: Arc::clone(&doors.dispatcher),
     }
 }

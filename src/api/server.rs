@@ -17,13 +17,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, Clock};
+use crate::runners::descriptors;
 
 /// A whole request, its headers and body, must arrive within this time of the last answer; silence counts too.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// So many connections at once; the rest waits in the system's queue.
+/// So many connections at once, if there are descriptors for them; the rest waits in the system's queue.
 const MOST_CONNECTIONS: usize = 4096;
 /// When the system has no more sockets, asking again at once only spins.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// How many connections there may be at once, so that a flood of them leaves descriptors for the store and for actions.
+pub fn most_connections() -> usize {
+    MOST_CONNECTIONS.min(descriptors::connections_allowed())
+}
 
 /// Why a door cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +77,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let sockets = TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(most_connections()));
     let door = Door { sockets, clock, places };
     axum::serve(door, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
     Ok(())
@@ -90,6 +96,7 @@ impl Listener for Door {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        let mut told = None;
         loop {
             match self.sockets.accept().await {
                 Ok((stream, peer)) => {
@@ -99,7 +106,9 @@ impl Listener for Door {
                     return (Connection::new(stream, Arc::clone(&self.clock), place), peer);
                 }
                 Err(problem) => {
-                    tracing::warn!(%problem, "a connection could not be accepted");
+                    if told.replace(problem.kind()) != Some(problem.kind()) {
+                        tracing::warn!(%problem, "connections cannot be accepted; trying again until they can");
+                    }
                     clock::sleep(&*self.clock, ACCEPT_AGAIN_AFTER).await;
                 }
             }

@@ -15,6 +15,7 @@ use crate::api::asg::AsgService;
 use crate::api::dead_letters::BusService;
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::gate::Authenticated;
+use crate::dispatch::Dispatcher;
 use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
 use crate::store::{Events, Executions};
@@ -30,6 +31,7 @@ pub(super) struct Door {
     pub(super) governor: Arc<dyn AsgService>,
     pub(super) bus: Arc<dyn BusService>,
     pub(super) metrics: Metrics,
+    pub(super) dispatcher: Arc<Dispatcher>,
 }
 
 /// Open to everybody: whoever restarts daemons has no key.
@@ -61,6 +63,7 @@ impl Door {
             reasons.push(problem.to_string());
         }
         reasons.extend(self.bus.reasons_not_ready());
+        reasons.extend(self.dispatcher.reasons_not_ready());
         let resting = self.supervisor.status().into_iter().filter(|task| task.state == TaskState::BackingOff);
         reasons.extend(resting.map(|task| {
             format!("`{}` failed and waits to be started again: {}", task.name, task.last_error.unwrap_or_default())

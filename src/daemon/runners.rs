@@ -72,6 +72,7 @@ pub(super) fn build_runners(
     let store = &installation.store;
     let guards = Arc::new(GuardDir::new(&installation.guards_dir, &home.program)?);
     guards.clear_private_files()?;
+    guards.begin_life(world.dispatcher.owner())?;
     let remote = remote(config, home, &guards, world)?;
     let mut native = Native::default();
     let tools = CoreTools {

@@ -46,6 +46,12 @@ impl Dispatcher {
         match (end, why) {
             (RunEnd::Finished(outcome), why) if is_cut_short(row, &outcome, why) => self.hand_back(row).await,
             (RunEnd::Finished(outcome), why) => self.finish(row, explain_stop(row, outcome, why)).await,
+            (RunEnd::NotBegun(_), why @ (StopCause::Canceled | StopCause::Timeout)) => {
+                self.finish(row, explain_stop(row, canceled(), why)).await
+            }
+            (RunEnd::NotBegun(why), StopCause::None | StopCause::Shutdown | StopCause::Lost) => {
+                self.put_off(row, &why).await
+            }
             (RunEnd::Waiting(WaitsFor::Journal), _) => Ok(()),
             (RunEnd::Waiting(inquiry @ WaitsFor::Inquiry { .. }), _) => self.await_answer(row, inquiry).await,
         }

@@ -8,6 +8,7 @@ pub mod attempt;
 pub mod completion;
 pub mod control;
 pub mod sealed;
+pub mod shortages;
 pub mod sweeper;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -34,6 +35,7 @@ use crate::store::{Events, Executions, Journals, Obligations, Outputs, StoreErro
 use crate::supervise::Supervisor;
 
 use parameters::CompiledAction;
+use shortages::Shortages;
 
 /// A worker must extend its leases within this time; it does so every third of it.
 pub const LEASE: Duration = Duration::from_secs(15);
@@ -116,6 +118,9 @@ pub struct Dispatcher {
     /// Until then nobody is taken for dead: the store was away, and whoever lives extends first.
     patience_until: Mutex<Timestamp>,
     known: Mutex<Known>,
+    shortages: Shortages,
+    /// Executions whose ends are written, and what runners keep of their attempts is not yet removed.
+    ended: Mutex<BTreeMap<String, Vec<ExecutionId>>>,
     me: Weak<Self>,
 }
 
@@ -180,6 +185,8 @@ impl Dispatcher {
             swept_at: Mutex::default(),
             patience_until: Mutex::default(),
             known: Mutex::default(),
+            shortages: Shortages::default(),
+            ended: Mutex::default(),
             me: Weak::clone(me),
         })
     }
@@ -229,6 +236,7 @@ impl Dispatcher {
         let mut hints = self.world.bus.listen(Topic::Queue);
         while !stop.is_cancelled() {
             let Some(permit) = self.free_slot(&stop).await else { break };
+            self.rest(&stop).await;
             if self.tick(permit).await? > 0 {
                 continue;
             }
@@ -255,6 +263,17 @@ impl Dispatcher {
             self.world.bus.hint(Topic::Announcements);
         }
         Ok(count)
+    }
+
+    /// While something is missing, whatever is claimed could not begin either.
+    async fn rest(&self, stop: &CancellationToken) {
+        let rest = self.shortages.rest(self.world.clock.monotonic());
+        if !rest.is_zero() {
+            tokio::select! {
+                () = self.world.clock.sleep_for(rest) => {}
+                () = stop.cancelled() => {}
+            }
+        }
     }
 
     async fn free_slot(&self, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
@@ -334,6 +353,7 @@ impl Dispatcher {
             if self.running_count() > 0 {
                 self.hear_from_elsewhere(now).await?;
             }
+            self.forget_ended().await;
             tokio::select! {
                 () = clock::sleep(&*self.world.clock, EVERY) => {}
                 () = stop.cancelled() => {}
@@ -394,6 +414,28 @@ impl Dispatcher {
             }
         }
         Ok(())
+    }
+
+    /// Lets runners remove what they kept of attempts until their ends were written. Not at each end: it can wait.
+    async fn forget_ended(&self) {
+        let unwritten = self.unwritten();
+        let ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
+        for (runner, executions) in ended {
+            let (later, now): (Vec<_>, Vec<_>) = executions.into_iter().partition(|id| unwritten.contains(id));
+            self.note_ended(&runner, later);
+            let Some(found) = self.registry().get(&runner).cloned() else { continue };
+            if let Err(problem) = found.forget_ended(&now).await {
+                tracing::warn!(runner, %problem, "what was kept of ended attempts could not be removed");
+            }
+        }
+    }
+
+    fn note_ended(&self, runner: &str, executions: impl IntoIterator<Item = ExecutionId>) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        match ended.get_mut(runner) {
+            Some(known) => known.extend(executions),
+            None => drop(ended.insert(runner.to_owned(), executions.into_iter().collect())),
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeSet<(ExecutionId, i64)>> {

@@ -8,6 +8,7 @@ mod effects;
 mod random_kills;
 mod scaling;
 mod secrets;
+mod shortages;
 mod shutdown;
 mod timers;
 mod waiting;
