@@ -24,6 +24,7 @@ struct Counters {
     refused: Family<Refused, Counter>,
     finished: Family<ByStatus, Counter>,
     put_off: Family<ByReason, Counter>,
+    set_aside: Family<ByKind, Counter>,
     requests: Family<Answered, Counter>,
     queue_depth: Gauge,
     pending_instances: Gauge,
@@ -60,6 +61,11 @@ impl BusCounters {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    kind: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -103,6 +109,12 @@ impl Default for Counters {
         registry.register("events_duplicate", "Repetitions that were recognised", duplicates.clone());
         registry.register("events_refused", "Events that were not taken", refused.clone());
         registry.register("executions_finished", "Executions that ended", finished.clone());
+        let set_aside = Family::default();
+        registry.register(
+            "suspects_set_aside",
+            "What is not evaluated any more because daemons died of it",
+            set_aside.clone(),
+        );
         let put_off = Family::default();
         registry.register(
             "executions_put_off",
@@ -121,6 +133,7 @@ impl Default for Counters {
             refused,
             finished,
             put_off,
+            set_aside,
             requests,
             queue_depth,
             pending_instances,
@@ -152,6 +165,11 @@ impl Metrics {
     /// An execution could not begin for this reason, and waits to be tried again.
     pub fn execution_put_off(&self, reason: &'static str) {
         self.0.put_off.get_or_create(&ByReason { reason }).inc();
+    }
+
+    /// Daemons have died of something of this kind too often.
+    pub fn suspect_set_aside(&self, kind: &'static str) {
+        self.0.set_aside.get_or_create(&ByKind { kind }).inc();
     }
 
     /// A request was answered; `route` is the pattern it met, so that there are not more of them than routes.

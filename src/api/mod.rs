@@ -63,7 +63,9 @@ use crate::model::pack::Catalogue;
 use crate::sensors::body::BodyLimits;
 use crate::sensors::hooks::Hooks;
 use crate::store::daemons::DaemonRow;
-use crate::store::{Announcements, Contents, Daemons, DeadLetters, Events, Executions, Journals, Obligations, Outputs};
+use crate::store::{
+    Announcements, Contents, Daemons, DeadLetters, Events, Executions, Journals, Obligations, Outputs, Suspects,
+};
 
 pub use error::{ApiError, ApiResult};
 pub use first_start::first_start;
@@ -97,6 +99,8 @@ pub struct Stores {
     pub dead_letters: DeadLetters,
     /// The daemons over it.
     pub daemons: Daemons,
+    /// What daemons may have died of.
+    pub suspects: Suspects,
 }
 
 /// The house as the doors see it; taken apart by [`router`].
@@ -223,6 +227,7 @@ fn resources(doors: &Doors) -> Router {
             catalogue: doors.catalogue.clone(),
             events: stores.events.clone(),
             intake: doors.intake.clone(),
+            suspects: stores.suspects.clone(),
         }))
         .merge(keys::router(keys::Door { datastore: doors.datastore.clone(), clock: Arc::clone(&world.clock) }))
         .merge(identities::router(identities_door(doors)))

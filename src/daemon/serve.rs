@@ -89,9 +89,10 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let bound = doors::bind(config, &engine)?;
     let endpoints = bound.endpoints.clone();
     let me = engine.myself(config, &endpoints.api);
+    // Before anything is evaluated that may have killed the life before: it can be canceled.
+    bound.open(config, &engine, &me);
     engine.start(config).await?;
     engine.join_others(&me);
-    bound.open(config, &engine, &me);
     endpoints.write(&config.data_dir).context("writing endpoints.json")?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");

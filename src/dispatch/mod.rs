@@ -10,19 +10,21 @@ pub mod control;
 pub mod sealed;
 pub mod shortages;
 pub mod sweeper;
+pub mod trials;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Bus, Topic};
 use crate::clock::{self, Clock, Ids};
 use crate::datastore::Datastore;
+use crate::evaluation::Trials;
 use crate::metrics::Metrics;
 use crate::model::action::WORKFLOW_RUNNER;
 use crate::model::pack::Catalogue;
@@ -36,6 +38,7 @@ use crate::supervise::Supervisor;
 
 use parameters::CompiledAction;
 use shortages::Shortages;
+use trials::Beside;
 
 /// A worker must extend its leases within this time; it does so every third of it.
 pub const LEASE: Duration = Duration::from_secs(15);
@@ -119,6 +122,7 @@ pub struct Dispatcher {
     patience_until: Mutex<Timestamp>,
     known: Mutex<Known>,
     shortages: Shortages,
+    trials: OnceLock<Trials>,
     /// Executions whose ends are written, and what runners keep of their attempts is not yet removed.
     ended: Mutex<BTreeMap<String, Vec<ExecutionId>>>,
     me: Weak<Self>,
@@ -186,6 +190,7 @@ impl Dispatcher {
             patience_until: Mutex::default(),
             known: Mutex::default(),
             shortages: Shortages::default(),
+            trials: OnceLock::new(),
             ended: Mutex::default(),
             me: Weak::clone(me),
         })
@@ -310,6 +315,17 @@ impl Dispatcher {
 
     /// Runs a claimed execution in a task of its own. Workflows hold no slot: what they wait for would need it.
     fn start(&self, row: ExecutionRow, permit: Option<OwnedSemaphorePermit>) {
+        self.start_beside(row, permit, Beside::Others, None);
+    }
+
+    /// The same; `tell` is dropped when the attempt has ended.
+    fn start_beside(
+        &self,
+        row: ExecutionRow,
+        permit: Option<OwnedSemaphorePermit>,
+        beside: Beside,
+        tell: Option<oneshot::Sender<()>>,
+    ) {
         let Some(me) = self.me.upgrade() else { return };
         let permit = permit.filter(|_| row.runner != WORKFLOW_RUNNER);
         let name = format!("{} {}", row.action, row.id);
@@ -318,13 +334,14 @@ impl Dispatcher {
             return;
         }
         self.world.supervisor.spawn_once(name, async move {
-            let caught = AssertUnwindSafe(me.attempt(&row, permit)).catch_unwind().await;
+            let caught = AssertUnwindSafe(me.attempt(&row, permit, beside)).catch_unwind().await;
             let ended = match caught {
                 Ok(Err(problem)) => me.give_back(&row, problem).await,
                 Ok(Ok(())) => Ok(()),
                 Err(_) => me.finish(&row, Outcome::error("its runner panicked; see the log")).await.map_err(Into::into),
             };
             me.held().remove(&held);
+            drop(tell);
             ended
         });
     }

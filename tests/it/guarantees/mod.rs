@@ -5,6 +5,7 @@ mod cost;
 mod crashes;
 mod doors;
 mod effects;
+mod poison;
 mod random_kills;
 mod scaling;
 mod secrets;
