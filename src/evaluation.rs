@@ -112,7 +112,7 @@ impl Evaluations {
 
     /// Nothing is evaluated before this part has said [`Self::first_look_done`].
     pub fn hold_for(&self, part: &'static str) {
-        self.gate.send_modify(|gate| drop(gate.awaited.insert(part)));
+        self.gate.send_modify(|gate| gate.awaited.extend([part]));
     }
 
     /// Is something awaited still?
@@ -292,7 +292,7 @@ pub struct Trial {
 impl Trials {
     /// Those that are to be tried.
     pub async fn open(&self, kind: SubjectKind) -> StoreResult<Vec<SuspectRow>> {
-        self.suspects.suspects_open(kind).await
+        self.suspects.suspects_open(kind, self.clock.now()).await
     }
 
     /// Whether and how this suspect is tried now.

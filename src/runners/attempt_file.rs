@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_is_at_work_is_not_sealed_and_one_that_is_preparing_is_waited_for() {
+    fn an_attempt_at_work_is_not_sealed_and_a_preparing_one_is_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.lock");
         let mut held = AttemptFile::take(&path).unwrap();

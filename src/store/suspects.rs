@@ -96,11 +96,12 @@ impl Suspects {
         if subjects.is_empty() { Ok(()) } else { self.driver.commit(batch).await.map(drop) }
     }
 
-    /// Those of one kind that are to be tried, the least suspicious first.
-    pub async fn suspects_open(&self, kind: SubjectKind) -> StoreResult<Vec<SuspectRow>> {
-        let sql =
-            "SELECT kind, id, deaths, rounds FROM suspects WHERE kind = ?1 AND reason IS NULL ORDER BY deaths, id";
-        self.driver.query(sql, cells![kind.as_str()]).await?.iter().map(suspect).collect()
+    /// Those of one kind that are to be tried, the least suspicious first. What a daemon tries just now is not among them: its
+    /// death is counted already, and may not come.
+    pub async fn suspects_open(&self, kind: SubjectKind, now: Timestamp) -> StoreResult<Vec<SuspectRow>> {
+        let sql = "SELECT kind, id, deaths, rounds FROM suspects WHERE kind = ?1 AND reason IS NULL
+            AND (tried_until IS NULL OR tried_until < ?2) ORDER BY deaths, id";
+        self.driver.query(sql, cells![kind.as_str(), now]).await?.iter().map(suspect).collect()
     }
 
     /// Counts a death in advance: whoever survives takes it back. `false`: another daemon tries it.

@@ -18,6 +18,7 @@ mod postgres;
 mod retention;
 mod slots;
 mod sqlite;
+mod suspects;
 mod writers;
 
 use std::cell::Cell;
@@ -61,6 +62,7 @@ const ALL: [&[Promise]; 14] = [
     executions::PROMISES,
     slots::PROMISES,
     obligations::PROMISES,
+    suspects::PROMISES,
     journals::PROMISES,
     key_values::PROMISES,
     groups::PROMISES,
