@@ -57,7 +57,7 @@ macro_rules! promises {
 }
 use promises;
 
-const ALL: [&[Promise]; 14] = [
+const ALL: [&[Promise]; 15] = [
     events::PROMISES,
     executions::PROMISES,
     slots::PROMISES,
