@@ -22,6 +22,7 @@ pub mod rules;
 pub mod templates;
 pub mod schema;
 pub mod requests;
+pub mod evaluation;
 pub mod dispatch;
 pub mod datastore;
 pub mod runners;

@@ -23,6 +23,8 @@ struct Counters {
     duplicates: Family<ByDoor, Counter>,
     refused: Family<Refused, Counter>,
     finished: Family<ByStatus, Counter>,
+    put_off: Family<ByReason, Counter>,
+    set_aside: Family<ByKind, Counter>,
     requests: Family<Answered, Counter>,
     connections_closed: Family<ByReason, Counter>,
     requests_refused: Family<ByReason, Counter>,
@@ -62,6 +64,11 @@ impl BusCounters {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    kind: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -115,6 +122,18 @@ impl Default for Counters {
         registry.register("events_duplicate", "Repetitions that were recognised", duplicates.clone());
         registry.register("events_refused", "Events that were not taken", refused.clone());
         registry.register("executions_finished", "Executions that ended", finished.clone());
+        let set_aside = Family::default();
+        registry.register(
+            "suspects_set_aside",
+            "What is not evaluated any more because daemons died of it",
+            set_aside.clone(),
+        );
+        let put_off = Family::default();
+        registry.register(
+            "executions_put_off",
+            "Executions that could not begin and wait to be tried again",
+            put_off.clone(),
+        );
         registry.register("http_requests", "Requests that were answered", requests.clone());
         registry.register(
             "connections_closed",
@@ -141,6 +160,8 @@ impl Default for Counters {
             duplicates,
             refused,
             finished,
+            put_off,
+            set_aside,
             requests,
             connections_closed,
             requests_refused,
@@ -170,6 +191,16 @@ impl Metrics {
     /// An execution ended.
     pub fn execution_finished(&self, status: ExecutionStatus) {
         self.0.finished.get_or_create(&ByStatus { status: status.as_str() }).inc();
+    }
+
+    /// An execution could not begin for this reason, and waits to be tried again.
+    pub fn execution_put_off(&self, reason: &'static str) {
+        self.0.put_off.get_or_create(&ByReason { reason }).inc();
+    }
+
+    /// Daemons have died of something of this kind too often.
+    pub fn suspect_set_aside(&self, kind: &'static str) {
+        self.0.set_aside.get_or_create(&ByKind { kind }).inc();
     }
 
     /// A request was answered; `route` is the pattern it met, so that there are not more of them than routes. Methods that

@@ -67,7 +67,9 @@ use crate::model::pack::Catalogue;
 use crate::sensors::body::BodyLimits;
 use crate::sensors::hooks::Hooks;
 use crate::store::daemons::DaemonRow;
-use crate::store::{Announcements, Contents, Daemons, DeadLetters, Events, Executions, Journals, Obligations, Outputs};
+use crate::store::{
+    Announcements, Contents, Daemons, DeadLetters, Events, Executions, Journals, Obligations, Outputs, Suspects,
+};
 
 pub use error::{ApiError, ApiResult};
 pub use first_start::first_start;
@@ -102,6 +104,8 @@ pub struct Stores {
     pub dead_letters: DeadLetters,
     /// The daemons over it.
     pub daemons: Daemons,
+    /// What daemons may have died of.
+    pub suspects: Suspects,
 }
 
 /// The house as the doors see it; taken apart by [`router`].
@@ -239,6 +243,7 @@ fn resources(doors: &Doors) -> Router {
             catalogue: doors.catalogue.clone(),
             events: stores.events.clone(),
             intake: doors.intake.clone(),
+            suspects: stores.suspects.clone(),
         }))
         .merge(keys::router(keys::Door { datastore: doors.datastore.clone(), clock: Arc::clone(&world.clock) }))
         .merge(identities::router(identities_door(doors)))
@@ -359,5 +364,6 @@ fn status_door(doors: &Doors) -> status::Door {
         bus: Arc::clone(&doors.bus),
         troubles: doors.troubles.clone(),
         metrics: doors.metrics.clone(),
+        dispatcher: Arc::clone(&doors.dispatcher),
     }
 }

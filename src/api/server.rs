@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::listen::{ListenerGuard, Peer, Phase, Place, Turned, guard_requests};
 use crate::clock::{self, Clock};
+use crate::runners::descriptors;
 
-/// So many connections at once, of all listeners together.
+/// So many connections at once, of all listeners together, if there are descriptors for them.
 const MOST_CONNECTIONS: usize = 4096;
 /// The head of a request must arrive within this time of the last answer; silence counts too.
 const IDLE_LIMIT: Duration = Duration::from_mins(1);
@@ -37,9 +38,10 @@ const MOST_HEAD_BYTES: usize = 64 << 10;
 /// When the system has no more sockets, asking again at once only spins.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
-/// How many connections all listeners together may have.
-pub const fn most_connections() -> usize {
-    MOST_CONNECTIONS
+/// How many connections all listeners together may have, so that a flood of them leaves descriptors for the store and for
+/// actions.
+pub fn most_connections() -> usize {
+    MOST_CONNECTIONS.min(descriptors::connections_allowed())
 }
 
 /// Why a door cannot be opened.
@@ -106,6 +108,7 @@ impl Listener for Accepting {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
+        let mut told = None;
         loop {
             match self.sockets.accept().await {
                 Ok((stream, peer)) => match self.guard.admit(peer.ip()) {
@@ -113,7 +116,9 @@ impl Listener for Accepting {
                     Err(turned) => turn_away(&stream, turned),
                 },
                 Err(problem) => {
-                    tracing::warn!(%problem, "a connection could not be accepted");
+                    if told.replace(problem.kind()) != Some(problem.kind()) {
+                        tracing::warn!(%problem, "connections cannot be accepted; trying again until they can");
+                    }
                     clock::sleep(&**self.guard.clock(), ACCEPT_AGAIN_AFTER).await;
                 }
             }

@@ -15,6 +15,7 @@ use crate::api::asg::AsgService;
 use crate::api::dead_letters::BusService;
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::gate::Authenticated;
+use crate::dispatch::Dispatcher;
 use crate::health::{Severity, Troubles};
 use crate::metrics::Metrics;
 use crate::model::pack::Catalogue;
@@ -32,6 +33,7 @@ pub(super) struct Door {
     pub(super) bus: Arc<dyn BusService>,
     pub(super) troubles: Troubles,
     pub(super) metrics: Metrics,
+    pub(super) dispatcher: Arc<Dispatcher>,
 }
 
 /// Open to everybody: whoever restarts daemons has no key.
@@ -70,6 +72,7 @@ impl Door {
         }
         reasons.extend(self.bus.reasons_not_ready());
         reasons.extend(self.troubles.list(Severity::Blocks));
+        reasons.extend(self.dispatcher.reasons_not_ready());
         let resting = self.supervisor.status().into_iter().filter(|task| task.state == TaskState::BackingOff);
         reasons.extend(resting.map(|task| {
             format!("`{}` failed and waits to be started again: {}", task.name, task.last_error.unwrap_or_default())

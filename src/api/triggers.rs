@@ -21,8 +21,9 @@ use crate::model::pack::Catalogue;
 use crate::model::refs::{InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
 use crate::model::trigger::{Trigger, TriggerInstance, TriggerType};
-use crate::store::Events;
 use crate::store::events::InstanceFilter;
+use crate::store::suspects::Subject;
+use crate::store::{Events, Suspects};
 
 /// What these routes reach for.
 #[derive(Clone)]
@@ -30,6 +31,7 @@ pub(super) struct Door {
     pub(super) catalogue: watch::Receiver<Arc<Catalogue>>,
     pub(super) events: Events,
     pub(super) intake: Intake,
+    pub(super) suspects: Suspects,
 }
 
 pub(super) fn router(door: Door) -> Router {
@@ -112,7 +114,11 @@ async fn show(
     Path(id): Path<InstanceId>,
     Query(query): Query<ListQuery>,
 ) -> ApiResult<Json<Value>> {
-    query.single(shown(&door.events.instance_get(id).await?))
+    let mut shown = shown(&door.events.instance_get(id).await?);
+    if let Some(reason) = door.suspects.suspect_reason(Subject::Instance(id)).await? {
+        shown["failure_reason"] = json!(reason);
+    }
+    query.single(shown)
 }
 
 fn shown(instance: &TriggerInstance) -> Value {

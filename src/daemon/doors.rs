@@ -131,6 +131,7 @@ fn doors(config: &Config, engine: &Engine, hooks: &Arc<Hooks>, me: &DaemonRow) -
             announcements: store.announcements(),
             dead_letters: store.dead_letters(),
             daemons: store.daemons(),
+            suspects: store.suspects(),
         },
         me: me.clone(),
         datastore: engine.datastore.clone(),

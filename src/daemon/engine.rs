@@ -2,7 +2,7 @@
 //! hands their loops to the supervisor. No logic.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use crate::config::{Config, MisfirePolicy, Role};
 use crate::content::{self, ContentKeeper, Origins, Writers};
 use crate::datastore::Datastore;
 use crate::dispatch::{self, Dispatcher};
+use crate::evaluation::Trials;
 use crate::governor::service::{Governor, Parts};
 use crate::health::Troubles;
 use crate::intake::{Intake, Landing};
@@ -34,13 +35,13 @@ use crate::packs::publication::shelf::Shelf;
 use crate::packs::shipped;
 use crate::requests::{Cancels, Requests};
 use crate::rules::engine as rules;
+use crate::runners::process::GuardDir;
 use crate::sensors::hooks::Hooks;
 use crate::sensors::polling::Polls;
 use crate::sensors::timer_loop::{TimerDefaults, TimerLoop};
 use crate::sensors::timers::Misfire;
 use crate::store::Store;
 use crate::store::daemons::DaemonRow;
-use crate::store::obligations::Lost;
 use crate::store::rows::Share;
 use crate::supervise::{Backoff, OnEnd, Supervisor};
 use crate::timekeeping::Timekeeper;
@@ -75,6 +76,9 @@ pub struct Engine {
     pub content: Arc<ContentKeeper>,
     /// Keeps the time of day.
     timekeeper: Arc<Timekeeper>,
+    /// What is evaluated, and what daemons may have died of.
+    pub trials: Trials,
+    pub(super) guards: Arc<GuardDir>,
 }
 
 /// Time, chance, news, tasks.
@@ -157,8 +161,11 @@ impl Engine {
             clock: Arc::clone(&world.clock),
         };
         let content = Arc::new(ContentKeeper::new(content, publish));
+        let trials = former_life::trials(&store, &world, dispatcher.owner());
+        dispatcher.set_trials(trials.clone());
         dispatcher.introduce(built.registry, built.neighbours);
         content.reload().await?;
+        let guards = built.guards;
         Ok(Self {
             store,
             sharing,
@@ -171,16 +178,21 @@ impl Engine {
             catalogue,
             content,
             timekeeper,
+            trials,
+            guards,
         })
     }
 
     /// Starts the loops of the roles that this daemon plays.
     pub async fn start(&self, config: &Config) -> anyhow::Result<()> {
-        self.take_over_former_life(&config.data_dir).await?;
+        former_life::inherit_suspects(config, &self.trials).await?;
+        former_life::take_over(self, &config.data_dir).await?;
+        let plays = |role| config.roles.contains(&role);
         self.start_keeping(config);
         broker::start(self, config);
-        let plays = |role| config.roles.contains(&role);
         if plays(Role::Workers) || plays(Role::Governor) {
+            let dispatcher = Arc::clone(&self.dispatcher);
+            self.spawn("trials", loop_of(dispatcher, |it, stop| async move { it.run_trials(stop).await }));
             let dispatcher = Arc::clone(&self.dispatcher);
             self.spawn("dispatch", loop_of(dispatcher, |it, stop| async move { it.run(stop).await }));
         }
@@ -196,21 +208,6 @@ impl Engine {
             self.spawn("polls", loop_of(Arc::new(self.polls()?), |it, stop| async move { it.run(stop).await }));
         }
         Ok(())
-    }
-
-    /// What this daemon had under way before it was killed goes on at once: its data folder is locked, so it is dead.
-    async fn take_over_former_life(&self, data_dir: &Path) -> anyhow::Result<()> {
-        let owner = self.dispatcher.owner();
-        let former = former_life::exchange(data_dir, owner).await?;
-        let lost = match (self.sharing, &former) {
-            (Sharing::Alone, _) => Lost::AllBut(owner),
-            (Sharing::Shared, Some(former)) => {
-                self.store.daemons().daemon_gone(former).await?;
-                Lost::Of(former)
-            }
-            (Sharing::Shared, None) => return Ok(()),
-        };
-        Ok(self.dispatcher.recover_lost(lost, self.world.clock.now()).await.map(drop)?)
     }
 
     /// What every daemon does: its leases, time's work, its content, cleaning.
@@ -262,7 +259,7 @@ impl Engine {
         let World { clock, ids, bus, .. } = self.world.clone();
         let stores = rules::Stores { events: self.store.events(), datastore: self.datastore.clone() };
         let requests: Arc<dyn Requests> = Arc::<Dispatcher>::clone(&self.dispatcher);
-        rules::Engine::new(stores, bus, clock, ids, requests, self.catalogue.clone())
+        rules::Engine::new(stores, bus, clock, ids, requests, self.catalogue.clone()).with_trials(self.trials.clone())
     }
 
     fn timers(&self, config: &Config) -> TimerLoop {

@@ -52,6 +52,7 @@ pub(super) fn parameters_of(registry: &Registry) -> Runners {
 pub(super) struct Built {
     pub(super) registry: Registry,
     pub(super) neighbours: Neighbours,
+    pub(super) guards: Arc<GuardDir>,
 }
 
 /// What runners are built from beside the stores.
@@ -78,6 +79,7 @@ pub(super) fn build_runners(
         None => guards,
     });
     guards.clear_private_files()?;
+    guards.begin_life(world.dispatcher.owner())?;
     let remote = remote(config, home, &guards, world)?;
     let mut native = Native::default();
     let tools = CoreTools {
@@ -112,13 +114,13 @@ pub(super) fn build_runners(
     let workflows = workflow_runner(config, store, datastore, &parked, world);
     let mut registry = plain_runners();
     registry.add(Arc::new(ShellCommand::new(Arc::clone(&guards))));
-    registry.add(Arc::new(ShellScript::new(guards)));
+    registry.add(Arc::new(ShellScript::new(Arc::clone(&guards))));
     registry.add(Arc::new(RemoteCommand::new(remote.clone())));
     registry.add(Arc::new(RemoteScript::new(remote)));
     registry.add(Arc::new(native));
     registry.add(Arc::new(workflows));
     let end_hook: Arc<dyn EndHook> = Arc::<Governor>::clone(governor);
-    Ok(Built { registry, neighbours: Neighbours { end_hook, parents: parked } })
+    Ok(Built { registry, neighbours: Neighbours { end_hook, parents: parked }, guards })
 }
 
 /// How other machines are reached: with the agent that whoever started the daemon has, if he has one.

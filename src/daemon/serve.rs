@@ -15,6 +15,7 @@ use crate::cli::args::{RestoreOptions, ServeOptions, ValidateOptions};
 use crate::cli::output;
 use crate::config::{Config, process_environment};
 use crate::private;
+use crate::runners::descriptors;
 
 /// What is ended at the end of the grace gets this long to be gone and written down.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
@@ -26,6 +27,7 @@ pub fn serve_main(options: &ServeOptions) -> ExitCode {
         Err(problem) => return output::complain(&problem),
     };
     log::start(&config);
+    descriptors::raise_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(problem) => return output::complain(&anyhow::Error::new(problem).context("starting the run-time")),
@@ -71,9 +73,10 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let bound = doors::bind(config, &engine)?;
     let endpoints = bound.endpoints.clone();
     let me = engine.myself(config, &endpoints.api);
+    // Before anything is evaluated that may have killed the life before: it can be canceled.
+    bound.open(config, &engine, &me);
     engine.start(config).await?;
     engine.join_others(&me);
-    bound.open(config, &engine, &me);
     endpoints.write(&config.data_dir).context("writing endpoints.json")?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");

@@ -8,17 +8,19 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::policies::concurrency_of;
 use super::sealed::redactor_of;
+use super::trials::Beside;
 use super::{Dispatcher, Running, StopCause};
 use crate::bus::Topic;
 use crate::clock;
 use crate::model::action::{OnLost, WORKFLOW_RUNNER};
 use crate::model::execution::ExecutionStatus;
 use crate::model::pack::OverThreshold;
-use crate::runners::{Call, Outcome, OutputChunk, OutputSink, RunEnd, Runner, Stop, WaitsFor};
+use crate::runners::{Call, Outcome, OutputChunk, OutputSink, RunEnd, Runner, Stop, WaitsFor, Workplace};
 use crate::store::StoreResult;
 use crate::store::output::OutputRow;
 use crate::store::rows::ExecutionRow;
 use crate::store::slots::SlotTaken;
+use crate::store::suspects::Subject;
 
 /// Pieces of output that may wait to be stored before the run that makes them has to wait.
 const OUTPUT_QUEUE: usize = 256;
@@ -30,7 +32,12 @@ const STOP_GRACE: Duration = Duration::from_secs(15);
 impl Dispatcher {
     /// Runs a claimed execution to its end, or until it waits for somebody. Its worker slot is free for another as soon
     /// as it has run: while its end is being written nobody works.
-    pub(super) async fn attempt(&self, row: &ExecutionRow, slot: Option<OwnedSemaphorePermit>) -> StoreResult<()> {
+    pub(super) async fn attempt(
+        &self,
+        row: &ExecutionRow,
+        slot: Option<OwnedSemaphorePermit>,
+        beside: Beside,
+    ) -> StoreResult<()> {
         if !self.holds_its_slot(row).await? {
             return Ok(());
         }
@@ -41,11 +48,17 @@ impl Dispatcher {
         if row.status == ExecutionStatus::Canceling && row.runner != WORKFLOW_RUNNER {
             return self.finish(row, canceled()).await;
         }
-        let (end, why) = self.call(row, prepared).await?;
+        let (end, why) = self.call(row, prepared, beside).await?;
         drop(slot);
         match (end, why) {
             (RunEnd::Finished(outcome), why) if is_cut_short(row, &outcome, why) => self.hand_back(row).await,
             (RunEnd::Finished(outcome), why) => self.finish(row, explain_stop(row, outcome, why)).await,
+            (RunEnd::NotBegun(_), why @ (StopCause::Canceled | StopCause::Timeout)) => {
+                self.finish(row, explain_stop(row, canceled(), why)).await
+            }
+            (RunEnd::NotBegun(why), StopCause::None | StopCause::Shutdown | StopCause::Lost) => {
+                self.put_off(row, &why).await
+            }
             (RunEnd::Waiting(WaitsFor::Journal), _) => Ok(()),
             (RunEnd::Waiting(inquiry @ WaitsFor::Inquiry { .. }), _) => self.await_answer(row, inquiry).await,
         }
@@ -85,8 +98,12 @@ impl Dispatcher {
         Ok(Prepared { runner: Arc::clone(runner), action: Arc::clone(&compiled.action), parameters })
     }
 
-    async fn call(&self, row: &ExecutionRow, prepared: Prepared) -> StoreResult<(RunEnd, StopCause)> {
+    async fn call(&self, row: &ExecutionRow, prepared: Prepared, beside: Beside) -> StoreResult<(RunEnd, StopCause)> {
         let stop = self.stop_of(row);
+        if row.runner == WORKFLOW_RUNNER && beside == Beside::Nobody {
+            // Its steps cannot run before its trial ends: it lets go as soon as it waits.
+            stop.raise();
+        }
         self.register(row, &stop);
         let (sink, chunks) = OutputSink::channel(OUTPUT_QUEUE);
         let timeout = self.timeout_of(row, &prepared.parameters);
@@ -99,8 +116,15 @@ impl Dispatcher {
             output: sink,
             timeout,
         };
+        let evaluating = match (self.trials.get(), beside) {
+            (Some(trials), Beside::Others) if prepared.runner.workplace() == Workplace::Daemon => {
+                Some(trials.evaluations.begin(&[Subject::Execution(row.id)]).await)
+            }
+            (Some(_) | None, Beside::Others | Beside::Nobody) => None,
+        };
         let run = self.run_within(&*prepared.runner, call, &stop, timeout);
         let (end, stored) = tokio::join!(run, self.store_output(row, chunks));
+        drop(evaluating);
         let why = self.unregister(row);
         if let Err(problem) = stored {
             // The result has its own copy of what counts; losing it as well would be worse.

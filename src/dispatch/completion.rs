@@ -14,7 +14,7 @@ use crate::model::pack::Catalogue;
 use crate::model::refs::{ExecutionId, InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
 use crate::requests::{RequestError, Requester, Requests, Texts, Wanted};
-use crate::runners::Outcome;
+use crate::runners::{Outcome, Workplace};
 use crate::store::events::Arrival;
 use crate::store::rows::{Completion, ExecutionRow, NewExecution, NewInstance, ParentOutcome, Start, Wake};
 use crate::store::{StoreError, StoreResult};
@@ -123,6 +123,9 @@ impl Dispatcher {
 
     fn after_end(&self, row: &ExecutionRow, status: ExecutionStatus, news: &[Topic]) {
         self.world.metrics.execution_finished(status);
+        if self.registry().get(&row.runner).is_some_and(|runner| runner.workplace() == Workplace::Child) {
+            self.note_ended(&row.runner, [row.id]);
+        }
         if let Some(introduced) = self.introduced() {
             introduced.neighbours.end_hook.ended(row, status);
         }

@@ -8,20 +8,23 @@ pub mod attempt;
 pub mod completion;
 pub mod control;
 pub mod sealed;
+pub mod shortages;
 pub mod sweeper;
+pub mod trials;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Bus, Topic};
 use crate::clock::{self, Clock, Ids};
 use crate::datastore::Datastore;
+use crate::evaluation::Trials;
 use crate::metrics::Metrics;
 use crate::model::action::WORKFLOW_RUNNER;
 use crate::model::pack::Catalogue;
@@ -34,6 +37,8 @@ use crate::store::{Events, Executions, Journals, Obligations, Outputs, StoreErro
 use crate::supervise::Supervisor;
 
 use parameters::CompiledAction;
+use shortages::Shortages;
+use trials::Beside;
 
 /// A worker must extend its leases within this time; it does so every third of it.
 pub const LEASE: Duration = Duration::from_secs(15);
@@ -114,6 +119,10 @@ pub struct Dispatcher {
     /// With leases that ran out.
     patience: Mutex<sweeper::Patience>,
     known: Mutex<Known>,
+    shortages: Shortages,
+    trials: OnceLock<Trials>,
+    /// Executions whose ends are written, and what runners keep of their attempts is not yet removed.
+    ended: Mutex<BTreeMap<String, Vec<ExecutionId>>>,
     me: Weak<Self>,
 }
 
@@ -177,6 +186,9 @@ impl Dispatcher {
             held: Mutex::default(),
             patience: Mutex::default(),
             known: Mutex::default(),
+            shortages: Shortages::default(),
+            trials: OnceLock::new(),
+            ended: Mutex::default(),
             me: Weak::clone(me),
         })
     }
@@ -226,6 +238,7 @@ impl Dispatcher {
         let mut hints = self.world.bus.listen(Topic::Queue);
         while !stop.is_cancelled() {
             let Some(permit) = self.free_slot(&stop).await else { break };
+            self.rest(&stop).await;
             if self.tick(permit).await? > 0 {
                 continue;
             }
@@ -252,6 +265,17 @@ impl Dispatcher {
             self.world.bus.hint(Topic::Announcements);
         }
         Ok(count)
+    }
+
+    /// While something is missing, whatever is claimed could not begin either.
+    async fn rest(&self, stop: &CancellationToken) {
+        let rest = self.shortages.rest(self.world.clock.monotonic());
+        if !rest.is_zero() {
+            tokio::select! {
+                () = self.world.clock.sleep_for(rest) => {}
+                () = stop.cancelled() => {}
+            }
+        }
     }
 
     async fn free_slot(&self, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
@@ -288,6 +312,17 @@ impl Dispatcher {
 
     /// Runs a claimed execution in a task of its own. Workflows hold no slot: what they wait for would need it.
     fn start(&self, row: ExecutionRow, permit: Option<OwnedSemaphorePermit>) {
+        self.start_beside(row, permit, Beside::Others, None);
+    }
+
+    /// The same; `tell` is dropped when the attempt has ended.
+    fn start_beside(
+        &self,
+        row: ExecutionRow,
+        permit: Option<OwnedSemaphorePermit>,
+        beside: Beside,
+        tell: Option<oneshot::Sender<()>>,
+    ) {
         let Some(me) = self.me.upgrade() else { return };
         let permit = permit.filter(|_| row.runner != WORKFLOW_RUNNER);
         let name = format!("{} {}", row.action, row.id);
@@ -296,13 +331,14 @@ impl Dispatcher {
             return;
         }
         self.world.supervisor.spawn_once(name, async move {
-            let caught = AssertUnwindSafe(me.attempt(&row, permit)).catch_unwind().await;
+            let caught = AssertUnwindSafe(me.attempt(&row, permit, beside)).catch_unwind().await;
             let ended = match caught {
                 Ok(Err(problem)) => me.give_back(&row, problem).await,
                 Ok(Ok(())) => Ok(()),
                 Err(_) => me.finish(&row, Outcome::error("its runner panicked; see the log")).await.map_err(Into::into),
             };
             me.held().remove(&held);
+            drop(tell);
             ended
         });
     }
@@ -335,6 +371,7 @@ impl Dispatcher {
             if self.running_count() > 0 {
                 self.hear_from_elsewhere(now).await?;
             }
+            self.forget_ended().await;
             tokio::select! {
                 () = clock::sleep(&*self.world.clock, EVERY) => {}
                 () = stop.cancelled() => {}
@@ -395,6 +432,28 @@ impl Dispatcher {
             }
         }
         Ok(())
+    }
+
+    /// Lets runners remove what they kept of attempts until their ends were written. Not at each end: it can wait.
+    async fn forget_ended(&self) {
+        let unwritten = self.unwritten();
+        let ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
+        for (runner, executions) in ended {
+            let (later, now): (Vec<_>, Vec<_>) = executions.into_iter().partition(|id| unwritten.contains(id));
+            self.note_ended(&runner, later);
+            let Some(found) = self.registry().get(&runner).cloned() else { continue };
+            if let Err(problem) = found.forget_ended(&now).await {
+                tracing::warn!(runner, %problem, "what was kept of ended attempts could not be removed");
+            }
+        }
+    }
+
+    fn note_ended(&self, runner: &str, executions: impl IntoIterator<Item = ExecutionId>) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        match ended.get_mut(runner) {
+            Some(known) => known.extend(executions),
+            None => drop(ended.insert(runner.to_owned(), executions.into_iter().collect())),
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeSet<(ExecutionId, i64)>> {

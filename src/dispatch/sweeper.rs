@@ -72,8 +72,10 @@ impl Dispatcher {
             return Ok(0);
         }
         for row in rows {
+            // Asked before it is seized: whose it was is part of the proof that nothing had begun.
+            let former = self.stores.obligations.lease_owner(row.id).await?;
             if self.takes(&row, lost).await? {
-                self.recover(&row, now).await?;
+                self.recover(&row, former.as_deref(), now).await?;
                 recovered += 1;
             }
         }
@@ -104,11 +106,17 @@ impl Dispatcher {
         self.stores.obligations.lease_seize(row.claim(), &lease, now, longest).await
     }
 
-    /// An execution whose worker is gone (G3): again, or abandoned, as its action says. A workflow always goes on.
-    async fn recover(&self, row: &ExecutionRow, now: Timestamp) -> StoreResult<()> {
+    /// An execution whose worker is gone (G3): again, or abandoned, as its action says. A workflow always goes on, and so does
+    /// what had provably not begun.
+    async fn recover(&self, row: &ExecutionRow, former: Option<&str>, now: Timestamp) -> StoreResult<()> {
         let again = row.on_lost == OnLost::Retry || row.runner == WORKFLOW_RUNNER;
         if again && row.status != Status::Canceling || row.runner == WORKFLOW_RUNNER {
             tracing::info!(execution = %row.id, action = %row.action, "its worker is gone: it is run again");
+            self.stores.obligations.lease_requeue(row.claim(), now).await?;
+            return Ok(());
+        }
+        if row.status != Status::Canceling && self.seal_unstarted(row, former).await {
+            tracing::info!(execution = %row.id, action = %row.action, "its worker died before it began: it is run again");
             self.stores.obligations.lease_requeue(row.claim(), now).await?;
             return Ok(());
         }
@@ -118,6 +126,16 @@ impl Dispatcher {
         };
         tracing::warn!(execution = %row.id, action = %row.action, %status, "its worker is gone");
         self.finish(row, Outcome { status, result: json!({ "error": error }) }).await
+    }
+
+    /// Is it proven that this attempt started nothing, and never will? Without proof it counts as started.
+    async fn seal_unstarted(&self, row: &ExecutionRow, former: Option<&str>) -> bool {
+        let (Some(runner), Some(owner)) = (self.registry().get(&row.runner).cloned(), former) else { return false };
+        let attempt = u64::try_from(row.fence).unwrap_or(0);
+        runner.seal_unstarted(row.id, attempt, owner).await.unwrap_or_else(|problem| {
+            tracing::warn!(execution = %row.id, %problem, "whether it had begun could not be found out");
+            false
+        })
     }
 
     async fn time_out(&self, due: &ObligationRow) -> StoreResult<()> {

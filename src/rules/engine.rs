@@ -13,14 +13,19 @@ use super::{CompiledRule, Match, RuleIndex, match_instance};
 use crate::bus::{Bus, Topic};
 use crate::clock::{Clock, Ids};
 use crate::datastore::{Datastore, TemplateView};
+use crate::evaluation::{Trials, Verdict};
 use crate::model::pack::Catalogue;
 use crate::model::refs::{EnforcementId, InstanceId, RuleRef};
 use crate::model::trigger::{InstanceStatus, TriggerInstance};
 use crate::requests::{Plan, RequestError, Requester, Requests, Texts, Wanted};
 use crate::store::events::{Events, MatchRecord};
 use crate::store::rows::{NewEnforcement, NewExecution};
+use crate::store::suspects::{Subject, SubjectKind};
 use crate::store::{StoreError, StoreResult};
 use crate::templates;
+
+/// As [`crate::evaluation::Evaluations::hold_for`] knows this part.
+pub const RULES: &str = "rules";
 
 /// Instances taken at once, and written side by side: they share a commit.
 const AT_ONCE: usize = 256;
@@ -36,6 +41,7 @@ pub struct Engine {
     ids: Arc<dyn Ids>,
     requests: Arc<dyn Requests>,
     catalogue: watch::Receiver<Arc<Catalogue>>,
+    trials: Option<Trials>,
 }
 
 /// The rules of one catalogue, compiled.
@@ -76,7 +82,13 @@ impl Engine {
         catalogue: watch::Receiver<Arc<Catalogue>>,
     ) -> Self {
         let Stores { events, datastore } = stores;
-        Self { events, datastore, bus, clock, ids, requests, catalogue }
+        Self { events, datastore, bus, clock, ids, requests, catalogue, trials: None }
+    }
+
+    /// Marks what it matches, and tries alone what a daemon may have died of.
+    #[must_use]
+    pub fn with_trials(self, trials: Trials) -> Self {
+        Self { trials: Some(trials), ..self }
     }
 
     /// Matches until the token is cancelled.
@@ -85,6 +97,10 @@ impl Engine {
         let mut catalogue = self.catalogue.clone();
         let mut rules = Rules::compile(Arc::clone(&catalogue.borrow_and_update()));
         let mut look_at = self.clock.monotonic();
+        self.try_suspects(&rules).await?;
+        if let Some(trials) = &self.trials {
+            trials.evaluations.first_look_done(RULES);
+        }
         while !stop.is_cancelled() {
             if catalogue.has_changed()? {
                 rules = Rules::compile(Arc::clone(&catalogue.borrow_and_update()));
@@ -92,6 +108,9 @@ impl Engine {
             let look = self.clock.monotonic() >= look_at;
             if self.tick(&rules, look).await? > 0 {
                 continue;
+            }
+            if look {
+                self.try_suspects(&rules).await?;
             }
             look_at = self.clock.monotonic().saturating_add(LOOK_BY_ITSELF);
             tokio::select! {
@@ -116,6 +135,13 @@ impl Engine {
             instances = self.events.instances_pending(None, i64::try_from(AT_ONCE).unwrap_or(i64::MAX)).await?;
         }
         let met = instances.len();
+        let _evaluating = match &self.trials {
+            Some(trials) if met > 0 => {
+                let subjects: Vec<Subject> = instances.iter().map(|it| Subject::Instance(it.id)).collect();
+                Some(trials.evaluations.begin(&subjects).await)
+            }
+            Some(_) | None => None,
+        };
         let side_by_side = self.events.at_once().min(AT_ONCE);
         let mut matching = stream::iter(instances.into_iter().map(|instance| self.process(rules, instance)))
             .buffer_unordered(side_by_side);
@@ -125,6 +151,34 @@ impl Engine {
             problem = problem.or_else(|| result.err());
         }
         problem.map_or(Ok(met), Err)
+    }
+
+    /// Matches one by one what a daemon may have died of.
+    async fn try_suspects(&self, rules: &Rules) -> StoreResult<()> {
+        let Some(trials) = &self.trials else { return Ok(()) };
+        for suspect in trials.open(SubjectKind::Instance).await? {
+            let Subject::Instance(id) = suspect.subject else { continue };
+            let instance = match self.events.instance_get(id).await {
+                Err(StoreError::NotFound(_)) => None,
+                found => Some(found?).filter(|instance| instance.status == InstanceStatus::Pending),
+            };
+            let Some(instance) = instance else {
+                trials.suspects.suspect_clear(suspect.subject).await?;
+                continue;
+            };
+            match trials.judge(&suspect).await? {
+                Verdict::Later => {}
+                Verdict::SetAside(reason) => {
+                    trials.suspects.suspect_set_aside(suspect.subject, &reason).await?;
+                    self.set_aside(rules, id).await;
+                }
+                Verdict::Try(trial) => {
+                    self.process(rules, instance).await?;
+                    trials.survived(trial).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// An instance of which nothing can be made is set aside: it must not hold up the others.

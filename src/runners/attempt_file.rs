@@ -1,18 +1,25 @@
 //! One file per execution on this host: the lock that its attempts take in turn, and what the last of them was.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::session::Session;
+use super::shortage::Shortage;
+
+/// Nobody can come later than it with a lower number.
+pub(super) const FIRST_ATTEMPT: u64 = 1;
 
 const LOCK: &str = "lock";
 const SCRIPT: &str = "script";
 const PRIVATE: &str = "private";
+/// A record fills a block from its first write on: overwriting needs no space that a full disk might lack, and a write of
+/// one page is seen whole or not at all, whoever is killed meanwhile.
+const BLOCK_BYTES: usize = 4096;
 
 /// What a guard leaves behind about its attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,8 +29,29 @@ pub(super) struct Record {
     pub(super) attempt: u64,
     /// Where the attempt's processes live; written before the first of them exists.
     pub(super) session: Session,
+    /// Whether the child may run: written immediately before it is let go, so `false` proves that it never was. A version of
+    /// Petrel that did not know the difference wrote its records when the child might run.
+    #[serde(default = "yes")]
+    pub(super) started: bool,
     /// How it ended; absent while it runs, and for ever if the guard was killed.
     pub(super) report: Option<Report>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Record {
+    /// An attempt for which no guard has come yet: guards of earlier attempts see that they are too late.
+    pub(super) fn announced(attempt: u64) -> Self {
+        Self { attempt, session: Session::nobodys(), started: false, report: None }
+    }
+
+    /// Did its child never run?
+    pub(super) fn proves_nothing_began(&self) -> bool {
+        let not_started = |end: &ChildEnd| matches!(end, ChildEnd::NotStarted(_) | ChildEnd::Lacks { .. });
+        !self.started || self.report.as_ref().is_some_and(|report| not_started(&report.end))
+    }
 }
 
 /// How an attempt ended.
@@ -43,6 +71,11 @@ pub(super) enum ChildEnd {
     Signaled(i32),
     /// It never ran, for this reason.
     NotStarted(String),
+    /// It never ran for want of a resource.
+    Lacks {
+        shortage: Shortage,
+        reason: String,
+    },
     /// It survived.
     Unknown,
 }
@@ -92,14 +125,11 @@ impl AttemptFile {
     }
 
     /// What the last attempt left. `None`: it had not come so far as to start anything.
-    ///
-    /// Empty also if a guard was killed between emptying the file and writing it; it does that only before it starts
-    /// its child and after everything has ended, so then too nothing is alive.
     pub(super) fn read(&mut self) -> io::Result<Option<Record>> {
         let mut text = String::new();
         self.file.rewind()?;
         self.file.read_to_string(&mut text)?;
-        if text.is_empty() {
+        if text.trim().is_empty() {
             return Ok(None);
         }
         Ok(Some(serde_json::from_str(&text)?))
@@ -108,33 +138,31 @@ impl AttemptFile {
     /// What the attempt that holds the file is, as far as it has written it.
     pub(super) fn peek(path: &Path) -> io::Result<Option<Record>> {
         match fs::read(path) {
-            // A guard empties the file before it writes: what cannot be read yet is read again by who waits.
+            // What is just being written may not be readable yet: it is read again by who waits.
             Ok(text) => Ok(serde_json::from_slice(&text).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Replaces the content.
+    /// Replaces the content, in one write.
     pub(super) fn write(&mut self, record: &Record) -> io::Result<()> {
-        let text = serde_json::to_vec(record)?;
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        self.file.write_all(&text)
+        let mut text = serde_json::to_vec(record)?;
+        text.resize(text.len().next_multiple_of(BLOCK_BYTES), b' ');
+        let before = self.file.metadata()?.len();
+        self.file.write_all_at(&text, 0)?;
+        let size_bytes = text.len() as u64;
+        if before > size_bytes { self.file.set_len(size_bytes) } else { Ok(()) }
     }
 
-    /// Ends what is left of the last attempt and forgets it. `Err` says how many processes survived.
+    /// Ends what is left of the last attempt. `Err` says how many processes survived.
     pub(super) fn settle(&mut self) -> io::Result<Result<(), usize>> {
         remove_private_files(&self.path)?;
         let survivors = match self.read()? {
             Some(record) => record.session.kill()?.len(),
             None => 0,
         };
-        if survivors > 0 {
-            return Ok(Err(survivors));
-        }
-        self.file.set_len(0)?;
-        Ok(Ok(()))
+        Ok(if survivors > 0 { Err(survivors) } else { Ok(()) })
     }
 
     /// Takes the file away; whoever waits for it will make a new one.
@@ -159,12 +187,48 @@ pub(super) fn forget_old(dir: &Path, kept: Duration) -> io::Result<()> {
             continue;
         }
         let Some(mut file) = AttemptFile::try_take(&path)? else { continue };
-        let report = file.read()?.and_then(|record| record.report);
-        if report.is_some_and(|report| report.survivors == 0) {
+        let is_over = |record: Record| match record.report {
+            Some(report) => report.survivors == 0,
+            None => !record.started,
+        };
+        if file.read()?.is_none_or(is_over) {
             file.remove()?;
         }
     }
     Ok(())
+}
+
+/// Was nothing of this attempt started, here and in this boot? Then no guard that is still on its way will start anything
+/// either: it finds the next attempt announced.
+pub(super) fn seal_unstarted(path: &Path, attempt: u64) -> io::Result<bool> {
+    let mut file = match AttemptFile::try_take(path)? {
+        Some(file) => file,
+        None => match AttemptFile::peek(path)? {
+            Some(holder) if !holder.started && holder.attempt <= attempt => AttemptFile::take(path)?,
+            // It runs, or is about to.
+            Some(_) | None => return Ok(false),
+        },
+    };
+    let never_began = file.read()?.is_none_or(|last| last.attempt <= attempt && last.proves_nothing_began());
+    if never_began {
+        file.write(&Record::announced(attempt + 1))?;
+    }
+    Ok(never_began)
+}
+
+/// Removes the file of an attempt whose end is written down, unless a process of it survived. The file of a retry stays for a
+/// while: a daemon that was stopped before it started the first attempt is told there that it is too late.
+pub(super) fn forget_ended(path: &Path) -> io::Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let Some(mut file) = AttemptFile::try_take(path)? else { return Ok(()) };
+    let Some(Record { attempt, session, report, .. }) = file.read()? else { return file.remove() };
+    let is_dead = match report {
+        Some(report) => report.survivors == 0,
+        None => session.members()?.is_empty(),
+    };
+    if is_dead && attempt == FIRST_ATTEMPT { file.remove() } else { Ok(()) }
 }
 
 /// The attempt files in a folder that may not be there.
@@ -285,5 +349,59 @@ mod tests {
         let mut file = AttemptFile::take(&dir.path().join("x.lock")).unwrap();
         assert_eq!(file.read().unwrap(), None);
         assert_eq!(file.settle().unwrap(), Ok(()));
+    }
+
+    fn record(attempt: u64, started: bool, end: Option<ChildEnd>) -> Record {
+        let report = end.map(|end| Report { end, cause: Cause::Itself, survivors: 0 });
+        Record { attempt, session: Session::nobodys(), started, report }
+    }
+
+    #[test]
+    fn only_what_provably_never_started_is_sealed() {
+        let not_started = ChildEnd::NotStarted("no".to_owned());
+        let cases = [
+            (None, true),
+            (Some(record(2, false, None)), true),
+            (Some(record(1, false, None)), true),
+            (Some(record(2, true, Some(not_started))), true),
+            (Some(record(2, true, None)), false),
+            (Some(record(1, true, None)), false),
+            (Some(record(2, true, Some(ChildEnd::Exited(0)))), false),
+            (Some(record(2, true, Some(ChildEnd::Unknown))), false),
+            (Some(record(3, false, None)), false),
+        ];
+        for (left, never_began) in cases {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("x.lock");
+            if let Some(left) = &left {
+                AttemptFile::take(&path).unwrap().write(left).unwrap();
+            }
+            assert_eq!(seal_unstarted(&path, 2).unwrap(), never_began, "{left:?}");
+            let after = AttemptFile::take(&path).unwrap().read().unwrap();
+            assert_eq!(after, if never_began { Some(Record::announced(3)) } else { left });
+        }
+    }
+
+    #[test]
+    fn an_attempt_at_work_is_not_sealed_and_a_preparing_one_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.lock");
+        let mut held = AttemptFile::take(&path).unwrap();
+        held.write(&record(1, true, None)).unwrap();
+        assert!(!seal_unstarted(&path, 1).unwrap());
+        held.write(&record(1, false, None)).unwrap();
+        let sealing = std::thread::scope(|scope| {
+            let sealing = scope.spawn(|| seal_unstarted(&path, 1).unwrap());
+            held.write(&record(1, true, None)).unwrap();
+            drop(held);
+            sealing.join().unwrap()
+        });
+        assert!(!sealing, "what was started while it was waited for is not sealed");
+    }
+
+    #[test]
+    fn a_record_of_an_older_version_counts_as_started() {
+        let text = r#"{"attempt":1,"session":{"leader":7,"started_ticks":7,"boot":"b"},"report":null}"#;
+        assert!(!serde_json::from_str::<Record>(text).unwrap().proves_nothing_began());
     }
 }

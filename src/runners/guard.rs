@@ -7,6 +7,10 @@
 //! attempt file, which it holds locked as long as it lives. That also survives both it and the daemon, needs no extra
 //! file descriptor, and is where the next attempt looks.
 //!
+//! The file says first that the attempt is prepared, and that the child may run only immediately before it is let go.
+//! Whoever finds "prepared" therefore knows that nothing was started; in the moment between the two words and the child's
+//! first instruction it is taken for started, and a command never runs twice on a guess.
+//!
 //! If the guard itself is killed, its daemon or the next attempt ends the session named in the attempt file. That is
 //! why no parent-death signal is needed, which would reach only the direct child and cost a `pre_exec`.
 
@@ -16,7 +20,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
@@ -24,7 +28,9 @@ use serde::{Deserialize, Serialize};
 
 use super::as_user;
 use super::attempt_file::{self, AttemptFile, Cause, ChildEnd, Record, Report};
+use super::descriptors;
 use super::session::Session;
+use super::shortage::Shortage;
 use super::user::ActionUser;
 
 /// The line that asks a guard to end its child.
@@ -52,6 +58,8 @@ pub(super) struct Order {
     pub(super) timeout: Option<Duration>,
     /// Between SIGTERM and SIGKILL.
     pub(super) grace: Duration,
+    /// The soft limit of open files that the child gets, if it is another one than the guard's.
+    pub(super) open_files: Option<u64>,
 }
 
 impl Order {
@@ -81,7 +89,7 @@ pub fn guard_main() -> ExitCode {
         Err(error) => {
             // The daemon reads this as its guard's last words; if it is gone, nobody is left to be told.
             drop(writeln!(io::stderr(), "petrel guard: {error}"));
-            ExitCode::FAILURE
+            Shortage::of(&error).map_or(ExitCode::FAILURE, |shortage| ExitCode::from(shortage.exit_code()))
         }
     }
 }
@@ -95,25 +103,44 @@ fn guard() -> io::Result<()> {
     if file.read()?.is_some_and(|later| later.attempt > order.attempt) {
         return Err(io::Error::other("a later attempt of this execution has been at work"));
     }
-    let mut record = Record { attempt: order.attempt, session, report: None };
+    let mut record = Record { attempt: order.attempt, session, started: false, report: None };
     file.write(&record)?;
-    let report = run(&order, &record.session, events, &happened)?;
+    let report = match start(&order, events, &mut file, &mut record) {
+        Ok(()) => run(&order, &record.session, &happened)?,
+        Err(error) => Report { end: not_started(&error), cause: Cause::Itself, survivors: 0 },
+    };
     attempt_file::remove_private_files(&order.attempt_file)?;
     attempt_file::remove_if_there(&order.script_path())?;
     record.report = Some(report);
     file.write(&record)
 }
 
-/// Runs the child to its end, or to another.
-fn run(order: &Order, session: &Session, events: SyncSender<Event>, happened: &Receiver<Event>) -> io::Result<Report> {
-    let child = match start(order) {
-        Ok(child) => child,
-        Err(error) => {
-            let end = ChildEnd::NotStarted(error.to_string());
-            return Ok(Report { end, cause: Cause::Itself, survivors: 0 });
-        }
-    };
-    attend(child, order.stdin.clone(), events)?;
+fn not_started(error: &io::Error) -> ChildEnd {
+    // The record must fit into its block whatever the reason says.
+    const MOST_CHARACTERS: usize = 1000;
+    let reason: String = error.to_string().chars().take(MOST_CHARACTERS).collect();
+    // A cause that was given words of its own keeps its kind as its source.
+    let source = || error.get_ref()?.source()?.downcast_ref::<io::Error>();
+    match Shortage::of(error).or_else(|| source().and_then(Shortage::of)) {
+        Some(shortage) => ChildEnd::Lacks { shortage, reason },
+        None => ChildEnd::NotStarted(reason),
+    }
+}
+
+/// An error of the system with what was being done.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+struct Failed {
+    what: String,
+    source: io::Error,
+}
+
+fn failed(what: String, source: io::Error) -> io::Error {
+    io::Error::new(source.kind(), Failed { what, source })
+}
+
+/// Attends the child to its end, or to another.
+fn run(order: &Order, session: &Session, happened: &Receiver<Event>) -> io::Result<Report> {
     match first_event(happened, order.timeout)? {
         Event::Exited(status) => Ok(Report {
             end: child_end(status?),
@@ -151,12 +178,11 @@ fn listen(events: SyncSender<Event>) -> io::Result<Order> {
     Ok(order)
 }
 
-fn start(order: &Order) -> io::Result<Child> {
+/// Prepares everything that can fail, notes that the child may run from now on, and lets it go.
+fn start(order: &Order, events: SyncSender<Event>, file: &mut AttemptFile, record: &mut Record) -> io::Result<()> {
     let (argv, env, cwd) = order.command_line();
     let (program, arguments) = argv.split_first().ok_or_else(|| io::Error::other("nothing to run"))?;
-    if !order.cwd.is_dir() {
-        return Err(io::Error::other(format!("the working directory `{}` does not exist", order.cwd.display())));
-    }
+    check_folder(&order.cwd)?;
     #[expect(clippy::disallowed_methods, reason = "the guard is the one that starts children")]
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(env).current_dir(cwd);
@@ -171,8 +197,25 @@ fn start(order: &Order) -> io::Result<Child> {
     command.stdin(if order.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
     // A group of its own, so that a child that signals its group does not hit the guard.
     command.process_group(0);
-    let started = command.spawn();
-    started.map_err(|error| io::Error::new(error.kind(), format!("cannot start `{program}`: {error}")))
+    if let Some(soft) = order.open_files {
+        descriptors::lower_limit(soft)?;
+    }
+    let attendants = Attendants::start(order.stdin.clone(), events)?;
+    record.started = true;
+    file.write(record)?;
+    let child = command.spawn().map_err(|error| failed(format!("cannot start `{program}`"), error))?;
+    attendants.attend(child);
+    Ok(())
+}
+
+fn check_folder(folder: &Path) -> io::Result<()> {
+    match std::fs::metadata(folder) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Err(error) if Shortage::of(&error).is_some() => {
+            Err(failed(format!("cannot look at the working directory `{}`", folder.display()), error))
+        }
+        Ok(_) | Err(_) => Err(io::Error::other(format!("the working directory `{}` does not exist", folder.display()))),
+    }
 }
 
 /// The file is the reader's own from the moment that it is whole.
@@ -183,18 +226,39 @@ fn write_private(path: &Path, text: &str, reader: Option<&ActionUser>) -> io::Re
     reader.map_or(Ok(()), |user| fchown(&file, Some(user.uid), Some(user.gid)))
 }
 
-/// Feeds the child and waits for it, on threads that end with it.
-fn attend(mut child: Child, stdin: Option<String>, events: SyncSender<Event>) -> io::Result<()> {
-    if let (Some(text), Some(mut pipe)) = (stdin, child.stdin.take()) {
-        spawn_thread("stdin", move || {
-            // A child that does not want its input closes the pipe; that is its right.
-            drop(pipe.write_all(text.as_bytes()));
+/// Threads that feed the child and wait for it, and end with it. They exist before it does: once it runs, nothing may be
+/// lacking. If it never comes, they end at once.
+struct Attendants {
+    feeder: SyncSender<ChildStdin>,
+    waiter: SyncSender<Child>,
+}
+
+impl Attendants {
+    fn start(stdin: Option<String>, events: SyncSender<Event>) -> io::Result<Self> {
+        let (feeder, pipe) = mpsc::sync_channel::<ChildStdin>(1);
+        if let Some(text) = stdin {
+            spawn_thread("stdin", move || {
+                if let Ok(mut pipe) = pipe.recv() {
+                    // A child that does not want its input closes the pipe; that is its right.
+                    drop(pipe.write_all(text.as_bytes()));
+                }
+            })?;
+        }
+        let (waiter, child) = mpsc::sync_channel::<Child>(1);
+        spawn_thread("child", move || {
+            if let Ok(mut child) = child.recv() {
+                send(&events, Event::Exited(child.wait()));
+            }
         })?;
+        Ok(Self { feeder, waiter })
     }
-    spawn_thread("child", move || {
-        let status = child.wait();
-        send(&events, Event::Exited(status));
-    })
+
+    fn attend(self, mut child: Child) {
+        if let Some(pipe) = child.stdin.take() {
+            drop(self.feeder.send(pipe));
+        }
+        drop(self.waiter.send(child));
+    }
 }
 
 fn first_event(happened: &Receiver<Event>, timeout: Option<Duration>) -> io::Result<Event> {

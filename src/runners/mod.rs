@@ -1,6 +1,7 @@
 //! Those who do the work: one file per runner, one trait, one registry. A runner gets finished parameters and
 //! gives back an outcome; it knows no store, no bus, no rule and no workflow.
 
+pub mod descriptors;
 pub mod detached;
 pub mod guard;
 pub mod http;
@@ -14,6 +15,7 @@ pub mod shell;
 pub mod shell_script;
 pub mod as_user;
 pub mod user;
+pub mod shortage;
 mod attempt_file;
 mod captured;
 mod declared;
@@ -28,6 +30,8 @@ use async_trait::async_trait;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+use shortage::NotBegun;
 
 use crate::model::access::Permission;
 use crate::model::action::{Action, ParameterSpec};
@@ -50,6 +54,31 @@ pub trait Runner: Send + Sync {
 
     /// Runs one call to its end, or says what it waits for. Returns soon after `stop` is raised.
     async fn run(&self, call: Call, stop: Stop) -> RunEnd;
+
+    /// Where the work is done.
+    fn workplace(&self) -> Workplace {
+        Workplace::Daemon
+    }
+
+    /// Is it certain that this attempt, which the daemon `owner` had under way when it ended, started nothing, and never
+    /// will? Then it may be run again, whatever it does.
+    async fn seal_unstarted(&self, _execution: ExecutionId, _attempt: u64, _owner: &str) -> std::io::Result<bool> {
+        Ok(false)
+    }
+
+    /// The ends of these executions are written down: what was kept of their attempts can go.
+    async fn forget_ended(&self, _executions: &[ExecutionId]) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Where a runner's work is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workplace {
+    /// In the daemon's own process, which may die of it.
+    Daemon,
+    /// In a child process: whatever it does, the daemon lives.
+    Child,
 }
 
 /// One call of an action, everything resolved.
@@ -106,6 +135,20 @@ pub enum RunEnd {
     Finished(Outcome),
     /// It will be over when somebody from outside does something.
     Waiting(WaitsFor),
+    /// Nothing of it was started, and it may be tried again.
+    NotBegun(NotBegun),
+}
+
+impl From<Outcome> for RunEnd {
+    fn from(outcome: Outcome) -> Self {
+        Self::Finished(outcome)
+    }
+}
+
+impl From<NotBegun> for RunEnd {
+    fn from(why: NotBegun) -> Self {
+        Self::NotBegun(why)
+    }
 }
 
 /// What came out of a call.

@@ -8,7 +8,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
-use super::process::{GuardDir, ProcessEnd, ProcessError, ProcessSpec, Proof};
+use super::process::{GuardDir, ProcessEnd, ProcessError, ProcessSpec, Proof, not_begun_if_lacking};
+use super::shortage::NotBegun;
 use super::{Call, Stop, attempt_file};
 
 /// The folder of a call's processes.
@@ -22,9 +23,13 @@ pub(super) struct Parts<'g> {
 impl<'g> Parts<'g> {
     /// Ends what earlier attempts left, and makes room.
     pub(super) async fn begin(guards: &'g GuardDir, call: &Call) -> Result<Self, ProcessError> {
-        let proof = guards.prove_dead(call.execution, call.attempt).await?;
+        let proof = guards.prove_dead(call.execution, call.attempt).await.map_err(not_begun_if_lacking)?;
         let folder = guards.folder_of_parts(call.execution);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.map_err(|error| {
+            NotBegun::for_want("cannot make a folder for connections", &error)
+                .map_or_else(|| ProcessError::Io(error), ProcessError::NotBegun)
+        })?;
         Ok(Self { guards, folder, proof })
     }
 

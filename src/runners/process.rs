@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -13,9 +14,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt_file::{self, AttemptFile, Cause, ChildEnd, Record, Report};
+use super::attempt_file::{self, AttemptFile, Cause, ChildEnd, FIRST_ATTEMPT, Record, Report};
 use super::captured::capture;
+use super::descriptors;
 use super::guard::{Order, STOP_LINE};
+use super::session::boot_id;
+use super::shortage::{NotBegun, Shortage};
 use super::user::ActionUser;
 use super::{Call, OutputStream, Stop};
 use crate::model::refs::ExecutionId;
@@ -23,8 +27,10 @@ use crate::model::refs::ExecutionId;
 /// Between SIGTERM and SIGKILL: time to remove a temporary file, short enough for a shutdown grace of 10 s.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Nobody can come later than it with a lower number.
-const FIRST_ATTEMPT: u64 = 1;
+/// With this code the system's loader ends a program for which it cannot open or map a library.
+const NOT_LOADED: i32 = 127;
+/// Files that say in which boot a daemon began to start attempts.
+const LIFE: &str = "life";
 /// A daemon that was stopped for longer than this has lost more than a lease.
 const KEPT: Duration = Duration::from_hours(1);
 
@@ -150,6 +156,18 @@ pub enum ProcessError {
     /// The guard is gone and what it guarded is not.
     #[error("the child process was lost")]
     StillAlive(#[from] StillAlive),
+    /// The child was provably never started: it may be tried again.
+    #[error("the child process could not be started")]
+    NotBegun(#[from] NotBegun),
+}
+
+/// What becomes of a record when everything of its attempt is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settle {
+    /// It stays until the execution's end is written down: a file that is not there proves that nothing was started.
+    Keep,
+    /// The folder of parts says as much.
+    Remove,
 }
 
 impl GuardDir {
@@ -196,15 +214,21 @@ impl GuardDir {
         let parts = self.folder_of_parts(execution);
         let unknown = |source| StillAlive::Unknown { execution, source };
         for part in attempt_file::attempt_files_in(&parts).map_err(unknown)? {
-            self.prove_one_dead(execution, attempt, part).await?;
+            self.prove_one_dead(execution, attempt, part, Settle::Remove).await?;
         }
         attempt_file::remove_folder_if_there(&parts).map_err(unknown)?;
-        self.prove_one_dead(execution, attempt, self.attempt_file(execution)).await
+        self.prove_one_dead(execution, attempt, self.attempt_file(execution), Settle::Keep).await
     }
 
-    async fn prove_one_dead(&self, execution: ExecutionId, attempt: u64, file: PathBuf) -> Result<Proof, StillAlive> {
+    async fn prove_one_dead(
+        &self,
+        execution: ExecutionId,
+        attempt: u64,
+        file: PathBuf,
+        how: Settle,
+    ) -> Result<Proof, StillAlive> {
         let (path, grace) = (file.clone(), self.grace);
-        let settled = blocking(move || settle(&path, attempt, grace)).await;
+        let settled = blocking(move || settle(&path, attempt, grace, how)).await;
         match settled {
             Ok(Settled::Dead) => Ok(Proof(execution)),
             Ok(Settled::Survivors(count)) => Err(StillAlive::Survivors { execution, count, file }),
@@ -237,8 +261,13 @@ impl GuardDir {
     ///
     /// First it is proven that no earlier attempt is alive. Dropping the future ends the process as well.
     pub async fn run(&self, call: &Call, spec: ProcessSpec, stop: &Stop) -> Result<ProcessEnd, ProcessError> {
-        let proof = self.prove_dead(call.execution, call.attempt).await?;
-        self.run_at(self.attempt_file(call.execution), &proof, call, spec, stop).await
+        let proof = self.prove_dead(call.execution, call.attempt).await.map_err(not_begun_if_lacking)?;
+        let file = self.attempt_file(call.execution);
+        let order = self.order(file.clone(), call, spec);
+        match self.guard(&proof, call, order, stop).await? {
+            Guarded { report: Some(report), stdout, stderr, .. } => ended(report, stdout, stderr),
+            lost => self.guard_lost(call, file, lost, Settle::Keep).await,
+        }
     }
 
     /// The same where the attempt file is not the execution's only one.
@@ -250,8 +279,55 @@ impl GuardDir {
         spec: ProcessSpec,
         stop: &Stop,
     ) -> Result<ProcessEnd, ProcessError> {
-        let order = serde_json::to_string(&self.order(file.clone(), call, spec)).map_err(io::Error::from)? + "\n";
-        let Guard { mut child, stdin, stdout, stderr } = Guard::start(&self.guard_program, proof)?;
+        let order = self.order(file.clone(), call, spec);
+        match self.guard(proof, call, order, stop).await? {
+            Guarded { report: Some(report), stdout, stderr, .. } => {
+                let survivors = report.survivors;
+                blocking(move || clear_away(&file, survivors)).await?;
+                ended(report, stdout, stderr)
+            }
+            lost => self.guard_lost(call, file, lost, Settle::Remove).await,
+        }
+    }
+
+    /// A guard that ended without a report. If it was killed, or lacked something, before it let the child go, nothing began.
+    async fn guard_lost(
+        &self,
+        call: &Call,
+        file: PathBuf,
+        lost: Guarded,
+        how: Settle,
+    ) -> Result<ProcessEnd, ProcessError> {
+        let Guarded { status, stderr, .. } = lost;
+        let message = stderr.lines().last().unwrap_or_default().to_owned();
+        let shortage = status.code().and_then(Shortage::of_exit_code);
+        let attempt = call.attempt;
+        let path = file.clone();
+        // It has been waited for, so it starts nothing any more.
+        let began = blocking(move || {
+            let Some(mut file) = AttemptFile::try_take(&path)? else { return Ok(true) };
+            Ok(file.read()?.is_some_and(|last| last.attempt >= attempt && !last.proves_nothing_began()))
+        });
+        let began = began.await?;
+        let was_killed = status.signal().is_some() || status.code() == Some(NOT_LOADED);
+        if !began && (shortage.is_some() || was_killed) {
+            let reason = format!("the guard of the child process ended before it started it ({status}): {message}");
+            return Err(NotBegun { shortage, reason }.into());
+        }
+        self.prove_one_dead(call.execution, attempt, file, how).await?;
+        Err(ProcessError::GuardLost { status, message })
+    }
+
+    /// Runs a guard to its end.
+    async fn guard(&self, proof: &Proof, call: &Call, order: Order, stop: &Stop) -> Result<Guarded, ProcessError> {
+        let file = order.attempt_file.clone();
+        let order = serde_json::to_string(&order).map_err(io::Error::from)? + "\n";
+        // Without its order a guard starts nothing.
+        let started = Guard::start(&self.guard_program, proof);
+        let Guard { mut child, stdin, stdout, stderr } = started.map_err(|error| {
+            NotBegun::for_want("cannot start the guard of a child process", &error)
+                .map_or_else(|| ProcessError::Io(error), ProcessError::NotBegun)
+        })?;
         let ended = CancellationToken::new();
         let (status, stdout, stderr) = tokio::join!(
             async {
@@ -262,14 +338,54 @@ impl GuardDir {
             capture(stderr, OutputStream::Stderr, &call.output, &ended),
         );
         let (status, stdout, stderr) = (status?, stdout?, stderr?);
-        match self.take_report(call.execution, file.clone()).await? {
-            Some(report) if status.success() => Ok(ProcessEnd { ending: ending(report), stdout, stderr }),
-            Some(_) | None => {
-                self.prove_one_dead(call.execution, call.attempt, file).await?;
-                let message = stderr.lines().last().unwrap_or_default().to_owned();
-                Err(ProcessError::GuardLost { status, message })
+        let report = if status.success() { self.read_report(call.execution, file).await? } else { None };
+        Ok(Guarded { status, report, stdout, stderr })
+    }
+
+    /// Notes that a daemon begins to start attempts here, in this boot: see [`Self::seal_unstarted`].
+    pub fn begin_life(&self, owner: &str) -> io::Result<()> {
+        let boot = boot_id()?;
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            // Of what was under way before the host was started again nothing can be proven.
+            if path.extension().is_some_and(|extension| extension == LIFE) && fs::read_to_string(&path)? != boot {
+                attempt_file::remove_if_there(&path)?;
             }
         }
+        attempt_file::forget_old(&self.dir, KEPT)?;
+        fs::write(self.life_file(owner), boot)
+    }
+
+    /// Nothing of that daemon's is in question any more.
+    pub fn end_life(&self, owner: &str) -> io::Result<()> {
+        attempt_file::remove_if_there(&self.life_file(owner))
+    }
+
+    /// Is it certain that this attempt of a daemon that is gone started nothing, and will not? It was to run on this host, in
+    /// this boot and over this folder, and its attempt file is absent or says so.
+    ///
+    /// A file is removed only after the execution's end was written down, so one that is absent was never there.
+    pub async fn seal_unstarted(&self, execution: ExecutionId, attempt: u64, owner: &str) -> io::Result<bool> {
+        let (life, parts, file) =
+            (self.life_file(owner), self.folder_of_parts(execution), self.attempt_file(execution));
+        blocking(move || {
+            let boot = match fs::read_to_string(&life) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                boot => boot?,
+            };
+            Ok(boot == boot_id()? && !parts.exists() && attempt_file::seal_unstarted(&file, attempt)?)
+        })
+        .await
+    }
+
+    /// The ends of these executions are written down: what was kept of their attempts can go.
+    pub async fn forget_ended(&self, executions: &[ExecutionId]) -> io::Result<()> {
+        let files: Vec<PathBuf> = executions.iter().map(|execution| self.attempt_file(*execution)).collect();
+        blocking(move || files.iter().try_for_each(|file| attempt_file::forget_ended(file))).await
+    }
+
+    fn life_file(&self, owner: &str) -> PathBuf {
+        self.dir.join(format!("{owner}.{LIFE}"))
     }
 
     /// The variables by which a child knows on whose behalf it runs.
@@ -304,6 +420,7 @@ impl GuardDir {
             private_file: spec.private_file,
             timeout: call.timeout,
             grace: self.grace,
+            open_files: descriptors::limit_of_children(),
         }
     }
 
@@ -316,24 +433,56 @@ impl GuardDir {
         self.dir.join(execution.to_string())
     }
 
-    /// Reads what the guard, which has ended, has to say, and removes the file unless somebody survived. After a retry it
-    /// stays for a while: a daemon that was stopped before it started the first attempt is told there that it is too late.
-    async fn take_report(&self, execution: ExecutionId, path: PathBuf) -> io::Result<Option<Report>> {
+    /// Reads what the guard, which has ended, has to say.
+    async fn read_report(&self, execution: ExecutionId, path: PathBuf) -> io::Result<Option<Report>> {
         blocking(move || {
             let Some(mut file) = AttemptFile::try_take(&path)? else { return Ok(None) };
-            let Some(Record { attempt, report: Some(report), .. }) = file.read()? else { return Ok(None) };
+            let Some(Record { report: Some(report), .. }) = file.read()? else { return Ok(None) };
             if report.survivors > 0 {
                 tracing::warn!(%execution, count = report.survivors, "processes outlived their action and cannot be ended");
-            } else if attempt == FIRST_ATTEMPT {
-                file.remove()?;
-            } else {
-                drop(file);
-                attempt_file::forget_old(path.parent().unwrap_or(&path), KEPT)?;
             }
             Ok(Some(report))
         })
         .await
     }
+}
+
+/// Removes the file of a part unless somebody survived. After a retry it stays for a while: a daemon that was stopped before it
+/// started the first attempt is told there that it is too late.
+fn clear_away(path: &Path, survivors: usize) -> io::Result<()> {
+    if survivors > 0 {
+        return Ok(());
+    }
+    let Some(mut file) = AttemptFile::try_take(path)? else { return Ok(()) };
+    if file.read()?.is_none_or(|last| last.attempt == FIRST_ATTEMPT) {
+        return file.remove();
+    }
+    drop(file);
+    attempt_file::forget_old(path.parent().unwrap_or(path), KEPT)
+}
+
+/// What is known when a guard has ended.
+struct Guarded {
+    status: ExitStatus,
+    report: Option<Report>,
+    stdout: String,
+    stderr: String,
+}
+
+fn ended(report: Report, stdout: String, stderr: String) -> Result<ProcessEnd, ProcessError> {
+    if let ChildEnd::Lacks { shortage, reason } = report.end {
+        return Err(NotBegun { shortage: Some(shortage), reason }.into());
+    }
+    Ok(ProcessEnd { ending: ending(report), stdout, stderr })
+}
+
+/// Whoever cannot even look has started nothing.
+pub(super) fn not_begun_if_lacking(problem: StillAlive) -> ProcessError {
+    let want = match &problem {
+        StillAlive::Unknown { source, .. } => NotBegun::for_want(&problem, source),
+        StillAlive::Survivors { .. } | StillAlive::Superseded { .. } => None,
+    };
+    want.map_or_else(|| problem.into(), Into::into)
 }
 
 /// What was found of an execution's earlier attempts.
@@ -343,7 +492,7 @@ enum Settled {
     Superseded,
 }
 
-fn settle(path: &Path, attempt: u64, grace: Duration) -> io::Result<Settled> {
+fn settle(path: &Path, attempt: u64, grace: Duration, how: Settle) -> io::Result<Settled> {
     if !path.exists() {
         return Ok(Settled::Dead);
     }
@@ -363,15 +512,22 @@ fn settle(path: &Path, attempt: u64, grace: Duration) -> io::Result<Settled> {
             }
         },
     };
-    match file.settle()? {
-        Ok(()) => file.remove().map(|()| Settled::Dead),
-        Err(survivors) => Ok(Settled::Survivors(survivors)),
+    match (file.settle()?, how) {
+        (Err(survivors), _) => return Ok(Settled::Survivors(survivors)),
+        (Ok(()), Settle::Remove) => file.remove()?,
+        (Ok(()), Settle::Keep) => {
+            // A guard of an earlier attempt that is still on its way is told that it is too late.
+            if file.read()?.is_none_or(|last| last.attempt < attempt) {
+                file.write(&Record::announced(attempt))?;
+            }
+        }
     }
+    Ok(Settled::Dead)
 }
 
 fn ending(report: Report) -> Ending {
     match (report.cause, report.end) {
-        (_, ChildEnd::NotStarted(reason)) => Ending::NotStarted(reason),
+        (_, ChildEnd::NotStarted(reason) | ChildEnd::Lacks { reason, .. }) => Ending::NotStarted(reason),
         (Cause::TimeUp, _) => Ending::TimedOut,
         (Cause::Stopped | Cause::DaemonGone, _) | (Cause::Itself, ChildEnd::Unknown) => Ending::Stopped,
         (Cause::Itself, ChildEnd::Exited(code)) => Ending::Exited(code),

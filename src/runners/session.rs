@@ -36,6 +36,11 @@ impl Session {
         Ok(Self { leader, started_ticks: own.started_ticks, boot: boot_id()? })
     }
 
+    /// One without members, for an attempt that has no processes yet.
+    pub(super) const fn nobodys() -> Self {
+        Self { leader: 0, started_ticks: 0, boot: String::new() }
+    }
+
     /// The living processes of this session, without its leader.
     ///
     /// The kernel gives a session's number to nobody else while the session has a member. So a leader with another
@@ -143,7 +148,8 @@ fn signal(pid: Pid, signal: Signal) -> io::Result<()> {
     }
 }
 
-fn boot_id() -> io::Result<String> {
+/// Names this boot of this host.
+pub(super) fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 

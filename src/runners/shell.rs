@@ -4,6 +4,7 @@
 //! its environment, or in a private file where there is none (`sudo` clears it) or it is too long.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,9 +14,10 @@ use serde_json::{Map, Value, json};
 
 use super::declared::{as_texts, parameter, read, required, secret, with_default};
 use super::process::{Ending, GuardDir, ProcessEnd, ProcessError, ProcessSpec};
-use super::{Call, Outcome, RunEnd, Runner, Stop};
+use super::{Call, Outcome, RunEnd, Runner, Stop, Workplace};
 use crate::model::action::ParameterSpec;
 use crate::model::execution::ExecutionStatus;
+use crate::model::refs::ExecutionId;
 
 /// Linux takes 128 KiB for one variable; beyond this a text goes into a file.
 pub(super) const MAX_VARIABLE_BYTES: usize = 100 << 10;
@@ -58,11 +60,22 @@ impl Runner for ShellCommand {
     }
 
     async fn run(&self, call: Call, stop: Stop) -> RunEnd {
-        let spec = read::<CommandParameters>(&call.parameters).map(|given| given.into_spec(&call, self.shell));
-        RunEnd::Finished(match spec {
-            Ok(spec) => run_shell(&self.guards, &call, spec, &stop).await,
-            Err(outcome) => outcome,
-        })
+        match read::<CommandParameters>(&call.parameters) {
+            Ok(given) => run_shell(&self.guards, &call, given.into_spec(&call, self.shell), &stop).await,
+            Err(outcome) => outcome.into(),
+        }
+    }
+
+    fn workplace(&self) -> Workplace {
+        Workplace::Child
+    }
+
+    async fn seal_unstarted(&self, execution: ExecutionId, attempt: u64, owner: &str) -> io::Result<bool> {
+        self.guards.seal_unstarted(execution, attempt, owner).await
+    }
+
+    async fn forget_ended(&self, executions: &[ExecutionId]) -> io::Result<()> {
+        self.guards.forget_ended(executions).await
     }
 }
 
@@ -144,10 +157,11 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// Runs it and gives what came out StackStorm's shape.
-pub(super) async fn run_shell(guards: &GuardDir, call: &Call, spec: ProcessSpec, stop: &Stop) -> Outcome {
+pub(super) async fn run_shell(guards: &GuardDir, call: &Call, spec: ProcessSpec, stop: &Stop) -> RunEnd {
     match guards.run(call, spec, stop).await {
-        Ok(end) => outcome(end, call),
-        Err(error) => lost(&error),
+        Ok(end) => outcome(end, call).into(),
+        Err(ProcessError::NotBegun(why)) => why.into(),
+        Err(error) => lost(&error).into(),
     }
 }
 
@@ -157,7 +171,7 @@ pub(super) fn lost(error: &ProcessError) -> Outcome {
     let reason = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     let result = json!({ "error": reason, "succeeded": false, "failed": true });
     let status = match error {
-        ProcessError::Io(_) => ExecutionStatus::Failed,
+        ProcessError::Io(_) | ProcessError::NotBegun(_) => ExecutionStatus::Failed,
         ProcessError::GuardLost { .. } | ProcessError::StillAlive(_) => ExecutionStatus::Abandoned,
     };
     Outcome { status, result }

@@ -19,8 +19,10 @@ use super::process::{GuardDir, ProcessSpec};
 use super::shell::{
     MAX_VARIABLE_BYTES, RUN_COMMAND, ShellParameters, quote, run_shell, shell_of_this_host, shell_parameters,
 };
-use super::{Call, Outcome, RunEnd, Runner, Stop};
+use super::shortage::NotBegun;
+use super::{Call, Outcome, RunEnd, Runner, Stop, Workplace};
 use crate::model::action::ParameterSpec;
+use crate::model::refs::ExecutionId;
 
 /// No interpreter line is longer.
 const MAX_SHEBANG_BYTES: u64 = 256;
@@ -61,10 +63,22 @@ impl Runner for ShellScript {
     }
 
     async fn run(&self, call: Call, stop: Stop) -> RunEnd {
-        RunEnd::Finished(match self.spec(&call) {
+        match self.spec(&call) {
             Ok(spec) => run_shell(&self.guards, &call, spec, &stop).await,
-            Err(outcome) => outcome,
-        })
+            Err(end) => end,
+        }
+    }
+
+    fn workplace(&self) -> Workplace {
+        Workplace::Child
+    }
+
+    async fn seal_unstarted(&self, execution: ExecutionId, attempt: u64, owner: &str) -> io::Result<bool> {
+        self.guards.seal_unstarted(execution, attempt, owner).await
+    }
+
+    async fn forget_ended(&self, executions: &[ExecutionId]) -> io::Result<()> {
+        self.guards.forget_ended(executions).await
     }
 }
 
@@ -76,11 +90,10 @@ struct ScriptParameters {
 }
 
 impl ShellScript {
-    fn spec(&self, call: &Call) -> Result<ProcessSpec, Outcome> {
+    fn spec(&self, call: &Call) -> Result<ProcessSpec, RunEnd> {
         let mut given = read::<ScriptParameters>(&call.parameters)?;
         let script = &call.action.entry_point;
-        let interpreter = Interpreter::of(script)
-            .map_err(|error| Outcome::error(format!("cannot read the script `{}`: {error}", script.display())))?;
+        let interpreter = Interpreter::of(script).map_err(|error| unreadable(script, &error))?;
         given.shell.cwd = given.shell.cwd.or_else(|| script.parent().map(Path::to_owned));
         let own: BTreeSet<String> = self.parameters().into_keys().collect();
         let arguments = Arguments { call, own: &own, kwarg_op: given.kwarg_op.as_deref().unwrap_or("--") };
@@ -95,6 +108,15 @@ impl ShellScript {
                 executed(given.shell, call, script, arguments.visible())
             }
         })
+    }
+}
+
+/// A script that cannot be read: now, for want of a resource, or ever.
+pub(super) fn unreadable(script: &Path, error: &io::Error) -> RunEnd {
+    let what = format!("cannot read the script `{}`", script.display());
+    match NotBegun::for_want(&what, error) {
+        Some(why) => why.into(),
+        None => Outcome::error(format!("{what}: {error}")).into(),
     }
 }
 

@@ -212,7 +212,9 @@ impl Events {
     /// Instances that wait to be matched, oldest first, after `after`.
     pub async fn instances_pending(&self, after: Option<InstanceId>, limit: i64) -> StoreResult<Vec<TriggerInstance>> {
         let sql = "SELECT id, trigger_identity, trigger_type, payload, occurred_at, trace_tag, status
-            FROM trigger_instances WHERE status = 'pending' AND id > ?1 ORDER BY id LIMIT ?2";
+            FROM trigger_instances WHERE status = 'pending' AND id > ?1
+            AND NOT EXISTS (SELECT 1 FROM suspects WHERE suspects.kind = 'instance'
+                AND suspects.id = trigger_instances.id) ORDER BY id LIMIT ?2";
         let after = after.map_or_else(String::new, |id| id.to_string());
         let rows = self.driver.query(sql, cells![after, limit]).await?;
         let readable = readable("trigger_instances", 0, &rows, instance);

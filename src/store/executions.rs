@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use super::damage::readable;
-use super::driver::{Batch, Row, cells};
+use super::driver::{Batch, Cell, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::events::{first_int, push_instance};
 use super::groups::push_activity_end;
@@ -40,19 +40,24 @@ const INSERT_OBLIGATION: &str = "INSERT INTO obligations (execution_id, kind, ob
 pub(super) const STILL_CLAIMED: &str = "SELECT id FROM executions WHERE id = ?1 AND fence = ?2
     AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')";
 
-static TAKE_ANY: LazyLock<String> = LazyLock::new(|| take_where(""));
+static TAKE_ANY: LazyLock<String> = LazyLock::new(|| take_where(NO_SUSPECT));
+static TAKE_ONE: LazyLock<String> = LazyLock::new(|| take_where("AND waiting.execution_id = ?6"));
 static TAKE_OF_PACK: LazyLock<String> = LazyLock::new(|| {
-    take_where(
-        "AND EXISTS (SELECT 1 FROM executions WHERE id = waiting.execution_id
-            AND substr(action_ref, 1, length(?6)) = ?6)",
-    )
+    take_where(&format!(
+        "{NO_SUSPECT} AND EXISTS (SELECT 1 FROM executions WHERE id = waiting.execution_id
+            AND substr(action_ref, 1, length(?6)) = ?6)"
+    ))
 });
 static TAKE_OF_OTHERS: LazyLock<String> = LazyLock::new(|| {
-    take_where(
-        "AND EXISTS (SELECT 1 FROM executions WHERE id = waiting.execution_id
-            AND substr(action_ref, 1, length(?6)) <> ?6)",
-    )
+    take_where(&format!(
+        "{NO_SUSPECT} AND EXISTS (SELECT 1 FROM executions WHERE id = waiting.execution_id
+            AND substr(action_ref, 1, length(?6)) <> ?6)"
+    ))
 });
+
+/// Suspects are claimed one by one, for their trials.
+const NO_SUSPECT: &str = "AND NOT EXISTS (SELECT 1 FROM suspects
+    WHERE suspects.kind = 'execution' AND suspects.id = waiting.execution_id)";
 
 /// Turns places in the queue that are due into leases: owner ?1, until ?2, token ?3, now ?4, at most ?5.
 fn take_where(condition: &str) -> String {
@@ -224,18 +229,6 @@ impl Executions {
         share: Share,
         now: Timestamp,
     ) -> StoreResult<Vec<ExecutionRow>> {
-        static CLAIMED: LazyLock<String> = LazyLock::new(|| {
-            format!(
-                "UPDATE executions SET fence = fence + 1, started_at = COALESCE(started_at, ?2),
-                    status_log = CASE WHEN status IN ('requested', 'delayed', 'scheduled', 'resuming')
-                        THEN status_log || ?3 ELSE status_log END,
-                    status = CASE WHEN status IN ('requested', 'delayed', 'scheduled', 'resuming')
-                        THEN 'running' ELSE status END
-                WHERE id IN (SELECT execution_id FROM obligations WHERE kind = 'lease' AND token = ?1)
-                    AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')
-                RETURNING {COLUMNS}"
-            )
-        });
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut row = cells![lease.owner.as_str(), lease.until, token, now, limit];
         let take: &'static str = match share {
@@ -250,6 +243,40 @@ impl Executions {
             }
             Share::Nothing => return Ok(Vec::new()),
         };
+        self.claim(take, row, token, now).await
+    }
+
+    /// Takes this one under a lease, if its time has come; also if it is suspect.
+    pub async fn execution_claim_one(
+        &self,
+        lease: &Lease,
+        token: &str,
+        id: ExecutionId,
+        now: Timestamp,
+    ) -> StoreResult<Option<ExecutionRow>> {
+        let row = cells![lease.owner.as_str(), lease.until, token, now, 1, id];
+        Ok(self.claim(&TAKE_ONE, row, token, now).await?.pop())
+    }
+
+    async fn claim(
+        &self,
+        take: &'static str,
+        row: Vec<Cell>,
+        token: &str,
+        now: Timestamp,
+    ) -> StoreResult<Vec<ExecutionRow>> {
+        static CLAIMED: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "UPDATE executions SET fence = fence + 1, started_at = COALESCE(started_at, ?2),
+                    status_log = CASE WHEN status IN ('requested', 'delayed', 'scheduled', 'resuming')
+                        THEN status_log || ?3 ELSE status_log END,
+                    status = CASE WHEN status IN ('requested', 'delayed', 'scheduled', 'resuming')
+                        THEN 'running' ELSE status END
+                WHERE id IN (SELECT execution_id FROM obligations WHERE kind = 'lease' AND token = ?1)
+                    AND status NOT IN ('succeeded', 'failed', 'timeout', 'canceled', 'abandoned')
+                RETURNING {COLUMNS}"
+            )
+        });
         let mut batch = Batch::default();
         batch.require(take, row);
         batch.push(&CLAIMED, cells![token, now, log_entry(now, ExecutionStatus::Running)]);
@@ -273,12 +300,17 @@ impl Executions {
         self.driver.commit(batch).await.map(drop)
     }
 
-    /// When the next queued execution is due, if one is queued.
+    /// When the next queued execution is due, if one is queued that is not suspect.
     pub async fn queue_next(&self) -> StoreResult<Option<Timestamp>> {
-        let sql = "SELECT due_at FROM obligations waiting WHERE kind = 'queue' AND NOT EXISTS (
-            SELECT 1 FROM obligations held WHERE held.execution_id = waiting.execution_id AND held.kind = 'lease')
-            ORDER BY due_at LIMIT 1";
-        self.driver.query(sql, Vec::new()).await?.first().map_or(Ok(None), |row| row.time_or_null(0))
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT due_at FROM obligations waiting WHERE kind = 'queue' AND NOT EXISTS (
+                    SELECT 1 FROM obligations held
+                    WHERE held.execution_id = waiting.execution_id AND held.kind = 'lease')
+                {NO_SUSPECT} ORDER BY due_at LIMIT 1"
+            )
+        });
+        self.driver.query(&SQL, Vec::new()).await?.first().map_or(Ok(None), |row| row.time_or_null(0))
     }
 
     /// Writes the end of an execution with all that belongs to it. [`StoreError::Conflict`]: the claim is old, or it

@@ -30,6 +30,7 @@ pub mod retention;
 pub mod rows;
 pub mod slots;
 pub mod stream;
+pub mod suspects;
 pub mod transfer;
 
 use std::path::Path;
@@ -52,6 +53,7 @@ pub use output::Outputs;
 pub use postgres::PostgresSettings;
 pub use retention::Retention;
 pub use stream::Announcements;
+pub use suspects::Suspects;
 
 use crate::clock::Clock;
 use driver::Driver;
@@ -141,6 +143,11 @@ impl Store {
     /// Messages of which nothing could be made.
     pub fn dead_letters(&self) -> DeadLetters {
         DeadLetters::new(Arc::clone(&self.driver))
+    }
+
+    /// What daemons may have died of.
+    pub fn suspects(&self) -> Suspects {
+        Suspects::new(Arc::clone(&self.driver))
     }
 
     /// Deletes what is too old.

@@ -83,6 +83,13 @@ impl Obligations {
         self.driver.query(sql, cells![owner]).await?.iter().map(|row| row.parse(0)).collect()
     }
 
+    /// Who has, or had, this execution under way.
+    pub async fn lease_owner(&self, execution: ExecutionId) -> StoreResult<Option<String>> {
+        let sql = "SELECT owner FROM obligations WHERE execution_id = ?1 AND kind = 'lease'";
+        let rows = self.driver.query(sql, cells![execution]).await?;
+        rows.first().map_or(Ok(None), |row| Ok(row.text_or_null(0)?.map(str::to_owned)))
+    }
+
     /// Executions that a worker has under way and that somebody has woken meanwhile.
     pub async fn leases_woken(&self, owner: &str, now: Timestamp) -> StoreResult<Vec<ExecutionId>> {
         let sql = "SELECT woken.execution_id FROM obligations woken JOIN obligations held

@@ -22,6 +22,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("config", "model auth secrets private"),
     ("packs", "model schema private"),
     ("requests", "model store"),
+    ("evaluation", "model store clock metrics"),
     ("intake", "model store bus clock secrets"),
     ("metrics", "model intake"),
     ("amqp", "model store bus clock supervise secrets config runners intake metrics"),
@@ -40,13 +41,14 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("irc", "model store bus clock supervise cluster chat"),
     ("slack", "model store bus clock supervise secrets auth intake metrics runners cluster chat"),
     ("core_pack", "model store bus clock intake runners"),
-    ("rules", "model store bus clock templates datastore requests"),
+    ("rules", "model store bus clock templates datastore requests evaluation"),
     ("governor", "model store bus clock runners requests"),
     ("chat", "model store bus clock templates runners datastore requests"),
     ("workflows", "model store bus clock supervise runners datastore requests"),
     (
         "dispatch",
-        "model store bus clock supervise secrets schema templates runners datastore requests workflows metrics",
+        "model store bus clock supervise secrets schema templates runners datastore requests workflows metrics \
+         evaluation",
     ),
     ("content", "model store bus clock packs rules sensors workflows chat"),
     (

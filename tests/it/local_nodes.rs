@@ -326,7 +326,7 @@ async fn run(site: &Site, action: &str, parameters: Value, stop: Stop) -> Outcom
     add_actions(&mut native, &site.nodes, &clock);
     match native.run(call(action, &parameters), stop).await {
         RunEnd::Finished(outcome) => outcome,
-        RunEnd::Waiting(waits) => panic!("waits for {waits:?}"),
+        other => panic!("it did not end: {other:?}"),
     }
 }
 

@@ -13,6 +13,7 @@ use petrel::model::refs::ExecutionId;
 use petrel::runners::process::GuardDir;
 use petrel::runners::shell::ShellCommand;
 use petrel::runners::shell_script::ShellScript;
+use petrel::runners::shortage::Shortage;
 use petrel::runners::{Call, Outcome, OutputChunk, OutputSink, RunEnd, Runner, Stop};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -54,7 +55,9 @@ impl Host {
         finished(ShellScript::new(Arc::clone(&self.guards)).run(call, Stop::default()).await)
     }
 
-    fn left_files(&self) -> usize {
+    /// What is left when the end is written down.
+    async fn left_files(&self) -> usize {
+        self.guards.forget_ended(&[EXECUTION]).await.unwrap();
         fs::read_dir(self.dir.path().join("guards")).unwrap().count()
     }
 }
@@ -93,15 +96,24 @@ fn call(parameters: &Value) -> Call {
 fn finished(end: RunEnd) -> Outcome {
     match end {
         RunEnd::Finished(outcome) => outcome,
-        RunEnd::Waiting(waits) => panic!("waits for {waits:?}"),
+        other => panic!("it did not end: {other:?}"),
     }
 }
 
 /// Starts a command that announces itself with a line; gives back that line while it runs on.
 async fn running(host: &Host, cmd: &str, stop: &Stop) -> (tokio::task::JoinHandle<Outcome>, String, Reader) {
+    running_attempt(1, host, cmd, stop).await
+}
+
+async fn running_attempt(
+    attempt: u64,
+    host: &Host,
+    cmd: &str,
+    stop: &Stop,
+) -> (tokio::task::JoinHandle<Outcome>, String, Reader) {
     let (output, mut reader) = OutputSink::channel(100);
     let runner = ShellCommand::new(Arc::clone(&host.guards));
-    let call = Call { output, ..call(&json!({ "cmd": cmd })) };
+    let call = Call { output, attempt, ..call(&json!({ "cmd": cmd })) };
     let stop = stop.clone();
     #[expect(clippy::disallowed_methods, reason = "the test has no supervisor")]
     let task = tokio::spawn(async move { finished(runner.run(call, stop).await) });
@@ -146,7 +158,7 @@ async fn a_command_gives_its_output_and_its_return_code() {
         assert_eq!(result["return_code"], code, "{cmd}");
         assert_eq!((&result["succeeded"], &result["failed"]), (&json!(code == 0), &json!(code != 0)), "{cmd}");
     }
-    assert_eq!(host.left_files(), 0);
+    assert_eq!(host.left_files().await, 0);
 }
 
 #[tokio::test]
@@ -251,7 +263,7 @@ async fn a_guard_ends_everything_when_its_daemon_is_gone() {
     assert_eq!(reader.recv().await, None, "the dropped call closed its pipes");
     host.guards.prove_dead(EXECUTION, 1).await.unwrap();
     assert!(is_dead(&pid));
-    assert_eq!(host.left_files(), 0);
+    assert_eq!(host.left_files().await, 0);
 }
 
 #[tokio::test]
@@ -263,7 +275,7 @@ async fn what_a_killed_guard_guarded_is_ended_by_the_daemon() {
     let outcome = task.await.unwrap();
     assert_eq!(outcome.status, ExecutionStatus::Abandoned, "{outcome:?}");
     assert!(is_dead(&pid));
-    assert_eq!(host.left_files(), 0);
+    assert_eq!(host.left_files().await, 0);
 }
 
 #[tokio::test]
@@ -295,11 +307,80 @@ async fn g03_a_later_attempt_ends_an_earlier_one_of_a_daemon_that_does_not_move_
     host.guards.prove_dead(EXECUTION, 2).await.unwrap();
     assert!(is_dead(&pid));
 
-    let (second, pid, _reader) = running(&host, "echo $$; sleep 100", &Stop::default()).await;
-    let late = host.guards.prove_dead(EXECUTION, 0).await.unwrap_err().to_string();
+    let (second, pid, _reader) = running_attempt(2, &host, "echo $$; sleep 100", &Stop::default()).await;
+    let late = host.guards.prove_dead(EXECUTION, 1).await.unwrap_err().to_string();
     assert!(late.contains("a later attempt"), "{late}");
     assert!(!is_dead(&pid));
     second.abort();
+}
+
+/// A host whose guards are started by a script that does `before` first.
+fn host_with_guards_after(before: &str) -> Host {
+    let mut host = Host::new();
+    let program =
+        host.file("guard.sh", &format!("#!/bin/sh\n{before}\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_petrel")));
+    let guards = GuardDir::new(host.dir.path().join("guards"), program).unwrap().with_grace(GRACE);
+    let path = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+    host.guards = Arc::new(guards.with_environment(path));
+    host
+}
+
+async fn end_of(host: &Host, parameters: Value) -> RunEnd {
+    ShellCommand::new(Arc::clone(&host.guards)).run(call(&parameters), Stop::default()).await
+}
+
+#[tokio::test]
+async fn a_command_runs_or_has_not_begun_however_few_descriptors_there_are() {
+    let mut lacked = 0;
+    for limit in 3..16 {
+        let host = host_with_guards_after(&format!("ulimit -n {limit}"));
+        let effect = host.dir.path().join("effect");
+        match end_of(&host, json!({"cmd": format!("echo ran >> {}", effect.display())})).await {
+            RunEnd::NotBegun(why) => {
+                assert!(why.shortage.is_none_or(|shortage| shortage == Shortage::Descriptors), "{limit}: {why:?}");
+                assert!(!effect.exists(), "{limit}: {why:?}");
+                lacked += usize::from(why.shortage.is_some());
+            }
+            end => {
+                let Outcome { status, result } = finished(end);
+                let times = fs::read_to_string(&effect).unwrap_or_default().lines().count();
+                // A shell that cannot even open a file says so itself.
+                let expected = usize::from(status == ExecutionStatus::Succeeded);
+                assert_eq!(times, expected, "{limit}: {result}");
+                assert!(result["return_code"].is_i64(), "{limit}: {result}");
+            }
+        }
+    }
+    assert!(lacked > 0, "some limit lets the guard begin and not its child");
+}
+
+#[tokio::test]
+async fn a_command_whose_guard_finds_the_disk_full_has_not_begun() {
+    let host = host_with_guards_after("trap '' XFSZ; ulimit -f 0");
+    let end = end_of(&host, json!({"cmd": "true"})).await;
+    assert!(matches!(&end, RunEnd::NotBegun(why) if why.shortage == Some(Shortage::Disk)), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_command_whose_guard_is_killed_before_it_has_not_begun() {
+    let host = host_with_guards_after("kill -9 $$");
+    let end = end_of(&host, json!({"cmd": "true"})).await;
+    assert!(matches!(&end, RunEnd::NotBegun(why) if why.shortage.is_none()), "{end:?}");
+}
+
+#[tokio::test]
+async fn what_is_proven_not_to_have_begun_never_begins() {
+    let host = Host::new();
+    assert!(!host.guards.seal_unstarted(EXECUTION, 1, "daemon").await.unwrap(), "a life that was never seen here");
+    host.guards.begin_life("daemon").unwrap();
+    assert!(host.guards.seal_unstarted(EXECUTION, 1, "daemon").await.unwrap());
+    // A guard of that attempt that is still on its way finds that it is too late.
+    let late = host.command(json!({"cmd": "true"})).await;
+    assert_eq!(late.status, ExecutionStatus::Abandoned, "{late:?}");
+    let next = Call { attempt: 2, ..call(&json!({"cmd": "echo second"})) };
+    let next = finished(ShellCommand::new(Arc::clone(&host.guards)).run(next, Stop::default()).await);
+    assert_eq!(next.result["stdout"], "second", "{next:?}");
+    assert!(!host.guards.seal_unstarted(EXECUTION, 2, "daemon").await.unwrap(), "it ran, and its end is not written");
 }
 
 fn stop_process(pid: &str) {
@@ -378,7 +459,7 @@ async fn sudo_gets_its_password_and_the_command_its_environment_unseen() {
     assert_eq!(lines[0], format!("-S -p  -H -- /bin/bash {}|hunter4", script.display()));
     assert_eq!(lines[1], "it's mine core");
     assert!(lines[2].starts_with("-rw------- "), "{stdout}");
-    assert_eq!(host.left_files(), 0, "the private script is gone");
+    assert_eq!(host.left_files().await, 0, "the private script is gone");
 }
 
 #[tokio::test]

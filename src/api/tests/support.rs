@@ -319,6 +319,7 @@ fn doors(
         announcements: store.announcements(),
         dead_letters: store.dead_letters(),
         daemons: store.daemons(),
+        suspects: store.suspects(),
     };
     let World { clock, ids, bus, supervisor, metrics } = world.clone();
     let intake = Intake::new(Landing::new(store.events(), bus), Arc::clone(&clock), ids);

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::declared::{as_text, as_texts, parameter, read, required, secret, with_default};
+use super::shortage::NotBegun;
 use super::{Call, Outcome, RunEnd, Runner, Stop};
 use crate::model::action::ParameterSpec;
 use crate::model::execution::ExecutionStatus;
@@ -69,9 +70,9 @@ impl Runner for HttpRequest {
     async fn run(&self, call: Call, stop: Stop) -> RunEnd {
         let exchanged = tokio::select! {
             exchanged = self.exchange(&call) => exchanged,
-            () = stop.raised() => Err(canceled()),
+            () = stop.raised() => Err(canceled().into()),
         };
-        RunEnd::Finished(exchanged.unwrap_or_else(|outcome| outcome))
+        exchanged.map_or_else(|end| end, RunEnd::Finished)
     }
 }
 
@@ -108,7 +109,7 @@ fn yes() -> bool {
 }
 
 impl HttpRequest {
-    async fn exchange(&self, call: &Call) -> Result<Outcome, Outcome> {
+    async fn exchange(&self, call: &Call) -> Result<Outcome, RunEnd> {
         let given = read::<Given>(&call.parameters)?;
         let url: Url =
             given.url.parse().map_err(|error| Outcome::error(format!("`url` is not an address: {error}")))?;
@@ -116,9 +117,14 @@ impl HttpRequest {
         hosts.check(&url).map_err(Outcome::error)?;
         let timeout = call.timeout.unwrap_or(DEFAULT_TIMEOUT);
         let client = self.client(Manner::of(&given, hosts)).map_err(|error| failure(error, timeout))?;
+        let may_redirect = given.allow_redirects;
         let request = request(&client, url, given, call)?;
-        let response = request.timeout(timeout).send().await.map_err(|error| failure(error, timeout))?;
-        answer(response, timeout).await
+        let response = request.timeout(timeout).send().await;
+        let response = response.map_err(|error| match not_sent(&error) {
+            Some(why) if !may_redirect => RunEnd::from(why),
+            Some(_) | None => failure(error, timeout).into(),
+        })?;
+        Ok(answer(response, timeout).await?)
     }
 
     fn client(&self, manner: Manner) -> Result<Client, reqwest::Error> {
@@ -138,6 +144,15 @@ impl HttpRequest {
     fn clients(&self) -> MutexGuard<'_, HashMap<Manner, Client>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A connection that could not be opened for want of a resource has carried nothing. It must be the first one: behind a
+/// redirect somebody was asked already.
+fn not_sent(error: &reqwest::Error) -> Option<NotBegun> {
+    let first: &dyn std::error::Error = error;
+    let mut chain = std::iter::successors(Some(first), |error| error.source());
+    let cause = chain.find_map(|error| error.downcast_ref::<std::io::Error>())?;
+    if error.is_connect() { NotBegun::for_want("cannot open a connection", cause) } else { None }
 }
 
 /// Which hosts may be asked.

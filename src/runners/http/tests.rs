@@ -65,7 +65,7 @@ fn call(parameters: &Value) -> Call {
 async fn outcome_of(call: Call) -> Outcome {
     match HttpRequest::default().run(call, Stop::default()).await {
         RunEnd::Finished(outcome) => outcome,
-        RunEnd::Waiting(waits) => panic!("waits for {waits:?}"),
+        other => panic!("it did not end: {other:?}"),
     }
 }
 

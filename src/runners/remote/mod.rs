@@ -22,7 +22,8 @@ use serde_json::{Map, Value, json};
 use super::declared::{as_texts, parameter, read, required, secret, with_default};
 use super::process::{GuardDir, ProcessError};
 use super::shell::{TIMED_OUT_RETURN_CODE, lost, parsed_if_structured, without_last_newline};
-use super::{Call, Outcome, RunEnd, Runner, Stop};
+use super::shortage::NotBegun;
+use super::{Call, Outcome, RunEnd, Runner, Stop, Workplace};
 use crate::model::action::ParameterSpec;
 use crate::model::execution::ExecutionStatus;
 
@@ -75,10 +76,14 @@ impl Runner for RemoteCommand {
             #[serde(flatten)]
             remote: RemoteParameters,
         }
-        RunEnd::Finished(match read::<CommandParameters>(&call.parameters) {
+        match read::<CommandParameters>(&call.parameters) {
             Ok(CommandParameters { cmd, remote }) => run_on_hosts(&self.remote, &call, remote, cmd, &stop).await,
-            Err(outcome) => outcome,
-        })
+            Err(outcome) => outcome.into(),
+        }
+    }
+
+    fn workplace(&self) -> Workplace {
+        Workplace::Child
     }
 }
 
@@ -140,22 +145,23 @@ fn remote_parameters() -> BTreeMap<String, ParameterSpec> {
 }
 
 /// Does the same on each of the hosts, and gives the results StackStorm's shape.
-async fn run_on_hosts(remote: &Remote, call: &Call, given: RemoteParameters, lines: String, stop: &Stop) -> Outcome {
+async fn run_on_hosts(remote: &Remote, call: &Call, given: RemoteParameters, lines: String, stop: &Stop) -> RunEnd {
     let RemoteParameters { hosts, login, cwd, env, sudo, sudo_password, parallel, dir: _, kwarg_op: _ } = given;
     let hosts = match Host::list(&hosts) {
         Ok(hosts) => hosts,
-        Err(problem) => return Outcome::error(problem.to_string()),
+        Err(problem) => return Outcome::error(problem.to_string()).into(),
     };
     let mut env = as_texts(&env);
     env.extend(GuardDir::identity(call));
     let rights = if sudo { Rights::Root(sudo_password) } else { Rights::Own };
     let task = Task { lines, env, cwd, rights };
     if let Err(problem) = task.check() {
-        return Outcome::error(problem.to_string());
+        return Outcome::error(problem.to_string()).into();
     }
     let visits = match remote.begin(call).await {
         Ok(visits) => visits,
-        Err(problem) => return lost(&problem),
+        Err(ProcessError::NotBegun(why)) => return why.into(),
+        Err(problem) => return lost(&problem).into(),
     };
     let at_once = if parallel { MOST_AT_ONCE } else { 1 };
     let is_one = hosts.len() == 1;
@@ -170,7 +176,21 @@ async fn run_on_hosts(remote: &Remote, call: &Call, given: RemoteParameters, lin
     if let Err(problem) = visits.end() {
         tracing::warn!(execution = %call.execution, %problem, "files of ended connections could not be removed");
     }
-    outcome(done, call)
+    match nowhere_begun(&done) {
+        Some(why) => why.into(),
+        None => outcome(done, call).into(),
+    }
+}
+
+/// Why it was begun on none of the hosts, if so: then it may be tried again.
+fn nowhere_begun(done: &[(String, Result<Visited, ProcessError>)]) -> Option<NotBegun> {
+    let begun = |visited: &Result<Visited, ProcessError>| !matches!(visited, Err(ProcessError::NotBegun(_)));
+    match done.first() {
+        Some((_, Err(ProcessError::NotBegun(why)))) if !done.iter().any(|(_, visited)| begun(visited)) => {
+            Some(why.clone())
+        }
+        Some(_) | None => None,
+    }
 }
 
 fn outcome(done: Vec<(String, Result<Visited, ProcessError>)>, call: &Call) -> Outcome {

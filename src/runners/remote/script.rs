@@ -18,8 +18,8 @@ use super::{RemoteParameters, remote_parameters, run_on_hosts, word};
 use crate::model::action::ParameterSpec;
 use crate::runners::declared::{as_texts, parameter, read};
 use crate::runners::shell::RUN_COMMAND;
-use crate::runners::shell_script::{Arguments, Interpreter};
-use crate::runners::{Call, Outcome, RunEnd, Runner, Stop};
+use crate::runners::shell_script::{Arguments, Interpreter, unreadable};
+use crate::runners::{Call, RunEnd, Runner, Stop, Workplace};
 
 /// A script with its libraries; what is larger is brought to hosts by other means.
 const MOST_BYTES: usize = 8 << 20;
@@ -65,16 +65,18 @@ impl Runner for RemoteScript {
             #[serde(flatten)]
             remote: RemoteParameters,
         }
-        let prepared = read::<ScriptParameters>(&call.parameters).and_then(|given| {
-            let lines = lines(&call, &given.remote).map_err(|error| {
-                Outcome::error(format!("cannot read the script `{}`: {error}", script(&call).display()))
-            })?;
+        let prepared = read::<ScriptParameters>(&call.parameters).map_err(RunEnd::from).and_then(|given| {
+            let lines = lines(&call, &given.remote).map_err(|error| unreadable(script(&call), &error))?;
             Ok((given.remote, lines))
         });
-        RunEnd::Finished(match prepared {
+        match prepared {
             Ok((given, lines)) => run_on_hosts(&self.remote, &call, given, lines, &stop).await,
-            Err(outcome) => outcome,
-        })
+            Err(end) => end,
+        }
+    }
+
+    fn workplace(&self) -> Workplace {
+        Workplace::Child
     }
 }
 

@@ -13,6 +13,7 @@ use rhai::{Dynamic, Engine, EvalAltResult, INT, Position, Scope};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
+use super::shell_script::unreadable;
 use super::{Call, Outcome, OutputSink, OutputStream, RunEnd, Runner, Stop};
 use crate::model::action::ParameterSpec;
 use crate::model::execution::ExecutionStatus;
@@ -91,10 +92,7 @@ impl Runner for RhaiScript {
         let script = call.action.entry_point.clone();
         let text = match tokio::fs::read_to_string(&script).await {
             Ok(text) => text,
-            Err(error) => {
-                let reason = format!("cannot read the script `{}`: {error}", script.display());
-                return RunEnd::Finished(Outcome::error(reason));
-            }
+            Err(error) => return unreadable(&script, &error),
         };
         let (printer, lines) = Printer::new();
         let engine = self.engine(stop.clone(), printer);

@@ -40,7 +40,7 @@ async fn run_with(text: &str, output: OutputSink, stop: Stop) -> Outcome {
     let call = call(&script, &json!({"name": "web", "count": 2, "list": [1.5, null]}), output);
     match RhaiScript::new().run(call, stop).await {
         RunEnd::Finished(outcome) => outcome,
-        RunEnd::Waiting(waits) => panic!("waits for {waits:?}"),
+        other => panic!("it did not end: {other:?}"),
     }
 }
 

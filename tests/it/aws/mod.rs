@@ -61,7 +61,7 @@ impl Desk {
     async fn run(&self, action: &str, parameters: Value, stop: Stop) -> Outcome {
         match self.native.run(native::call(&format!("aws.{action}"), &parameters), stop).await {
             RunEnd::Finished(outcome) => outcome,
-            RunEnd::Waiting(waits) => panic!("waits for {waits:?}"),
+            other => panic!("it did not end: {other:?}"),
         }
     }
 

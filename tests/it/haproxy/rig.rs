@@ -59,7 +59,7 @@ impl Desk {
     pub(super) async fn run(&self, action: &str, parameters: Value, stop: Stop) -> Outcome {
         match self.native.run(call(action, &parameters), stop).await {
             RunEnd::Finished(outcome) => outcome,
-            RunEnd::Waiting(waits) => panic!("waits for {waits:?}"),
+            other => panic!("it did not end: {other:?}"),
         }
     }
 

@@ -186,7 +186,7 @@ pub(super) fn call(parameters: &Value) -> Call {
 pub(super) fn finished(end: RunEnd) -> Outcome {
     match end {
         RunEnd::Finished(outcome) => outcome,
-        RunEnd::Waiting(waits) => panic!("waits for {waits:?}"),
+        other => panic!("it did not end: {other:?}"),
     }
 }
 

@@ -19,6 +19,7 @@ mod postgres;
 mod retention;
 mod slots;
 mod sqlite;
+mod suspects;
 pub(crate) mod troubles;
 mod writers;
 
@@ -63,6 +64,7 @@ const ALL: [&[Promise]; 15] = [
     executions::PROMISES,
     slots::PROMISES,
     obligations::PROMISES,
+    suspects::PROMISES,
     journals::PROMISES,
     key_values::PROMISES,
     groups::PROMISES,

@@ -145,6 +145,18 @@ impl<'s> Daemon<'s> {
         child.kill().await.unwrap();
     }
 
+    /// The same, and waits until the guards of its children have ended as well.
+    pub(crate) async fn kill9_until_guards_end(&mut self) {
+        let pid = self.pid();
+        // It must not start another one while they are counted.
+        kill_process(pid, Signal::STOP).unwrap();
+        eventually("it stands still", async || (super::stat(pid.as_raw_nonzero().get())?[0] == "T").then_some(()))
+            .await;
+        let guards = super::processes::children_of(pid.as_raw_nonzero().get());
+        self.kill9().await;
+        eventually("its guards end", async || guards.iter().all(|guard| super::is_dead(*guard)).then_some(())).await;
+    }
+
     /// Asks it to end, as a service manager does, and waits for its end.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
         kill_process(self.pid(), Signal::TERM).unwrap();

@@ -13,3 +13,10 @@ pub(crate) fn processes_with(text: &Path) -> Vec<String> {
     });
     with_text.map(|process| process.file_name().unwrap().to_str().unwrap().to_owned()).collect()
 }
+
+/// The processes whose parent is this one.
+pub(crate) fn children_of(parent: i32) -> Vec<i32> {
+    let names = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
+    let pids = names.filter_map(|name| name.to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| super::stat(*pid).is_some_and(|fields| fields[1] == parent.to_string())).collect()
+}
