@@ -16,6 +16,7 @@ use crate::api;
 use crate::cli::args::{RestoreOptions, ServeOptions, ValidateOptions};
 use crate::cli::output;
 use crate::config::{Config, LogFormat, process_environment};
+use crate::scripts;
 
 /// What is ended at the end of the grace gets this long to be gone and written down.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
@@ -30,7 +31,11 @@ pub fn serve_main(options: &ServeOptions) -> ExitCode {
         Err(problem) => return output::complain(&problem),
     };
     start_log(&config);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .thread_stack_size(scripts::STACK_BYTES)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(problem) => return output::complain(&anyhow::Error::new(problem).context("starting the run-time")),
     };
