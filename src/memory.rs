@@ -57,6 +57,14 @@ fn count(layout: Layout, direction: i64) {
         .unwrap_or(());
 }
 
+/// Only the growth counts as allocated: a text that is grown byte by byte is hardly ever moved.
+fn count_change(old: Layout, new: Layout) {
+    count(new, 1);
+    count(old, -1);
+    let unmoved = old.size().min(new.size()) as u64;
+    COUNTERS.try_with(|counters| counters.allocated.set(counters.allocated.get().wrapping_sub(unmoved))).unwrap_or(());
+}
+
 // SAFETY: every call is handed to the allocator inside with the arguments it came with, and its answer is handed back.
 // Counting neither allocates nor unwinds: the cells are initialised at compile time and have nothing to drop.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
@@ -79,9 +87,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count(layout, -1);
         // SAFETY: the caller promises that the new size is a valid one for this alignment.
-        count(unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) }, 1);
+        count_change(layout, unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) });
         // SAFETY: as above.
         unsafe { self.0.realloc(block, layout, new_size) }
     }
@@ -158,7 +165,7 @@ mod tests {
         let mut grown: Vec<u8> = Vec::with_capacity(1_000);
         grown.resize(50_000, 1);
         assert!((50_000..120_000).contains(&mark.alive()));
-        assert!(mark.allocated() >= 51_000);
+        assert!((50_000..120_000).contains(&mark.allocated()));
     }
 
     #[test]

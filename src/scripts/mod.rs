@@ -8,7 +8,7 @@
 mod natives;
 mod values;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -55,6 +55,8 @@ pub enum BudgetKind {
     Allocated,
     /// [`Budget::values`].
     Values,
+    /// Bytes in one text, which the engine limits as well.
+    StringSize,
 }
 
 impl BudgetKind {
@@ -64,6 +66,7 @@ impl BudgetKind {
             Self::Memory => "memory",
             Self::Allocated => "allocated",
             Self::Values => "values",
+            Self::StringSize => "string_size",
         }
     }
 
@@ -72,6 +75,7 @@ impl BudgetKind {
         match self {
             Self::Memory => "keep large data in actions or files, and let go of what is no longer needed",
             Self::Allocated => "copy large values less often: change them in place, and pass on only the parts needed",
+            Self::StringSize => "print parts of large values only",
             Self::Values => "hold fewer values at a time, and do not nest them in a loop",
         }
     }
@@ -111,6 +115,7 @@ impl Meter {
     }
 
     fn new(budget: Budget) -> Self {
+        LONG_TEXT.set(None);
         Self { mark: Mark::now(), budget, exceeded: OnceLock::new() }
     }
 
@@ -122,7 +127,9 @@ impl Meter {
         }
         let over = |kind, taken: u64, at_most: u64| (taken > at_most).then_some(BudgetExceeded { kind, at_most });
         let taken = self.mark.taken();
-        let found = over(BudgetKind::Memory, taken.alive, self.budget.memory)
+        let found = LONG_TEXT.get().map(|at_most| BudgetExceeded { kind: BudgetKind::StringSize, at_most });
+        let found = found
+            .or_else(|| over(BudgetKind::Memory, taken.alive, self.budget.memory))
             .or_else(|| over(BudgetKind::Values, taken.depth_units, self.budget.values))
             .or_else(|| over(BudgetKind::Allocated, taken.allocated, self.budget.allocated))?;
         Some(*self.exceeded.get_or_init(|| found))
@@ -136,6 +143,8 @@ pub fn watch(engine: &mut Engine, meter: &Shared<Meter>) {
 }
 
 thread_local! {
+    /// The bound that a text went over which a native function could not fail for.
+    static LONG_TEXT: Cell<Option<u64>> = const { Cell::new(None) };
     static WATCHED: RefCell<Option<Meter>> = const { RefCell::new(None) };
 }
 
@@ -166,6 +175,10 @@ pub fn check_source(source: &str) -> Result<(), String> {
         return Err(format!("the script is {length} bytes long; at most {MAX_SOURCE_BYTES} are compiled: split it up"));
     }
     Ok(())
+}
+
+fn report_long_text(longest: usize) {
+    LONG_TEXT.set(u64::try_from(longest).ok());
 }
 
 /// What a native function fails with.

@@ -11,8 +11,8 @@ use rhai::{
     Shared,
 };
 
-use super::failure;
-use super::values::{ensure_parts, ensure_plain, push_debug, push_map, size_of};
+use super::values::{Printer, ensure_parts, ensure_plain, size_of};
+use super::{failure, report_long_text};
 
 type Native<T> = Result<T, Box<EvalAltResult>>;
 type Context<'a> = NativeCallContext<'a>;
@@ -142,27 +142,36 @@ fn register_lists(module: &mut Module) {
 }
 
 fn register_printing(module: &mut Module) {
-    // They never fail: Rhai would print the value itself then, without a bound. What is too deep is left out.
     for name in ["print", "to_string", "debug", "to_debug"] {
-        pure(name).set_into_module(module, |list: &mut Array| -> ImmutableString {
-            let mut text = String::from("[");
-            for (number, item) in list.iter().enumerate() {
-                text.push_str(if number == 0 { "" } else { ", " });
-                push_debug(&mut text, item, 1);
-            }
-            text.push(']');
-            text.into()
+        pure(name).set_into_module(module, |context: Context<'_>, list: &mut Array| {
+            print(&context, |printer| printer.push_list(list, 0))
         });
-        pure(name).set_into_module(module, |map: &mut Map| -> ImmutableString {
-            let mut text = String::new();
-            push_map(&mut text, map, 0);
-            text.into()
+        pure(name).set_into_module(module, |context: Context<'_>, map: &mut Map| {
+            print(&context, |printer| printer.push_map(map, 0))
+        });
+    }
+    for name in ["debug", "to_debug"] {
+        FuncRegistration::new(name).set_into_module(module, |context: Context<'_>, text: ImmutableString| {
+            print(&context, |printer| printer.push_debug(&text.into(), 0))
         });
     }
     pure("to_json").set_into_module(module, |map: &mut Map| -> Native<String> {
         map.values().try_for_each(ensure_plain).map_err(failure)?;
         Ok(rhai::format_map_as_json(map))
     });
+}
+
+/// Never fails and never makes more than a text may hold: Rhai would print the value itself then, without any bound. What
+/// is nested too deep is left out; what is too long ends the script before its next operation.
+fn print(context: &Context<'_>, push: impl FnOnce(&mut Printer)) -> ImmutableString {
+    let longest = context.engine().max_string_size();
+    let mut printer = Printer::new(if longest == 0 { usize::MAX } else { longest });
+    push(&mut printer);
+    let (text, whole) = printer.end();
+    if !whole {
+        report_long_text(longest);
+    }
+    text.into()
 }
 
 fn register_comparisons(module: &mut Module) {

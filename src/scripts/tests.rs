@@ -104,6 +104,16 @@ fn deep_values_are_printed_in_part_and_neither_compared_nor_converted() {
 }
 
 #[test]
+fn printing_ends_a_script_when_the_text_is_too_long() {
+    let long = r#"let f = (); f = || f; let s = "\\"; for j in 0..19 { s += s; } "#;
+    for print in
+        ["`${[s, f]}`", "[f, s].to_string()", "s += [s, f]", "debug(s)", "\"\" + #{a: s, f: f}", "s.to_debug()"]
+    {
+        fails_with(&format!("{long} {print}; 1"), "the limit `string_size` of 1048576");
+    }
+}
+
+#[test]
 fn a_closure_that_captures_itself_is_printed_and_refused_as_json() {
     let circle = "let l = []; let f = || l.len(); l = [f]; ";
     assert!(evaluate(&format!("{circle} l.to_string()")).unwrap().starts_with("[Fn(anon"));

@@ -3,10 +3,10 @@
 //! Rhai's own conversions recurse without a bound, and its `Debug` of a closure goes into what was captured, which may
 //! be the closure itself. Nothing outside of this module may print a value with `{}` or `{:?}`.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use rhai::serde::from_dynamic;
-use rhai::{Dynamic, EvalAltResult, Map};
+use rhai::{Array, Dynamic, EvalAltResult, Map};
 use serde_json::Value;
 
 /// How deep a value may be that is compared, printed or converted. JSON from outside has at most 127 levels.
@@ -27,6 +27,9 @@ pub fn ensure_plain(value: &Dynamic) -> Result<(), String> {
 pub(super) fn ensure_parts<'a, P: IntoIterator<Item = &'a Dynamic>>(parts: P) -> Result<(), String> {
     parts.into_iter().try_for_each(|part| walk(part, 1, Closures::Accepted))
 }
+
+/// Of a value in an error, in bytes.
+const LONGEST_TEXT: usize = 64 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Closures {
@@ -78,15 +81,15 @@ pub(super) fn size_of(value: &Dynamic) -> Size {
     Size { values: 1, bytes: value.as_immutable_string_ref().map_or(0, |text| text.len()) }
 }
 
-/// A value as scripts print it. What is nested too deep is left out.
+/// A value as scripts print it. What is nested too deep is left out, and what is too long for an error.
 pub fn text_of(value: &Dynamic) -> String {
-    let mut text = String::new();
+    let mut printer = Printer::new(LONGEST_TEXT);
     if value.is_array() || value.is_map() {
-        push_debug(&mut text, value, 0);
+        printer.push_debug(value, 0);
     } else {
-        push_formatted(&mut text, format_args!("{value}"));
+        printer.push(format_args!("{value}"));
     }
-    text
+    printer.end().0
 }
 
 /// What an error says: without the calls it came through, and with what was thrown as [`text_of`].
@@ -98,35 +101,68 @@ pub fn error_text(error: &EvalAltResult) -> String {
     }
 }
 
-/// The text inside of a list or map.
-pub(super) fn push_debug(text: &mut String, value: &Dynamic, depth: usize) {
-    if depth > MAX_DEPTH {
-        text.push('…');
-    } else if let Ok(items) = value.as_array_ref() {
-        text.push('[');
-        for (number, item) in items.iter().enumerate() {
-            text.push_str(if number == 0 { "" } else { ", " });
-            push_debug(text, item, depth + 1);
+/// A text in the making that ends where it is too long.
+pub(super) struct Printer {
+    text: String,
+    longest: usize,
+}
+
+impl Printer {
+    pub(super) fn new(longest: usize) -> Self {
+        Self { text: String::new(), longest }
+    }
+
+    /// The text, and whether it is all of it.
+    pub(super) fn end(mut self) -> (String, bool) {
+        let whole = self.text.len() <= self.longest;
+        if !whole {
+            let mark = '…';
+            self.text.truncate(self.text.floor_char_boundary(self.longest.saturating_sub(mark.len_utf8())));
+            self.text.push(mark);
         }
-        text.push(']');
-    } else if let Ok(fields) = value.as_map_ref() {
-        push_map(text, &fields, depth);
-    } else if value.is_fnptr() || value.is_char() {
-        push_formatted(text, format_args!("{value}"));
-    } else {
-        push_formatted(text, format_args!("{value:?}"));
+        (self.text, whole)
     }
-}
 
-pub(super) fn push_map(text: &mut String, fields: &Map, depth: usize) {
-    text.push_str("#{");
-    for (number, (name, field)) in fields.iter().enumerate() {
-        push_formatted(text, format_args!("{}{:?}: ", if number == 0 { "" } else { ", " }, name.as_str()));
-        push_debug(text, field, depth + 1);
+    /// The text inside of a list or map.
+    pub(super) fn push_debug(&mut self, value: &Dynamic, depth: usize) {
+        if depth > MAX_DEPTH {
+            self.text.push('…');
+        } else if let Ok(items) = value.as_array_ref() {
+            self.push_list(&items, depth);
+        } else if let Ok(fields) = value.as_map_ref() {
+            self.push_map(&fields, depth);
+        } else if value.is_fnptr() || value.is_char() {
+            self.push(format_args!("{value}"));
+        } else {
+            self.push(format_args!("{value:?}"));
+        }
     }
-    text.push('}');
-}
 
-fn push_formatted(text: &mut String, formatted: std::fmt::Arguments<'_>) {
-    text.write_fmt(formatted).unwrap_or(()); // A text takes whatever is written.
+    pub(super) fn push_list(&mut self, items: &Array, depth: usize) {
+        self.text.push('[');
+        for (number, item) in items.iter().enumerate() {
+            if self.text.len() > self.longest {
+                break;
+            }
+            self.text.push_str(if number == 0 { "" } else { ", " });
+            self.push_debug(item, depth + 1);
+        }
+        self.text.push(']');
+    }
+
+    pub(super) fn push_map(&mut self, fields: &Map, depth: usize) {
+        self.text.push_str("#{");
+        for (number, (name, field)) in fields.iter().enumerate() {
+            if self.text.len() > self.longest {
+                break;
+            }
+            self.push(format_args!("{}{:?}: ", if number == 0 { "" } else { ", " }, name.as_str()));
+            self.push_debug(field, depth + 1);
+        }
+        self.text.push('}');
+    }
+
+    fn push(&mut self, formatted: fmt::Arguments<'_>) {
+        self.text.write_fmt(formatted).unwrap_or(()); // A text takes whatever is written.
+    }
 }

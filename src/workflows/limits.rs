@@ -167,6 +167,7 @@ impl Limits {
             BudgetKind::Memory => LimitKind::Memory,
             BudgetKind::Allocated => LimitKind::Allocated,
             BudgetKind::Values => LimitKind::Values,
+            BudgetKind::StringSize => LimitKind::StringSize,
         })
     }
 
