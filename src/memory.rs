@@ -32,16 +32,19 @@ thread_local! {
 
 /// How much one block adds to the depth of a script's values, in units of 180 bytes of stack.
 ///
-/// Every level of a nested value is a block of one of two sizes: lists and maps are boxes of 24 bytes, closures and what
-/// they share are of 40 (as are texts, which are counted with them). What walks over a value takes up to three units of
+/// Every level of a nested value is a block of one of these sizes: lists and maps are boxes of 24 bytes, closures are of
+/// 40 (as are texts, which are counted with them) and what they share of 48. What walks over a value takes up to three units of
 /// stack for the former and one for the latter, so this sum bounds how deep any value can be.
 const fn depth_units(layout: Layout) -> i64 {
     match (layout.size(), layout.align()) {
         (24, 8) => 3,
-        (40, 8) => 1,
+        (40 | 48, 8) => 1,
         _ => 0,
     }
 }
+
+/// What a small block counts as allocated: it takes as much time as one of this size that is filled.
+const LEAST_CHARGE: u64 = 128;
 
 fn count(layout: Layout, direction: i64) {
     // Fails only while the thread ends, when nobody looks any more.
@@ -50,7 +53,8 @@ fn count(layout: Layout, direction: i64) {
             let size = layout.size() as i64 * direction;
             counters.alive.set(counters.alive.get().wrapping_add(size));
             if size > 0 {
-                counters.allocated.set(counters.allocated.get().wrapping_add(size.unsigned_abs()));
+                let charge = size.unsigned_abs().max(LEAST_CHARGE);
+                counters.allocated.set(counters.allocated.get().wrapping_add(charge));
             }
             counters.nodes.set(counters.nodes.get().wrapping_add(depth_units(layout) * direction));
         })
@@ -103,7 +107,7 @@ pub struct Mark(Taken);
 pub struct Taken {
     /// Bytes that were allocated and not freed. Below zero, if the thread frees what others allocated, counts as zero.
     pub alive: u64,
-    /// All bytes that were allocated, freed or not.
+    /// All bytes that were allocated, freed or not; small blocks count as 128 bytes.
     pub allocated: u64,
     /// How deep a value can be at most that was built since, in units of 180 bytes of stack.
     pub depth_units: u64,
@@ -170,16 +174,17 @@ mod tests {
 
     #[test]
     fn every_level_of_a_nested_script_value_adds_to_the_depth() {
+        let named = rhai::FnPtr::new("called").unwrap();
         let mark = Mark::now();
         let mut value = rhai::Dynamic::UNIT;
         for _ in 0..100 {
             value = rhai::Dynamic::from_array(vec![value]);
             value = rhai::Dynamic::from_map([("a".into(), value)].into_iter().collect());
-            let mut closure = rhai::FnPtr::new("called").unwrap();
+            let mut closure = named.clone();
             closure.add_curry(value.into_shared());
             value = rhai::Dynamic::from(closure);
         }
-        assert!(mark.taken().depth_units >= 100 * (3 + 3 + 2), "only {}", mark.taken().depth_units);
+        assert!(mark.taken().depth_units >= 100 * (3 + 3 + 1 + 1), "only {}", mark.taken().depth_units);
         drop(value);
         assert!(mark.taken().depth_units < 10);
     }

@@ -45,9 +45,9 @@ fn what_closures_capture_counts_as_memory() {
 
 #[test]
 fn a_script_cannot_catch_that_it_took_too_much() {
-    let caught = r#"try { [1].for_each(|x| { let l = []; while true { let b = blob(49000); let f = || b; l.push(f); } }); } catch {} 1"#;
+    let caught = r"try { [1].for_each(|x| { let l = []; while true { let b = blob(49000); let f = || b; l.push(f); } }); } catch {} 1";
     assert!(evaluate(caught).is_err());
-    let sorted = r#"let x = [3, 2, 1]; x.sort(|a, b| { let l = []; while true { let c = blob(49000); let f = || c; l.push(f); } 0 }); 1"#;
+    let sorted = r"let x = [3, 2, 1]; x.sort(|a, b| { let l = []; while true { let c = blob(49000); let f = || c; l.push(f); } 0 }); 1";
     assert!(evaluate(sorted).is_err());
 }
 
@@ -133,12 +133,12 @@ fn bounded_functions_answer_as_the_ones_they_replace() {
         (r#""a,b,c".split_rev(",", 2)"#, r#"["c", "a,b"]"#),
         (r#""hé".to_chars()"#, "[h, é]"),
         (r#"let l = [1]; l.pad(3, "x"); l"#, r#"[1, "x", "x"]"#),
-        (r#"let c = 'c'; `${[1, 2.5, c, "s", true, (), #{a: [1]}]}`"#, r##"[1, 2.5, c, "s", true, (), #{"a": [1]}]"##),
+        (r#"let c = 'c'; `${[1, 2.5, c, "s", true, (), #{a: [1]}]}`"#, r#"[1, 2.5, c, "s", true, (), #{"a": [1]}]"#),
         (r#"#{b: 1, a: "x"}.to_json()"#, r#"{"a":"x","b":1}"#),
         (r#"[1, [2, #{a: "x"}]] == [1, [2, #{a: "x"}]]"#, "true"),
         (r#"[1, "1"] != [1, 1]"#, "true"),
-        (r#"#{a: 1} == #{a: 2}"#, "false"),
-        (r#"[[1], [2]].contains([2]) && [[1], [2]].index_of([2]) == 1"#, "true"),
+        (r"#{a: 1} == #{a: 2}", "false"),
+        (r"[[1], [2]].contains([2]) && [[1], [2]].index_of([2]) == 1", "true"),
     ] {
         assert_eq!(evaluate(script).as_deref(), Ok(answer), "{script}");
     }
@@ -191,8 +191,8 @@ fn chains_and_nesting_of_any_kind_end_as_errors_of_the_parser() {
 
 #[test]
 fn a_text_of_deep_json_is_an_error() {
-    fails_with(r##"let s = "[["; for i in 0..15 { s += s; } parse_json(s)"##, "");
-    fails_with(r##"let s = "{\"a\":"; for i in 0..15 { s += s; } parse_json(s)"##, "");
+    fails_with(r#"let s = "[["; for i in 0..15 { s += s; } parse_json(s)"#, "");
+    fails_with(r#"let s = "{\"a\":"; for i in 0..15 { s += s; } parse_json(s)"#, "");
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Default for Limits {
             map_size: 20_000,
             variables: 1_000,
             memory: 256 << 20,
-            allocated: 4 << 30,
+            allocated: 2 << 30,
             values: 150_000,
             journal_entries: 10_000,
             journal_bytes: 16 << 20,
