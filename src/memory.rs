@@ -50,7 +50,7 @@ fn count(layout: Layout, direction: i64) {
     // Fails only while the thread ends, when nobody looks any more.
     COUNTERS
         .try_with(|counters| {
-            let size = layout.size() as i64 * direction;
+            let size = layout.size().cast_signed() as i64 * direction;
             counters.alive.set(counters.alive.get().wrapping_add(size));
             if size > 0 {
                 let charge = size.unsigned_abs().max(LEAST_CHARGE);
@@ -168,6 +168,7 @@ mod tests {
         let mark = Mark::now();
         let mut grown: Vec<u8> = Vec::with_capacity(1_000);
         grown.resize(50_000, 1);
+        assert_eq!(grown.last(), Some(&1));
         assert!((50_000..120_000).contains(&mark.alive()));
         assert!((50_000..120_000).contains(&mark.allocated()));
     }

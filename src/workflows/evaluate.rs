@@ -66,6 +66,7 @@ pub fn evaluate(bundle: &Bundle, params: &Value, host: Arc<dyn Host>, limits: &L
     let turn = Arc::new(Turn::new(host, limits.clone()));
     let engine = turn_engine(bundle, params, &turn);
     let result = engine.eval_ast_with_scope(&mut Scope::new(), bundle.ast());
+    turn.check_meter();
     turn_end(&turn, result)
 }
 

@@ -88,12 +88,17 @@ impl Turn {
         if self.operations.fetch_add(1, Ordering::Relaxed) >= self.limits.operations && !self.is_stopped() {
             self.flag(Stop::Limit(self.limits.exceeded(LimitKind::Operations)));
         }
+        self.check_meter();
+        self.is_stopped()
+    }
+
+    /// Raises the flag if the evaluation took too much; also asked at its end, when no operation follows.
+    pub(super) fn check_meter(&self) {
         if let Some(exceeded) = self.meter.check()
             && !self.is_stopped()
         {
             self.flag(Stop::Limit(self.limits.exceeded_budget(exceeded)));
         }
-        self.is_stopped()
     }
 
     /// Raises the flag, and gives the error that unwinds the script. The first reason stands.
