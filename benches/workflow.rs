@@ -20,10 +20,6 @@ use tempfile::TempDir;
 
 use support::{fdatasync_latency, median, millis, number};
 
-/// As in the daemon.
-#[global_allocator]
-static HEAP: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const ROUNDS: usize = 5;
 const SHORT: usize = 10;
 const LONG: usize = 1_000;

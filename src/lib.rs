@@ -2,7 +2,13 @@
 //!
 //! The modules stand in the order of an event's journey; ARCHITECTURE.md says who may know whom.
 
+/// In the library, so that tests and benches are counted as the daemon is.
+#[global_allocator]
+static HEAP: memory::CountingAllocator<mimalloc::MiMalloc> = memory::CountingAllocator::new(mimalloc::MiMalloc);
+
 pub mod model;
+pub mod memory;
+pub mod scripts;
 pub mod clock;
 pub mod private;
 pub mod supervise;

@@ -6,9 +6,6 @@ use petrel::cli::args::Command;
 use petrel::runners::remote::askpass;
 use petrel::{cli, config, daemon, demo, local, runners};
 
-#[global_allocator]
-static HEAP: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     if let Some(question) = askpass::question(std::env::args_os()) {
         return askpass::askpass_main(&question, &config::process_environment());

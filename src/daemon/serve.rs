@@ -16,6 +16,7 @@ use crate::cli::output;
 use crate::config::{Config, process_environment};
 use crate::private;
 use crate::runners::descriptors;
+use crate::scripts;
 
 /// What is ended at the end of the grace gets this long to be gone and written down.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
@@ -28,7 +29,11 @@ pub fn serve_main(options: &ServeOptions) -> ExitCode {
     };
     log::start(&config);
     descriptors::raise_limit();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .thread_stack_size(scripts::STACK_BYTES)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(problem) => return output::complain(&anyhow::Error::new(problem).context("starting the run-time")),
     };

@@ -8,6 +8,8 @@ use rhai::packages::{
 };
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Scope};
 
+use crate::scripts::{self, Budget};
+
 /// A few milliseconds of work.
 const MAX_OPERATIONS: u64 = 50_000;
 /// Characters in a text an expression may build.
@@ -29,6 +31,7 @@ pub(super) struct When {
 impl When {
     /// Compiles an expression; names other than `trigger` are refused.
     pub(super) fn compile(source: &str) -> Result<Self, String> {
+        scripts::check_source(source)?;
         let scope = scope_with(Dynamic::UNIT);
         let ast = ENGINE.compile_expression_with_scope(&scope, source).map_err(|error| error.to_string())?;
         Ok(Self { source: source.to_owned(), ast })
@@ -41,9 +44,12 @@ impl When {
 
     /// Whether it is true for this payload.
     pub(super) fn holds(&self, trigger: Dynamic) -> Result<bool, String> {
-        let answer: Dynamic = ENGINE
-            .eval_ast_with_scope(&mut scope_with(trigger), &self.ast)
-            .map_err(|error| format!("when: {error}"))?;
+        let evaluate = || ENGINE.eval_ast_with_scope(&mut scope_with(trigger), &self.ast);
+        let (answer, exceeded) = scripts::metered(Budget::CONDITION, evaluate);
+        if let Some(exceeded) = exceeded {
+            return Err(format!("when: {exceeded}"));
+        }
+        let answer: Dynamic = answer.map_err(|error| format!("when: {}", scripts::error_text(&error)))?;
         answer
             .as_bool()
             .map_err(|kind| format!("when: `{}` gave a value of type {kind}, not true or false", self.source))
@@ -71,6 +77,8 @@ fn engine() -> Engine {
     BasicArrayPackage::new().register_into_engine(&mut engine);
     BasicMapPackage::new().register_into_engine(&mut engine);
     MoreStringPackage::new().register_into_engine(&mut engine);
+    scripts::restrict(&mut engine);
+    scripts::watch_thread(&mut engine);
     engine.register_fn("sleep", |_: i64| refuse_sleep());
     engine.register_fn("sleep", |_: f64| refuse_sleep());
     engine.disable_symbol("eval");

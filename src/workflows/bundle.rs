@@ -8,6 +8,7 @@ use rhai::{AST, ASTNode, Engine, EvalAltResult, Expr, Module, ModuleResolver, Sc
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::scripts;
 use crate::workflows::builtins::FORBIDDEN;
 use crate::workflows::engine::loading_engine;
 use crate::workflows::limits::Limits;
@@ -16,6 +17,9 @@ use crate::workflows::request::hex;
 
 /// The builtins' version. Counts up when a script written for the old ones would ask different steps.
 pub const API_VERSION: u32 = 1;
+
+/// Modules that import modules; each level takes stack while they are compiled.
+const MAX_IMPORT_DEPTH: usize = 16;
 
 /// The texts of a bundle: what is stored with an execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,7 +170,11 @@ impl<'a> Loading<'a> {
 
     /// Compiles a text after everything it imports.
     fn import_all(&mut self, name: &str, text: &str) -> Result<(), CompileError> {
+        scripts::check_source(text).map_err(|message| nowhere(name, message))?;
         self.in_progress.insert(name.to_owned());
+        if self.in_progress.len() > MAX_IMPORT_DEPTH {
+            return Err(nowhere(name, format!("imports are nested more than {MAX_IMPORT_DEPTH} deep")));
+        }
         let mut ast = self.engine.compile(text).map_err(|error| failed(name, error.1, error.0.to_string()))?;
         ast.set_source(name);
         refuse_forbidden(name, &ast)?;

@@ -3,10 +3,14 @@
 use rhai::{Array, Dynamic, FnPtr, Map};
 use serde_json::{Number, Value};
 
+use crate::workflows::errors::{Raised, misuse};
 use crate::workflows::outcome::StepError;
 
 /// The journal is read with a parser that stops at 128.
 const DEEPEST: usize = 100;
+
+/// Values that one branch may capture.
+const MOST_COPIED: usize = 100_000;
 
 /// The canonical JSON of a script value, or what in it cannot be stored.
 pub(super) fn to_value(value: &Dynamic) -> Result<Value, StepError> {
@@ -34,29 +38,53 @@ pub(super) fn from_value(value: &Value) -> Dynamic {
 }
 
 /// A copy that shares nothing with the original: not through captured variables, however deep.
-pub(super) fn unshared(value: &Dynamic) -> Dynamic {
-    let flat = value.flatten_clone();
-    if flat.is_array() || flat.is_map() || flat.is_fnptr() { unshared_parts(flat) } else { flat }
+pub(super) fn unshared(value: &Dynamic) -> Result<Dynamic, Raised> {
+    Copying::default().value(value, 0)
 }
 
 /// A closure whose captured values are its own.
-pub(super) fn unshared_fn(function: &FnPtr) -> FnPtr {
-    let mut own = function.clone();
-    for captured in own.iter_curry_mut() {
-        *captured = unshared(captured);
-    }
-    own
+pub(super) fn unshared_fn(function: &FnPtr) -> Result<FnPtr, Raised> {
+    Copying::default().closure(function, 0)
 }
 
-fn unshared_parts(value: Dynamic) -> Dynamic {
-    if value.is_array() {
-        return value.cast::<Array>().iter().map(unshared).collect::<Array>().into();
+/// Counts what was copied. Closures may capture one another in a circle, and what several of them capture is copied for
+/// each, so a copy can be much larger than what it is of.
+#[derive(Default)]
+struct Copying {
+    values: usize,
+}
+
+impl Copying {
+    fn value(&mut self, value: &Dynamic, depth: usize) -> Result<Dynamic, Raised> {
+        self.values += 1;
+        if depth > DEEPEST {
+            return Err(misuse(format!("a branch captures a value nested more than {DEEPEST} deep")));
+        }
+        if self.values > MOST_COPIED {
+            return Err(misuse(format!(
+                "a branch captures more than {MOST_COPIED} values; capture only what it needs"
+            )));
+        }
+        if let Ok(items) = value.as_array_ref() {
+            return items.iter().map(|item| self.value(item, depth + 1)).collect::<Result<Array, _>>().map(Into::into);
+        }
+        if let Ok(fields) = value.as_map_ref() {
+            let fields = fields.iter().map(|(name, field)| Ok((name.clone(), self.value(field, depth + 1)?)));
+            return fields.collect::<Result<Map, _>>().map(Dynamic::from_map);
+        }
+        if let Some(function) = value.read_lock::<FnPtr>() {
+            return self.closure(&function, depth).map(Dynamic::from);
+        }
+        Ok(value.flatten_clone())
     }
-    if value.is_map() {
-        let fields = value.cast::<Map>();
-        return Dynamic::from_map(fields.into_iter().map(|(name, value)| (name, unshared(&value))).collect());
+
+    fn closure(&mut self, function: &FnPtr, depth: usize) -> Result<FnPtr, Raised> {
+        let mut own = function.clone();
+        for captured in own.iter_curry_mut() {
+            *captured = self.value(captured, depth + 1)?;
+        }
+        Ok(own)
     }
-    Dynamic::from(unshared_fn(&value.cast::<FnPtr>()))
 }
 
 fn from_number(number: &Number) -> Dynamic {

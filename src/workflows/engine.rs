@@ -7,6 +7,7 @@ use rhai::packages::{Package, StandardPackage};
 use rhai::{Dynamic, Engine, Module, Shared, Token};
 use serde_json::Value;
 
+use crate::scripts::{self, Budget, Meter};
 use crate::workflows::builtins;
 use crate::workflows::bundle::Bundle;
 use crate::workflows::convert::from_value;
@@ -30,6 +31,7 @@ pub(super) struct TurnTag(pub(super) Arc<Turn>);
 pub(super) fn loading_engine(limits: &Limits) -> Engine {
     let mut engine = base_engine(limits);
     engine.set_max_operations(limits.operations);
+    scripts::watch(&mut engine, &Meter::start(Budget::LOADING));
     engine
 }
 
@@ -62,6 +64,7 @@ fn resolve_params(engine: &mut Engine, params: Dynamic) {
 fn base_engine(limits: &Limits) -> Engine {
     let mut engine = Engine::new_raw();
     engine.register_global_module(Shared::clone(&STANDARD));
+    scripts::restrict(&mut engine);
     engine.set_max_call_levels(limits.call_depth);
     // The same in every build: what compiles here must compile there.
     engine.set_max_expr_depths(MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_DEPTH / 2);

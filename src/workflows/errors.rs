@@ -3,6 +3,7 @@
 use rhai::{Dynamic, EvalAltResult, Map, Position as Place};
 use serde_json::{Value, json};
 
+use crate::scripts;
 use crate::workflows::convert::{from_value, to_value};
 use crate::workflows::outcome::StepError;
 
@@ -41,7 +42,7 @@ pub(super) fn step_error(error: &EvalAltResult) -> StepError {
 #[expect(clippy::wildcard_enum_match_arm, reason = "anything may be thrown")]
 fn thrown_error(thrown: &Dynamic) -> StepError {
     let Ok(value) = to_value(thrown) else {
-        return StepError::new(thrown.to_string());
+        return StepError::new(scripts::text_of(thrown));
     };
     match value {
         Value::Object(fields) if fields.get("message").is_some_and(Value::is_string) => map_error(fields),

@@ -60,11 +60,13 @@ impl fmt::Display for Divergence {
 
 /// Evaluates a script from its start over the journal that `host` keeps. Blocks as long as the host lets it wait.
 ///
-/// Deterministic: with an equal bundle, parameters and journal it asks the same again. Wants 2 MiB of stack.
+/// Deterministic: with an equal bundle, parameters and journal it asks the same again. Wants
+/// [`STACK_BYTES`](crate::scripts::STACK_BYTES) of stack.
 pub fn evaluate(bundle: &Bundle, params: &Value, host: Arc<dyn Host>, limits: &Limits) -> TurnEnd {
     let turn = Arc::new(Turn::new(host, limits.clone()));
     let engine = turn_engine(bundle, params, &turn);
     let result = engine.eval_ast_with_scope(&mut Scope::new(), bundle.ast());
+    turn.check_meter();
     turn_end(&turn, result)
 }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use rhai::EvalAltResult;
 use serde::{Deserialize, Serialize};
 
+use crate::scripts::{Budget, BudgetExceeded, BudgetKind};
+
 /// The bounds of one evaluation and its journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -21,6 +23,12 @@ pub struct Limits {
     pub map_size: usize,
     /// Variables that exist at one time.
     pub variables: usize,
+    /// Bytes that an evaluation holds at one time, its part of the journal included.
+    pub memory: u64,
+    /// All bytes that an evaluation allocates, freed or not: this bounds the time spent in copying large values.
+    pub allocated: u64,
+    /// Values that exist at one time, a list or map counted as three: this bounds how deep they can be nested.
+    pub values: u64,
     /// Entries in the journal.
     pub journal_entries: u64,
     /// Bytes that the journal keeps inline.
@@ -36,6 +44,9 @@ impl Default for Limits {
             array_size: 100_000,
             map_size: 20_000,
             variables: 1_000,
+            memory: 256 << 20,
+            allocated: 2 << 30,
+            values: 150_000,
             journal_entries: 10_000,
             journal_bytes: 16 << 20,
         }
@@ -57,6 +68,12 @@ pub enum LimitKind {
     MapSize,
     /// [`Limits::variables`].
     Variables,
+    /// [`Limits::memory`].
+    Memory,
+    /// [`Limits::allocated`].
+    Allocated,
+    /// [`Limits::values`].
+    Values,
     /// [`Limits::journal_entries`].
     JournalEntries,
     /// [`Limits::journal_bytes`].
@@ -73,6 +90,9 @@ impl LimitKind {
             Self::ArraySize => "array_size",
             Self::MapSize => "map_size",
             Self::Variables => "variables",
+            Self::Memory => BudgetKind::Memory.as_str(),
+            Self::Allocated => BudgetKind::Allocated.as_str(),
+            Self::Values => BudgetKind::Values.as_str(),
             Self::JournalEntries => "journal_entries",
             Self::JournalBytes => "journal_bytes",
         }
@@ -84,6 +104,9 @@ impl LimitKind {
             Self::Operations => "look for a loop without end, or move the work into an action",
             Self::CallDepth => "look for a function that calls itself without end",
             Self::StringSize | Self::ArraySize | Self::MapSize | Self::Variables => "keep large data in actions",
+            Self::Memory => BudgetKind::Memory.way_out(),
+            Self::Allocated => BudgetKind::Allocated.way_out(),
+            Self::Values => BudgetKind::Values.way_out(),
             Self::JournalEntries | Self::JournalBytes => "start a fresh journal with `restart(params)` in time",
         }
     }
@@ -123,10 +146,29 @@ impl Limits {
             LimitKind::ArraySize => count(self.array_size),
             LimitKind::MapSize => count(self.map_size),
             LimitKind::Variables => count(self.variables),
+            LimitKind::Memory => self.memory,
+            LimitKind::Allocated => self.allocated,
+            LimitKind::Values => self.values,
             LimitKind::JournalEntries => self.journal_entries,
             LimitKind::JournalBytes => self.journal_bytes,
         };
         LimitExceeded { limit, at_most, line: None }
+    }
+
+    /// What the evaluation's thread may take. What it allocates and another thread frees, as requests on their way to
+    /// the store, stays on its account: that is as much as the journal may hold, and far less than `memory`.
+    pub(super) fn budget(&self) -> Budget {
+        Budget { memory: self.memory, allocated: self.allocated, values: self.values }
+    }
+
+    /// Going over the budget, in a place that is not known yet.
+    pub(super) fn exceeded_budget(&self, exceeded: BudgetExceeded) -> LimitExceeded {
+        self.exceeded(match exceeded.kind {
+            BudgetKind::Memory => LimitKind::Memory,
+            BudgetKind::Allocated => LimitKind::Allocated,
+            BudgetKind::Values => LimitKind::Values,
+            BudgetKind::StringSize => LimitKind::StringSize,
+        })
     }
 
     /// The limit that an error of the script engine is about, if it is about one.

@@ -8,8 +8,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rhai::{Dynamic, EvalAltResult, Position as Place};
+use rhai::{Dynamic, EvalAltResult, Position as Place, Shared};
 
+use crate::scripts::Meter;
 use crate::workflows::errors::{Raised, raise, step_error};
 use crate::workflows::evaluate::Divergence;
 use crate::workflows::host::{Answer, Entry, Host, Interrupt, Waited};
@@ -60,11 +61,13 @@ pub(super) struct Turn {
     stop: Mutex<Option<Stop>>,
     stopped: AtomicBool,
     operations: AtomicU64,
+    meter: Shared<Meter>,
 }
 
 impl Turn {
     pub(super) fn new(host: Arc<dyn Host>, limits: Limits) -> Self {
         let main = Frame { prefix: Position::root(), used: 0, waits: Waits::Parks };
+        let meter = Meter::start(limits.budget());
         Self {
             host,
             limits,
@@ -72,6 +75,7 @@ impl Turn {
             stop: Mutex::new(None),
             stopped: AtomicBool::new(false),
             operations: AtomicU64::new(0),
+            meter,
         }
     }
 
@@ -84,7 +88,17 @@ impl Turn {
         if self.operations.fetch_add(1, Ordering::Relaxed) >= self.limits.operations && !self.is_stopped() {
             self.flag(Stop::Limit(self.limits.exceeded(LimitKind::Operations)));
         }
+        self.check_meter();
         self.is_stopped()
+    }
+
+    /// Raises the flag if the evaluation took too much; also asked at its end, when no operation follows.
+    pub(super) fn check_meter(&self) {
+        if let Some(exceeded) = self.meter.check()
+            && !self.is_stopped()
+        {
+            self.flag(Stop::Limit(self.limits.exceeded_budget(exceeded)));
+        }
     }
 
     /// Raises the flag, and gives the error that unwinds the script. The first reason stands.

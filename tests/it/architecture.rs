@@ -9,13 +9,15 @@ use std::path::Path;
 /// ARCHITECTURE.md.
 const MAY_KNOW: &[(&str, &str)] = &[
     ("model", "-"),
+    ("memory", "-"),
+    ("scripts", "memory"),
     ("templates", "-"),
     ("private", "-"),
     ("secrets", "private"),
     ("clock", "model"),
     ("bus", "model"),
     ("schema", "model"),
-    ("runners", "model clock"),
+    ("runners", "model clock scripts"),
     ("store", "model clock private"),
     ("auth", "model secrets"),
     ("supervise", "model clock"),
@@ -31,7 +33,7 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("health", ""),
     ("timekeeping", "model store clock health"),
     ("housekeeping", "model store clock config"),
-    ("sensors", "model store clock supervise intake cluster"),
+    ("sensors", "model store clock supervise intake cluster scripts"),
     ("local", "model clock private runners"),
     ("haproxy", "model clock runners"),
     ("dns", "model clock runners"),
@@ -41,10 +43,10 @@ const MAY_KNOW: &[(&str, &str)] = &[
     ("irc", "model store bus clock supervise cluster chat"),
     ("slack", "model store bus clock supervise secrets auth intake metrics runners cluster chat"),
     ("core_pack", "model store bus clock intake runners"),
-    ("rules", "model store bus clock templates datastore requests evaluation"),
+    ("rules", "model store bus clock templates datastore requests evaluation scripts"),
     ("governor", "model store bus clock runners requests"),
     ("chat", "model store bus clock templates runners datastore requests"),
-    ("workflows", "model store bus clock supervise runners datastore requests"),
+    ("workflows", "model store bus clock supervise runners datastore requests scripts"),
     (
         "dispatch",
         "model store bus clock supervise secrets schema templates runners datastore requests workflows metrics \

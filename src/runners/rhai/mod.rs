@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use rhai::packages::{Package, StandardPackage};
-use rhai::serde::{from_dynamic, to_dynamic};
-use rhai::{Dynamic, Engine, EvalAltResult, INT, Position, Scope};
+use rhai::serde::to_dynamic;
+use rhai::{Dynamic, Engine, EvalAltResult, INT, Position, Scope, Shared};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
@@ -17,12 +17,13 @@ use super::shell_script::unreadable;
 use super::{Call, Outcome, OutputSink, OutputStream, RunEnd, Runner, Stop};
 use crate::model::action::ParameterSpec;
 use crate::model::execution::ExecutionStatus;
+use crate::scripts::{self, Budget, BudgetExceeded, Meter};
 
 /// A second of work, more or less.
 const MAX_OPERATIONS: u64 = 10_000_000;
 const MAX_CALL_LEVELS: usize = 64;
 const MAX_EXPRESSION_DEPTH: usize = 64;
-/// Rhai checks sizes of whole values, nested ones counted together; times the number of variables that is 256 MiB.
+/// Of one value, nested ones counted together; what all of them take is bounded by [`Budget::FUNCTION`].
 const MAX_STRING_BYTES: usize = 1 << 20;
 const MAX_ITEMS: usize = 50_000;
 const MAX_VARIABLES: usize = 256;
@@ -42,7 +43,7 @@ impl RhaiScript {
         Self { package: StandardPackage::new() }
     }
 
-    fn engine(&self, stop: Stop, printer: Printer) -> Engine {
+    fn engine(&self, printer: Printer) -> Engine {
         let mut engine = Engine::new_raw();
         self.package.register_into_engine(&mut engine);
         engine
@@ -54,8 +55,8 @@ impl RhaiScript {
             .set_max_modules(0)
             .set_max_array_size(MAX_ITEMS)
             .set_max_map_size(MAX_ITEMS)
-            .disable_symbol("eval")
-            .on_progress(move |_| stop.is_raised().then_some(Dynamic::UNIT));
+            .disable_symbol("eval");
+        scripts::restrict(&mut engine);
         engine.register_fn("sleep", |_: INT| refuse("sleep"));
         engine.register_fn("sleep", |_: f64| refuse("sleep"));
         engine.register_fn("timestamp", || refuse("timestamp"));
@@ -95,10 +96,11 @@ impl Runner for RhaiScript {
             Err(error) => return unreadable(&script, &error),
         };
         let (printer, lines) = Printer::new();
-        let engine = self.engine(stop.clone(), printer);
+        let engine = self.engine(printer);
+        let stopping = stop.clone();
         let parameters = call.parameters.clone();
         #[expect(clippy::disallowed_methods, reason = "awaited at once: it cannot outlive its caller unseen")]
-        let evaluation = tokio::task::spawn_blocking(move || evaluate(engine, &text, parameters));
+        let evaluation = tokio::task::spawn_blocking(move || evaluate(engine, stopping, &text, parameters));
         let (evaluated, ()) = tokio::join!(evaluation, hand_on(lines, &call.output));
         RunEnd::Finished(match evaluated {
             Ok(Ok(result)) => Outcome::succeeded(result),
@@ -110,14 +112,24 @@ impl Runner for RhaiScript {
 }
 
 /// Drops the engine with its printer at the end, which closes the way for printed lines.
-fn evaluate(engine: Engine, text: &str, parameters: Map<String, Value>) -> Result<Value, Failure> {
+fn evaluate(mut engine: Engine, stop: Stop, text: &str, parameters: Map<String, Value>) -> Result<Value, Failure> {
+    scripts::check_source(text)?;
+    let meter = Meter::start(Budget::FUNCTION);
+    let watching = Shared::clone(&meter);
+    engine.on_progress(move |_| match watching.check() {
+        Some(exceeded) => Some(Dynamic::from(exceeded)),
+        None => stop.is_raised().then_some(Dynamic::UNIT),
+    });
     let tree = engine.compile(text)?;
     let mut scope = Scope::new();
     scope.push_constant_dynamic("params", to_dynamic(Value::Object(parameters))?);
-    let result: Dynamic = engine.eval_ast_with_scope(&mut scope, &tree)?;
-    let result = from_dynamic(&result);
-    drop(engine);
-    result
+    let result = engine.eval_ast_with_scope(&mut scope, &tree);
+    // A `sort` drops the error that ended its comparisons.
+    if let (Ok(_), Some(exceeded)) = (&result, meter.check()) {
+        return Err(Box::new(EvalAltResult::ErrorTerminated(Dynamic::from(exceeded), Position::NONE)));
+    }
+    let result: Dynamic = result?;
+    Ok(scripts::to_json(&result)?)
 }
 
 fn refuse(function: &str) -> Result<(), Failure> {
@@ -147,7 +159,12 @@ fn failed(failure: &EvalAltResult, script: &Path) -> Outcome {
 
 fn reason(failure: &EvalAltResult) -> (String, Value) {
     if let EvalAltResult::ErrorRuntime(value, _) = failure {
-        return (value.to_string(), from_dynamic(value).unwrap_or(Value::Null));
+        return (scripts::text_of(value), scripts::to_json(value).unwrap_or(Value::Null));
+    }
+    if let EvalAltResult::ErrorTerminated(token, _) = failure
+        && let Some(exceeded) = token.clone().try_cast::<BudgetExceeded>()
+    {
+        return (exceeded.to_string(), Value::Null);
     }
     if matches!(failure, EvalAltResult::ErrorTooManyOperations(_)) {
         return (format!("the script did not end within {MAX_OPERATIONS} operations"), Value::Null);

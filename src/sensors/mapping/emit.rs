@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rhai::serde::from_dynamic;
 use rhai::{Dynamic, Engine, Map};
 use serde_json::Value;
 
 use crate::model::refs::TriggerTypeRef;
 use crate::model::time::{Timestamp, parse_duration};
+use crate::scripts;
 
 use super::script::{NativeResult, mistake};
 use super::time_text;
@@ -89,7 +89,7 @@ fn read(trigger: &str, payload: &Dynamic, options: &Map) -> NativeResult<Emit> {
     }
     Ok(Emit {
         trigger: trigger.parse().map_err(|error| mistake(format!("emit: {error}")))?,
-        payload: from_dynamic(payload)
+        payload: scripts::to_json(payload)
             .map_err(|error| mistake(format!("emit: the payload is not plain data: {error}")))?,
         dedupe_key,
         occurred_at: occurred_at(options)?,
@@ -118,8 +118,10 @@ fn delay(options: &Map) -> NativeResult<Option<Duration>> {
         return Ok(None);
     };
     let seconds = value.as_int().ok().map(|seconds| u64::try_from(seconds).map(Duration::from_secs).ok());
-    let delay = seconds.unwrap_or_else(|| parse_duration(&value.to_string()).ok());
-    let delay = delay.ok_or_else(|| mistake(format!("emit: option `delay` is `{value}`; write as in \"300s\"")))?;
+    let delay = seconds.unwrap_or_else(|| parse_duration(&scripts::text_of(value)).ok());
+    let delay = delay.ok_or_else(|| {
+        mistake(format!("emit: option `delay` is `{}`; write as in \"300s\"", scripts::text_of(value)))
+    })?;
     Ok(Some(delay).filter(|delay| !delay.is_zero()))
 }
 
@@ -127,6 +129,7 @@ fn occurred_at(options: &Map) -> NativeResult<Option<Timestamp>> {
     let Some(value) = given(options, "at") else {
         return Ok(None);
     };
-    let wrong = || mistake(format!("emit: option `at` is `{value}`, which is not a time; use `to_time`"));
+    let wrong =
+        || mistake(format!("emit: option `at` is `{}`, which is not a time; use `to_time`", scripts::text_of(value)));
     time_text::parse(value).map(Some).ok_or_else(wrong)
 }

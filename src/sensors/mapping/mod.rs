@@ -84,7 +84,7 @@ impl Mapper {
             "body": request.body,
             "content_type": request.content_type,
         });
-        let _returned = self.0.call(&engine, &argument, config)?; // what counts was emitted
+        let _returned = self.0.call(&mut engine, &argument, config)?; // what counts was emitted
         Ok(emits.take())
     }
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use rhai::serde::from_dynamic;
 use rhai::{Array, Dynamic, Engine, Map};
 use serde_json::Value;
+
+use crate::scripts;
 
 use super::emit::{Emit, Emits};
 use super::script::{Failure, MapperError, NativeResult, Script, ScriptFailure, engine, refusal};
@@ -62,7 +63,7 @@ impl Poller {
         let mut engine = engine();
         emits.offer_to(&mut engine);
         offer_http_get(&mut engine, http_get);
-        let answer = self.0.call(&engine, state, config)?;
+        let answer = self.0.call(&mut engine, state, config)?;
         let state = self.read_answer(&answer, state, &emits)?;
         Ok(Polled { state, emits: emits.take() })
     }
@@ -81,7 +82,7 @@ impl Poller {
             push_all(&list, emits).map_err(|error| self.0.explain(*error))?;
         }
         match answer.get("state") {
-            Some(state) => from_dynamic(state)
+            Some(state) => scripts::to_json(state)
                 .map_err(|error| Failure::Broken(self.0.broken(format!("the state is not plain data: {error}")))),
             None => Ok(old_state.clone()),
         }

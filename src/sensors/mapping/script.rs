@@ -7,6 +7,7 @@ use rhai::serde::to_dynamic;
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Map, Module, Position, Scope, ScriptFuncDef, Shared};
 use serde_json::Value;
 
+use crate::scripts::{self, Budget, Meter};
 use crate::sensors::body::{BodyError, BodyLimits, parse_json};
 
 use super::time_text;
@@ -101,6 +102,12 @@ pub(super) struct Script {
 
 impl Script {
     pub(super) fn compile(source: &str, file: &str, entry: &'static str, parameter: &str) -> Result<Self, MapperError> {
+        scripts::check_source(source).map_err(|message| MapperError {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            message,
+        })?;
         let ast = engine().compile(source).map_err(|error| {
             let (line, column) = place(error.position());
             MapperError { file: file.to_owned(), line, column, message: error.err_type().to_string() }
@@ -120,8 +127,15 @@ impl Script {
         Ok(Self { ast: Arc::new(rename_entry(&ast, entry)), file: file.into(), takes_config })
     }
 
-    pub(super) fn call(&self, engine: &Engine, argument: &Value, config: &Value) -> Result<Dynamic, Failure> {
-        self.try_call(engine, argument, config).map_err(|error| self.explain(*error))
+    pub(super) fn call(&self, engine: &mut Engine, argument: &Value, config: &Value) -> Result<Dynamic, Failure> {
+        let meter = Meter::start(Budget::FUNCTION);
+        scripts::watch(engine, &meter);
+        let answer = self.try_call(engine, argument, config);
+        if let Some(exceeded) = meter.check() {
+            let line = answer.err().and_then(|error| error.unwrap_inner().position().line()).unwrap_or(0);
+            return Err(Failure::Broken(ScriptFailure { line, ..self.broken(exceeded.to_string()) }));
+        }
+        answer.map_err(|error| self.explain(*error))
     }
 
     fn try_call(&self, engine: &Engine, argument: &Value, config: &Value) -> NativeResult<Dynamic> {
@@ -144,7 +158,7 @@ impl Script {
         let mut innermost = innermost(error);
         let (line, column) = place(innermost.take_position());
         let EvalAltResult::ErrorRuntime(thrown, _) = &innermost else {
-            return Failure::Broken(ScriptFailure { line, column, ..self.broken(innermost.to_string()) });
+            return Failure::Broken(ScriptFailure { line, column, ..self.broken(scripts::error_text(&innermost)) });
         };
         match thrown.read_lock::<Mistake>() {
             Some(mistake) => Failure::Broken(ScriptFailure { line, column, ..self.broken(mistake.0.as_str()) }),
@@ -155,11 +169,11 @@ impl Script {
 
 /// `throw "why"` is a 400; `throw #{status: 422, reason: "why"}` chooses among the 4xx.
 fn thrown_failure(thrown: &Dynamic) -> Failure {
-    let (mut status, mut reason) = (400, thrown.to_string());
+    let (mut status, mut reason) = (400, scripts::text_of(thrown));
     if let Ok(map) = thrown.as_map_ref() {
         let wanted = map.get("status").and_then(|value| value.as_int().ok()).and_then(|int| u16::try_from(int).ok());
         status = wanted.filter(|status| (400..=499).contains(status)).unwrap_or(status);
-        reason = map.get("reason").or_else(|| map.get("message")).map_or(reason, ToString::to_string);
+        reason = map.get("reason").or_else(|| map.get("message")).map_or(reason, scripts::text_of);
     }
     Failure::Thrown { status, reason }
 }
@@ -182,6 +196,7 @@ pub(super) fn engine() -> Engine {
     let standard = STANDARD.get_or_init(|| StandardPackage::new().as_shared_module());
     let mut engine = Engine::new_raw();
     engine.register_global_module(Shared::clone(standard));
+    scripts::restrict(&mut engine);
     engine.disable_symbol("eval").disable_symbol("import");
     engine.set_max_operations(MAX_OPERATIONS);
     engine.set_max_call_levels(MAX_CALL_LEVELS);
@@ -199,7 +214,8 @@ fn register_helpers(engine: &mut Engine) {
     });
     engine.register_fn("reject", |reason: &str| -> NativeResult<()> { Err(refusal(reason)) });
     engine.register_fn("to_time", |time: Dynamic| -> NativeResult<String> {
-        let time = time_text::parse(&time).ok_or_else(|| refusal(format!("`{time}` is not a time")))?;
+        let time =
+            time_text::parse(&time).ok_or_else(|| refusal(format!("`{}` is not a time", scripts::text_of(&time))))?;
         Ok(time.to_string())
     });
     // Standard functions that wait or look at the clock: a mapping must give the same answer every time.

@@ -3,6 +3,7 @@
 use rhai::{Array, Dynamic, FnPtr, FuncRegistration, Map, Module, NativeCallContext};
 
 use super::{Result, check_keys, turn};
+use crate::scripts::text_of;
 use crate::workflows::branches::Branches;
 use crate::workflows::convert::{unshared, unshared_fn};
 use crate::workflows::errors::misuse;
@@ -37,7 +38,7 @@ fn parallel(context: &NativeCallContext<'_>, branches: &Array, options: &Map) ->
     let closures = closures.ok_or_else(|| misuse("`parallel` takes an array of closures, as `[|| …, || …]`"))?;
     let body = |index: usize| {
         let branch = closures.get(index).ok_or_else(|| misuse("there is no such branch"))?;
-        unshared_fn(branch).call_raw(context, None, [])
+        unshared_fn(branch)?.call_raw(context, None, [])
     };
     let concurrency = concurrency("parallel", options)?;
     Branches { kind: StepKind::Parallel, count: count(closures.len())?, concurrency, body: &body }
@@ -47,7 +48,7 @@ fn parallel(context: &NativeCallContext<'_>, branches: &Array, options: &Map) ->
 fn map_items(context: &NativeCallContext<'_>, items: &Array, body: &FnPtr, options: &Map) -> Result {
     let body = |index: usize| {
         let item = items.get(index).ok_or_else(|| misuse("there is no such item"))?;
-        unshared_fn(body).call_raw(context, None, [unshared(item)])
+        unshared_fn(body)?.call_raw(context, None, [unshared(item)?])
     };
     let concurrency = concurrency("map_items", options)?;
     Branches { kind: StepKind::MapItems, count: count(items.len())?, concurrency, body: &body }
@@ -60,7 +61,7 @@ fn concurrency(builtin: &str, options: &Map) -> Result<usize> {
         return Ok(DEFAULT_CONCURRENCY);
     };
     let number = value.as_int().ok().and_then(|number| usize::try_from(number).ok()).filter(|number| *number > 0);
-    number.ok_or_else(|| misuse(format!("`concurrency` has to be a number from 1, not `{value}`")))
+    number.ok_or_else(|| misuse(format!("`concurrency` has to be a number from 1, not `{}`", text_of(value))))
 }
 
 fn count(length: usize) -> Result<u32> {

@@ -6,6 +6,7 @@ use rhai::{Dynamic, FnPtr, FuncRegistration, Map, Module, NativeCallContext};
 use serde_json::{Value, json};
 
 use super::{FORBIDDEN, Result, check_keys, duration, json_of, json_of_map, millis, turn};
+use crate::scripts::text_of;
 use crate::workflows::errors::{misuse, raise};
 use crate::workflows::outcome::{StepError, StepOutcome};
 use crate::workflows::position::Position;
@@ -51,7 +52,8 @@ impl Attempts {
         check_keys("retry", options, &["attempts", "delay", "backoff", "max_delay"])?;
         let attempts = options.get("attempts").ok_or_else(|| misuse("`retry` needs the option `attempts`"))?;
         let count = attempts.as_int().ok().and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
-        let count = count.ok_or_else(|| misuse(format!("`attempts` has to be a number from 1, not `{attempts}`")))?;
+        let count = count
+            .ok_or_else(|| misuse(format!("`attempts` has to be a number from 1, not `{}`", text_of(attempts))))?;
         let delay = options.get("delay").map_or(Ok(Duration::ZERO), duration)?;
         let max_delay = options.get("max_delay").map_or(Ok(Self::LONGEST_DELAY), duration)?;
         Ok(Self { count, delay, backoff: Self::backoff(options)?, max_delay })
@@ -63,7 +65,7 @@ impl Attempts {
         };
         let whole = value.as_int().ok().and_then(|whole| i32::try_from(whole).ok()).map(f64::from);
         let factor = whole.or_else(|| value.as_float().ok()).filter(|factor| (1.0..=100.0).contains(factor));
-        factor.ok_or_else(|| misuse(format!("`backoff` has to be a number from 1 to 100, not `{value}`")))
+        factor.ok_or_else(|| misuse(format!("`backoff` has to be a number from 1 to 100, not `{}`", text_of(value))))
     }
 
     fn request(&self) -> Request {

@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use crate::model::refs::ActionRef;
 use crate::model::time::parse_duration;
+use crate::scripts::text_of;
 use crate::workflows::convert::{map_to_value, to_value};
 use crate::workflows::engine::TurnTag;
 use crate::workflows::errors::{Raised, misuse, raise};
@@ -77,7 +78,9 @@ fn duration(value: &Dynamic) -> Result<Duration> {
         return Ok(Duration::from_secs(seconds));
     }
     let seconds = value.as_float().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or_else(|| misuse(format!("`{value}` is not a duration; write `\"10m\"`, or a number of seconds")))
+    seconds.ok_or_else(|| {
+        misuse(format!("`{}` is not a duration; write `\"10m\"`, or a number of seconds", text_of(value)))
+    })
 }
 
 fn millis(duration: Duration) -> u64 {
