@@ -19,6 +19,7 @@ use crate::auth::{
     Role, StoredHash, verify_password,
 };
 use crate::clock::Clock;
+use crate::model::key_access::KeyAccess;
 use crate::secrets::SecretText;
 use crate::store::identities::AuditRow;
 use crate::store::{Identities, StoreError};
@@ -174,6 +175,11 @@ impl Authenticated {
         Err(ApiError::forbidden(format!(
             "`{name}` may not do this: the role {role} lacks the permission {permission:?}"
         )))
+    }
+
+    /// Which encrypted keys may be decrypted in what they ask for.
+    pub fn key_access(&self) -> KeyAccess {
+        if self.principal.may(Permission::KeyDecrypt) { KeyAccess::Any } else { KeyAccess::NamedByContent }
     }
 
     /// Writes down what is about to be changed. First the line, then the change: none goes unrecorded.

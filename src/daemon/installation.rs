@@ -51,6 +51,7 @@ impl Installation {
             let store = Store::open_sqlite(&database, config.retention.max_database_bytes)
                 .with_context(|| format!("opening {}", database.display()))?;
             let keyring = Arc::new(Keyring::open_or_create_at(&key_file)?);
+            let store = store.sealed_by(Arc::<Keyring>::clone(&keyring));
             let guards_dir = guards_dir.unwrap_or_else(|| config.data_dir.join("guards"));
             return Ok(Self { store, keyring, guards_dir, nodes_dir, sharing: Sharing::Alone });
         };
@@ -62,6 +63,7 @@ impl Installation {
         let store = connect(&settings, world).await.context("opening the store")?;
         let keyring = Arc::new(Keyring::open_or_create_at(&key_file)?);
         agree_on_key(&store, &keyring, &key_file).await?;
+        let store = store.sealed_by(Arc::<Keyring>::clone(&keyring));
         let name = store.contents().setting_agree("installation", &world.ids.uuid_v4()).await?;
         let guards_dir = match guards_dir {
             Some(dir) => dir,

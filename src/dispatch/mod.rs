@@ -7,7 +7,6 @@ pub mod policies;
 pub mod attempt;
 pub mod completion;
 pub mod control;
-pub mod sealed;
 pub mod sweeper;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

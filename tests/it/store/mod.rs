@@ -31,7 +31,9 @@ use petrel::model::execution::ExecutionStatus;
 use petrel::model::refs::{ExecutionId, Id};
 use petrel::model::time::Timestamp;
 use petrel::store::events::{Accepted, Arrival};
-use petrel::store::rows::{Claim, Completion, ExecutionRow, Lease, NewExecution, NewInstance, Page, Share, Start};
+use petrel::store::rows::{
+    Claim, Completion, ExecutionRow, Lease, NewExecution, NewInstance, Page, Secrecy, Share, Start,
+};
 use petrel::store::{Events, Store, StoreResult};
 use serde_json::{Value, json};
 
@@ -181,6 +183,7 @@ fn end_with(claim: Claim, result: Value, ended_at: Timestamp) -> Completion {
         claim,
         status: ExecutionStatus::Succeeded,
         result,
+        secrecy: Secrecy::Clear,
         ended_at,
         parent: None,
         instances: Vec::new(),
