@@ -129,7 +129,7 @@ enum Decrypts {
     /// Any.
     Everything,
     /// Those of keys that this text names.
-    NamedIn(String),
+    NamedIn(Arc<str>),
     /// None: it was written by somebody who may not decrypt keys.
     Nothing,
 }
@@ -146,10 +146,10 @@ struct Seen {
 
 impl TemplateView {
     /// The same for templates of content, whose text is `source`, in a request with this access.
-    pub fn for_content(self: &Arc<Self>, access: KeyAccess, source: &str) -> Arc<Self> {
+    pub fn for_content(self: &Arc<Self>, access: KeyAccess, source: &Arc<str>) -> Arc<Self> {
         match access {
             KeyAccess::Any => Arc::clone(self),
-            KeyAccess::NamedByContent => self.with(Decrypts::NamedIn(source.to_owned())),
+            KeyAccess::NamedByContent => self.with(Decrypts::NamedIn(Arc::clone(source))),
         }
     }
 

@@ -143,6 +143,11 @@ mod tests {
     }
 
     #[test]
+    fn people_are_warned_of_the_very_secrets_that_are_not_masked() {
+        assert_eq!(crate::model::action::SHORTEST_MASKED_BYTES, crate::secrets::SHORTEST_SECRET_BYTES);
+    }
+
+    #[test]
     fn an_execution_without_secrets_is_shown_as_it_is() {
         assert_eq!(redactor_of(&json!({ "user": "ops" }), &datastore(1)).redact("plain"), "plain");
     }

@@ -18,9 +18,7 @@ use crate::requests::{RequestError, Requests, Texts, Wanted};
 use crate::runners::Outcome;
 use crate::secrets::{MASK, Redactor};
 use crate::store::events::Arrival;
-use crate::store::rows::{
-    Completion, ExecutionRow, NewExecution, NewInstance, ParentOutcome, Secrecy, Start, Wake,
-};
+use crate::store::rows::{Completion, ExecutionRow, NewExecution, NewInstance, ParentOutcome, Secrecy, Start, Wake};
 use crate::store::{StoreError, StoreResult};
 use crate::workflows::StepOutcome;
 
@@ -50,12 +48,14 @@ impl Dispatcher {
     fn secret_results(&self, row: &ExecutionRow, outcome: &Outcome) -> Vec<String> {
         let catalogue = self.catalogue();
         let Some(action) = catalogue.actions.get(&row.action) else { return Vec::new() };
-        let places = ["", "/result", "/output", "/body"].map(|place| outcome.result.pointer(place));
-        let declared = action.output_schema.iter().filter(|(_, spec)| spec.secret);
-        let values = declared.flat_map(|(name, spec)| {
-            places.iter().flatten().filter_map(move |result| Some((spec, result.get(name.as_str())?)))
-        });
-        values.flat_map(|(spec, value)| spec.secret_texts(value)).collect()
+        let mut secrets = Vec::new();
+        for (name, spec) in action.output_schema.iter().filter(|(_, spec)| spec.secret) {
+            for place in ["", "/result", "/output", "/body"] {
+                let value = outcome.result.pointer(place).and_then(|result| result.get(name));
+                secrets.extend(value.map(|value| spec.secret_texts(value)).unwrap_or_default());
+            }
+        }
+        secrets
     }
 
     /// The execution with further secrets, which are written to its context before anything that holds them.
@@ -281,8 +281,7 @@ impl Dispatcher {
         let secrets = secrets_of(&row.context, &self.stores.datastore)
             .map_err(|problem| StoreError::Corrupt(problem.to_string()))?;
         let texts = Texts::Literal;
-        let wanted =
-            Wanted { texts, context, secrets, key_access, ..Wanted::new(row.action.clone(), parameters) };
+        let wanted = Wanted { texts, context, secrets, key_access, ..Wanted::new(row.action.clone(), parameters) };
         let plan = self.plan(wanted)?;
         self.stores.executions.execution_request(plan.execution()).await?;
         let id = plan.execution().id;

@@ -19,7 +19,7 @@ pub struct CompiledAction {
     pub action: Arc<Action>,
     slots: BTreeMap<String, Slot>,
     /// The texts of its templates: which keys they name.
-    templates: String,
+    templates: Arc<str>,
 }
 
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl CompiledAction {
             }
         }
         let texts = slots.values().filter_map(|slot: &Slot| slot.spec.default.as_ref()).map(Value::to_string);
-        let templates = texts.collect::<Vec<_>>().join("\n");
+        let templates = texts.collect::<Vec<_>>().join("\n").into();
         if problems.is_empty() { Ok(Self { action, slots, templates }) } else { Err(problems) }
     }
 
@@ -98,7 +98,7 @@ impl CompiledAction {
     }
 
     /// The texts of the templates in its metadata.
-    pub fn templates(&self) -> &str {
+    pub const fn templates(&self) -> &Arc<str> {
         &self.templates
     }
 

@@ -140,12 +140,7 @@ impl Dispatcher {
 }
 
 /// Templates of content have the rights of content, as far as callers have no part in which key they decrypt.
-fn content_sight(
-    compiled: &CompiledAction,
-    pack: Option<&Pack>,
-    view: &Arc<TemplateView>,
-    access: KeyAccess,
-) -> Sight {
+fn content_sight(compiled: &CompiledAction, pack: Option<&Pack>, view: &Arc<TemplateView>, access: KeyAccess) -> Sight {
     Sight {
         config_context: pack.map(|pack| json!(pack.config)).unwrap_or_default(),
         datastore: Some(view.for_content(access, compiled.templates())),

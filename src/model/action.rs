@@ -68,6 +68,9 @@ pub struct ParameterSpec {
     pub position: Option<u32>,
 }
 
+/// Secrets shorter than this are not masked: they occur in innocent text, and masking them there would only tell where.
+pub const SHORTEST_MASKED_BYTES: usize = 4;
+
 impl ParameterSpec {
     /// The texts that are secret in a value of this parameter.
     pub fn secret_texts(&self, value: &Value) -> Vec<String> {

@@ -76,9 +76,8 @@ fn names_family(source: &str, key: &str) -> bool {
     key.match_indices(SEPARATORS).any(|(at, separator)| {
         let family = key.get(..at + separator.len()).unwrap_or_default();
         family.len() > separator.len()
-            && quotes().any(|quote| {
-                ["${", quote].into_iter().any(|end| source.contains(&format!("{quote}{family}{end}")))
-            })
+            && quotes()
+                .any(|quote| ["${", quote].into_iter().any(|end| source.contains(&format!("{quote}{family}{end}"))))
     })
 }
 

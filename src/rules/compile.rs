@@ -58,7 +58,7 @@ pub(super) fn compile(rule: &Rule) -> Result<CompiledRule, Vec<CompileProblem>> 
         when,
         throttle,
         parameters,
-        templates,
+        templates: templates.into(),
         key_access,
         uses_config,
     })

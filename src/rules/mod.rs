@@ -50,7 +50,7 @@ pub struct CompiledRule {
     throttle: Option<CompiledThrottle>,
     parameters: Vec<(String, CompiledValue)>,
     /// The texts of the parameters: which keys they name.
-    templates: String,
+    templates: Arc<str>,
     key_access: KeyAccess,
     uses_config: bool,
 }
@@ -122,7 +122,7 @@ impl CompiledRule {
     }
 
     /// The texts of its parameters, templates among them.
-    pub fn templates(&self) -> &str {
+    pub const fn templates(&self) -> &Arc<str> {
         &self.templates
     }
 

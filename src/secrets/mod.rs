@@ -1,15 +1,21 @@
 //! What must not be seen: sealed in the store, compared without being kept, masked wherever text leaves the process.
 
+mod dump;
+mod escapes;
+mod forms;
 mod keyring;
 mod redact;
 mod stream;
+
+#[cfg(test)]
+mod encodings_tests;
 
 use std::fmt;
 
 use serde::Deserialize;
 
 pub use self::keyring::{Keyring, KeyringError, OpenError};
-pub use self::redact::Redactor;
+pub use self::redact::{Redactor, SHORTEST_SECRET_BYTES};
 pub use self::stream::RedactingLines;
 
 /// What stands where a secret stood.

@@ -275,7 +275,10 @@ fn push_then(batch: &mut Batch, turn: &Turn) {
             batch.push("DELETE FROM journal WHERE execution_id = ?1", cells![execution]);
             let waits = "DELETE FROM obligations WHERE execution_id = ?1 AND kind IN ('timer', 'signal', 'lease')";
             batch.push(waits, cells![execution]);
-            batch.push("UPDATE executions SET parameters = ?2 WHERE id = ?1", cells![execution, Guarded(parameters, turn.secrecy)]);
+            batch.push(
+                "UPDATE executions SET parameters = ?2 WHERE id = ?1",
+                cells![execution, Guarded(parameters, turn.secrecy)],
+            );
             push_wake(batch, execution, now);
         }
     }

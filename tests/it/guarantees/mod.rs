@@ -5,6 +5,7 @@ mod cost;
 mod crashes;
 mod doors;
 mod effects;
+mod opened_secrets;
 mod random_kills;
 mod scaling;
 mod secrets;
