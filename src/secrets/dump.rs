@@ -7,8 +7,6 @@ use super::escapes::Reading;
 
 /// Between bytes that do not follow each other; no secret holds it, because secrets are UTF-8.
 const BREAK: u8 = 0xff;
-/// Fewer numbers than this are no dump of a secret.
-const FEWEST_NUMBERS: usize = 2;
 
 /// What a text may mean as a dump.
 #[derive(Debug, Default)]
@@ -23,7 +21,7 @@ pub(super) struct Dump {
 type Word<'t> = (Option<&'t str>, Range<usize>);
 
 impl Dump {
-    /// Reads a text in every way. Texts with hardly any numbers are not read at all.
+    /// Reads a text in every way.
     pub(super) fn read(text: &str) -> Self {
         let mut dump = Self::default();
         let mut words = Vec::new();
@@ -32,7 +30,7 @@ impl Dump {
             dump.columns.extend(read_line(line, start, &mut words));
             read_cells(line, start, &mut cells);
         }
-        if words.iter().filter(|(number, _)| number.is_some()).count() >= FEWEST_NUMBERS {
+        if words.iter().any(|(number, _)| number.is_some()) {
             dump.readings.extend(WAYS.iter().map(|way| read_words(&words, *way)));
         }
         if cells.bytes.iter().any(|byte| *byte != BREAK) {

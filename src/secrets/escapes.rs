@@ -69,16 +69,16 @@ pub(super) fn has_any(text: &str) -> bool {
 }
 
 /// Reads a text.
-pub(super) fn read(text: &str) -> Reading {
+pub(super) fn read(text: &str, indent: Indent) -> Reading {
     let bytes = text.as_bytes();
     let mut reading = Reading::default();
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         at = match byte {
-            b'\\' => read_backslashes(bytes, at, &mut reading),
+            b'\\' => read_backslashes(bytes, at, indent, &mut reading),
             b'%' => read_percent(bytes, at, &mut reading),
             b'&' => read_entity(text, at, &mut reading),
-            b'\n' | b'\r' => end_of_blanks(bytes, at + 1),
+            b'\n' | b'\r' => indent.end(bytes, at + 1),
             byte if is_left_out(*byte) => at + 1,
             byte => {
                 reading.push(*byte, at..at + 1);
@@ -90,28 +90,41 @@ pub(super) fn read(text: &str) -> Reading {
 }
 
 /// Reads a text in which nothing is an escape: what becomes of a secret of which everything was escaped.
-pub(super) fn read_literally(text: &str) -> Reading {
+pub(super) fn read_literally(text: &str, indent: Indent) -> Reading {
     let bytes = text.as_bytes();
     let mut reading = Reading::default();
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
-        let end = if matches!(byte, b'\n' | b'\r') { end_of_blanks(bytes, at + 1) } else { at + 1 };
+        let end = if matches!(byte, b'\n' | b'\r') { indent.end(bytes, at + 1) } else { at + 1 };
         reading.push_decoded(*byte, at..end);
         at = end;
     }
     reading
 }
 
-/// Lines that were wrapped may be indented.
-fn end_of_blanks(bytes: &[u8], mut at: usize) -> usize {
-    while matches!(bytes.get(at), Some(b' ' | b'\t')) {
-        at += 1;
+/// What the blanks at the beginning of a line are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Indent {
+    /// Put there by whoever wrapped the text.
+    LeftOut,
+    /// Part of the text.
+    Kept,
+}
+
+impl Indent {
+    /// Both.
+    pub(super) const ALL: [Self; 2] = [Self::LeftOut, Self::Kept];
+
+    fn end(self, bytes: &[u8], mut at: usize) -> usize {
+        while self == Self::LeftOut && matches!(bytes.get(at), Some(b' ' | b'\t')) {
+            at += 1;
+        }
+        at
     }
-    at
 }
 
 /// However often something was escaped, it is one escape.
-fn read_backslashes(bytes: &[u8], start: usize, reading: &mut Reading) -> usize {
+fn read_backslashes(bytes: &[u8], start: usize, indent: Indent, reading: &mut Reading) -> usize {
     let mut at = start;
     while bytes.get(at) == Some(&b'\\') {
         at += 1;
@@ -121,7 +134,7 @@ fn read_backslashes(bytes: &[u8], start: usize, reading: &mut Reading) -> usize 
         Some(b'u') => read_unicode(bytes, start, at + 1, 4, reading),
         Some(b'U') => read_unicode(bytes, start, at + 1, 8, reading),
         Some(b'0'..=b'7') => read_octal(bytes, start, at, reading),
-        Some(b'n' | b'r') => end_of_blanks(bytes, at + 1),
+        Some(b'n' | b'r') => indent.end(bytes, at + 1),
         Some(letter @ (b't' | b'a' | b'b' | b'f' | b'v' | b'e' | b'E')) => {
             reading.push_decoded(control(*letter), start..at + 1);
             at + 1

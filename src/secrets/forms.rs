@@ -9,7 +9,7 @@ use base64::engine::GeneralPurpose;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE, Engine};
 use serde_json::Value;
 
-use super::escapes;
+use super::escapes::{self, Indent};
 
 /// Secrets in base64 share their first and last digit with their neighbours when they do not begin or end at a group
 /// of three bytes; those digits are masked as well.
@@ -97,14 +97,17 @@ pub(super) fn as_written(secret: &str, into: &mut Collected) {
     add_hex(secret, into);
     for engine in [&BASE64_STANDARD, &BASE64_URL_SAFE] {
         into.insert(engine.encode(secret).into_bytes(), Bleed::default());
-        add_base64(engine, secret.as_bytes(), into);
+        for bytes in [secret.as_bytes(), &wide(secret)] {
+            add_base64(engine, bytes, into);
+        }
     }
 }
 
 /// What is left of a secret when a text is read without its escapes ([`escapes::read`]).
 pub(super) fn as_read(secret: &str, shortest: usize, into: &mut Collected) {
     // As a tool leaves it that escapes nothing of what looks like an escape, and as one that escapes all of it.
-    let mut forms = vec![escapes::read(secret).plain(), escapes::read_literally(secret).plain()];
+    let both = |indent| [escapes::read(secret, indent).plain(), escapes::read_literally(secret, indent).plain()];
+    let mut forms: Vec<Vec<u8>> = Indent::ALL.into_iter().flat_map(both).collect();
     if !secret.is_ascii() && secret.chars().all(|c| u32::from(c) < 0x100) {
         // Python's `ascii` and C write characters up to U+00FF as one `\xNN`.
         let latin: Vec<u8> = secret.chars().filter_map(|c| u8::try_from(u32::from(c)).ok()).collect();
@@ -117,10 +120,13 @@ pub(super) fn as_read(secret: &str, shortest: usize, into: &mut Collected) {
 
 /// Base64 in the standard alphabet, of UTF-8 and of UTF-16.
 pub(super) fn as_base64(secret: &str, into: &mut Collected) {
-    let wide: Vec<u8> = secret.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    for bytes in [secret.as_bytes(), &wide] {
+    for bytes in [secret.as_bytes(), &wide(secret)] {
         add_base64(&BASE64_STANDARD, bytes, into);
     }
+}
+
+fn wide(secret: &str) -> Vec<u8> {
+    secret.encode_utf16().flat_map(u16::to_le_bytes).collect()
 }
 
 fn add_hex(secret: &str, into: &mut Collected) {

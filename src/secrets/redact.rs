@@ -9,7 +9,7 @@ use std::ops::Range;
 use serde_json::{Map, Value};
 
 use super::dump::{self, Dump};
-use super::escapes::{self, Reading};
+use super::escapes::{self, Indent, Reading};
 use super::forms::{self, Collected, Forms};
 use crate::secrets::MASK;
 
@@ -118,13 +118,14 @@ impl Secrets {
         if !escapes::has_any(text) {
             return;
         }
-        let reading = escapes::read(text);
-        let mut add = |forms: Option<&Forms>, bytes: Vec<u8>| {
-            let found = forms.into_iter().flat_map(|forms| forms.find(&bytes)).map(|found| reading.place_of(&found));
-            spans.extend(found);
-        };
-        add(self.read.as_ref(), reading.plain());
-        add(self.base64.as_ref(), reading.base64());
+        for reading in Indent::ALL.map(|indent| escapes::read(text, indent)) {
+            let mut add = |forms: Option<&Forms>, bytes: Vec<u8>| {
+                let found = forms.into_iter().flat_map(|forms| forms.find(&bytes));
+                spans.extend(found.map(|found| reading.place_of(&found)));
+            };
+            add(self.read.as_ref(), reading.plain());
+            add(self.base64.as_ref(), reading.base64());
+        }
     }
 
     fn find_dumped(&self, text: &str, spans: &mut Vec<Range<usize>>) {
@@ -142,11 +143,15 @@ impl Secrets {
 
     fn open_read(&self, text: &str) -> usize {
         let cut = escapes::cut_off_from(text);
-        let reading = escapes::read(text.get(..cut).unwrap_or_default());
-        let open = |forms: Option<&Forms>, bytes: Vec<u8>| {
-            forms.and_then(|forms| reading.start_of(forms.open_from(&bytes))).unwrap_or(cut)
-        };
-        open(self.read.as_ref(), reading.plain()).min(open(self.base64.as_ref(), reading.base64()))
+        let complete = text.get(..cut).unwrap_or_default();
+        let open = Indent::ALL.map(|indent| {
+            let reading = escapes::read(complete, indent);
+            let open = |forms: Option<&Forms>, bytes: Vec<u8>| {
+                forms.and_then(|forms| reading.start_of(forms.open_from(&bytes))).unwrap_or(cut)
+            };
+            open(self.read.as_ref(), reading.plain()).min(open(self.base64.as_ref(), reading.base64()))
+        });
+        open.into_iter().min().unwrap_or(cut)
     }
 
     fn open_dumped(&self, text: &str) -> usize {
