@@ -41,7 +41,7 @@ impl Dispatcher {
         if secrets.is_empty() {
             return self.finish_known(row, outcome).await;
         }
-        self.finish_known(&self.with_secrets(row.clone(), secrets).await?, outcome).await
+        self.finish_known(&self.with_secrets(row.clone(), &secrets).await?, outcome).await
     }
 
     /// What the action's output schema calls secret. The runners put results in different places.
@@ -59,9 +59,9 @@ impl Dispatcher {
     }
 
     /// The execution with further secrets, which are written to its context before anything that holds them.
-    pub(super) async fn with_secrets(&self, row: ExecutionRow, secrets: Vec<String>) -> StoreResult<ExecutionRow> {
+    pub(super) async fn with_secrets(&self, row: ExecutionRow, secrets: &[String]) -> StoreResult<ExecutionRow> {
         let known = row.context.as_object().cloned().unwrap_or_default();
-        let context = seal_into(known, &secrets, &self.stores.datastore).map(Value::Object);
+        let context = seal_into(known, secrets, &self.stores.datastore).map(Value::Object);
         let context = context.map_err(|problem| StoreError::Corrupt(problem.to_string()))?;
         if context == row.context {
             return Ok(row);
@@ -272,6 +272,7 @@ impl Dispatcher {
         key_access: KeyAccess,
     ) -> Result<ExecutionId, ReRunError> {
         let mut parameters = row.parameters.as_object().cloned().unwrap_or_default();
+        self.drop_immutable(row, &mut parameters);
         let is_other_user = context.get("user").and_then(Value::as_str) != Some(row.user());
         if key_access == KeyAccess::NamedByContent && is_other_user && !changed.is_empty() {
             self.refuse_secrets_of_others(row, &parameters, &changed)?;

@@ -200,7 +200,7 @@ impl Dispatcher {
         if let Some(schema) = detail.get("schema").filter(|schema| !schema.is_null()) {
             check_answer(schema, &response)?;
         }
-        let row = self.with_secrets(row, secret_answers(&detail["schema"], &response)).await?;
+        let row = self.with_secrets(row, &secret_answers(&detail["schema"], &response)).await?;
         let result = json!({ "response": response, "responded_by": user });
         if !self.finish_once(&row, Outcome::succeeded(result)).await? {
             let status = self.stores.executions.execution_get(id).await?.status;

@@ -171,7 +171,7 @@ fn caller_sight(texts: Texts, pack: Option<&Pack>, view: &Arc<TemplateView>, acc
 /// What is wrong with the parameters, without the secrets that it may quote.
 fn refusal(action: &ActionRef, problems: Vec<String>, secrets: &[String], view: &TemplateView) -> RequestError {
     let redactor = Redactor::new(secrets);
-    let problems = problems.iter().map(|problem| redactor.redact(problem).into_owned()).collect();
+    let problems = problems.into_iter().map(|problem| redactor.redact(&problem).into_owned()).collect();
     let action = action.clone();
     if view.refused() {
         return RequestError::NotAllowed { action, problems };

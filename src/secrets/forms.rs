@@ -108,14 +108,17 @@ pub(super) fn as_read(secret: &str, shortest: usize, into: &mut Collected) {
     // As a tool leaves it that escapes nothing of what looks like an escape, and as one that escapes all of it.
     let both = |indent| [escapes::read(secret, indent).plain(), escapes::read_literally(secret, indent).plain()];
     let mut forms: Vec<Vec<u8>> = Indent::ALL.into_iter().flat_map(both).collect();
-    if !secret.is_ascii() && secret.chars().all(|c| u32::from(c) < 0x100) {
-        // Python's `ascii` and C write characters up to U+00FF as one `\xNN`.
-        let latin: Vec<u8> = secret.chars().filter_map(|c| u8::try_from(u32::from(c)).ok()).collect();
-        forms.push(latin);
-    }
+    let latin: Vec<Vec<u8>> = forms.iter().filter_map(|form| as_latin(form)).collect();
+    forms.extend(latin);
     forms.retain(|form| form.len() >= shortest);
     into.extend(forms.into_iter().map(|form| (form, Bleed::default())));
     add_hex(secret, into);
+}
+
+/// Python's `ascii` and C write characters up to U+00FF as one `\xNN`; `None`: nothing is different then.
+fn as_latin(form: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(form).ok().filter(|text| !text.is_ascii())?;
+    text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
 }
 
 /// Base64 in the standard alphabet, of UTF-8 and of UTF-16.
