@@ -138,6 +138,8 @@ async fn set(
     let sealing = if new.secret == Some(true) { Sealing::Sealed } else { Sealing::Clear };
     let mut write = door.datastore.write(&scope, &name, &text, sealing, until);
     if new.encrypted == Some(true) {
+        // Otherwise an encrypted value could be moved to a key that content decrypts.
+        caller.require(Permission::KeyDecrypt)?;
         let opened = door.datastore.keyring().open(&text);
         opened.map_err(|problem| ApiError::bad_request(format!("`encrypted`: {problem}")))?;
         write.value = Some(text);

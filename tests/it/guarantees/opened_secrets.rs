@@ -246,6 +246,9 @@ async fn templates_have_the_rights_of_whoever_wrote_them() {
     let stored = daemon.get("/v1/keys/top").await["value"].as_str().unwrap().to_owned();
     let operator = user(&daemon, "op", "operator").await;
     let decrypts = "{{ st2kv.system.top | decrypt_kv }}";
+    let moved = json!({ "name": "other", "value": stored, "encrypted": true });
+    let moving = daemon.bare(Method::PUT, "/v1/keys/other").header("St2-Api-Key", &operator).json(&moved);
+    assert_eq!(moving.send().await.unwrap().status(), StatusCode::FORBIDDEN, "an encrypted value keeps its name");
     let refused = [
         ("core.noop", json!({ "message": decrypts })),
         ("core.noop", json!({ "message": format!("{{{{ '{stored}' | decrypt_kv }}}}") })),
