@@ -37,11 +37,25 @@ impl Dispatcher {
 
     /// The same, telling whether this end was the one that counts.
     pub(super) async fn finish_once(&self, row: &ExecutionRow, outcome: Outcome) -> StoreResult<bool> {
-        let secrets = self.secret_results(row, &outcome);
-        if secrets.is_empty() {
-            return self.finish_known(row, outcome).await;
+        const MOST_CONFLICTS: usize = 50;
+        let (mut conflicts, mut told) = (0, None);
+        while conflicts < MOST_CONFLICTS {
+            match self.try_to_finish(row, &outcome).await {
+                Ok(Finish::Conflict) => conflicts += 1,
+                Ok(Finish::Written) => return Ok(true),
+                Ok(Finish::TooLate) => return Ok(false),
+                Err(StoreError::Unavailable(why)) if !self.world.supervisor.token().is_cancelled() => {
+                    // Nobody else has this result: it is kept until the store takes it.
+                    if told.as_ref() != Some(&why) {
+                        tracing::warn!(execution = %row.id, why, "an end could not be written; it is kept and tried again");
+                        told = Some(why);
+                    }
+                    crate::clock::sleep(&*self.world.clock, Duration::from_secs(1)).await;
+                }
+                Err(problem) => return Err(problem),
+            }
         }
-        self.finish_known(&self.with_secrets(row.clone(), &secrets).await?, outcome).await
+        Err(StoreError::Unavailable(format!("the end of execution {} met {conflicts} other changes", row.id)))
     }
 
     /// What the action's output schema calls secret. The runners put results in different places.
@@ -72,29 +86,10 @@ impl Dispatcher {
         }
     }
 
-    async fn finish_known(&self, row: &ExecutionRow, outcome: Outcome) -> StoreResult<bool> {
-        const MOST_CONFLICTS: usize = 50;
-        let (mut conflicts, mut told) = (0, None);
-        while conflicts < MOST_CONFLICTS {
-            match self.try_to_finish(row, &outcome).await {
-                Ok(Finish::Conflict) => conflicts += 1,
-                Ok(Finish::Written) => return Ok(true),
-                Ok(Finish::TooLate) => return Ok(false),
-                Err(StoreError::Unavailable(why)) if !self.world.supervisor.token().is_cancelled() => {
-                    // Nobody else has this result: it is kept until the store takes it.
-                    if told.as_ref() != Some(&why) {
-                        tracing::warn!(execution = %row.id, why, "an end could not be written; it is kept and tried again");
-                        told = Some(why);
-                    }
-                    crate::clock::sleep(&*self.world.clock, Duration::from_secs(1)).await;
-                }
-                Err(problem) => return Err(problem),
-            }
-        }
-        Err(StoreError::Unavailable(format!("the end of execution {} met {conflicts} other changes", row.id)))
-    }
-
     async fn try_to_finish(&self, row: &ExecutionRow, outcome: &Outcome) -> StoreResult<Finish> {
+        let (secrets, learned) = (self.secret_results(row, outcome), &mut None);
+        let row =
+            if secrets.is_empty() { row } else { learned.insert(self.with_secrets(row.clone(), &secrets).await?) };
         let end = self.completion(row, outcome).await?;
         let mut news = self.news_of(row, &end);
         match self.write_end(end).await {
