@@ -87,7 +87,8 @@ impl Dispatcher {
     }
 
     async fn try_to_finish(&self, row: &ExecutionRow, outcome: &Outcome) -> StoreResult<Finish> {
-        let (secrets, learned) = (self.secret_results(row, outcome), &mut None);
+        let secrets = self.secret_results(row, outcome);
+        let mut learned = None;
         let row =
             if secrets.is_empty() { row } else { learned.insert(self.with_secrets(row.clone(), &secrets).await?) };
         let end = self.completion(row, outcome).await?;
