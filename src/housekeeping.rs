@@ -182,7 +182,9 @@ impl Housekeeping {
 mod tests {
     use super::*;
     use crate::clock::SimClock;
+    use crate::model::refs::Id;
     use crate::store::Store;
+    use crate::store::identities::{TokenRow, UserRow};
 
     fn kept() -> Kept {
         let kept = Duration::from_hours(24);
@@ -199,8 +201,11 @@ mod tests {
         let stop = CancellationToken::new();
         let running = cleaner();
         running.tick(clock.now(), &stop).await.unwrap();
-        let id = crate::model::refs::Id::from_bytes([1; 12]);
-        store.identities().token_put(id, "hash", "ann", clock.now()).await.unwrap();
+        let (name, now) = ("ann".to_owned(), clock.now());
+        let ann = UserRow { name: name.clone(), password_hash: None, role: "operator".to_owned(), created_at: now };
+        store.identities().user_put(&ann).await.unwrap();
+        let token = TokenRow { id: Id::from_bytes([1; 12]), user: name, expires_at: now };
+        store.identities().token_put(&token, "hash", None).await.unwrap();
 
         clock.advance(EVERY);
         clock.step(400 * 24 * 3_600_000_000);

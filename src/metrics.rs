@@ -122,18 +122,9 @@ impl Default for Counters {
         registry.register("events_duplicate", "Repetitions that were recognised", duplicates.clone());
         registry.register("events_refused", "Events that were not taken", refused.clone());
         registry.register("executions_finished", "Executions that ended", finished.clone());
-        let set_aside = Family::default();
-        registry.register(
-            "suspects_set_aside",
-            "What is not evaluated any more because daemons died of it",
-            set_aside.clone(),
-        );
-        let put_off = Family::default();
-        registry.register(
-            "executions_put_off",
-            "Executions that could not begin and wait to be tried again",
-            put_off.clone(),
-        );
+        let (set_aside, put_off) = (Family::default(), Family::default());
+        registry.register("suspects_set_aside", "What daemons died of too often", set_aside.clone());
+        registry.register("executions_put_off", "Executions that could not begin and wait", put_off.clone());
         registry.register("http_requests", "Requests that were answered", requests.clone());
         registry.register(
             "connections_closed",
@@ -145,11 +136,8 @@ impl Default for Counters {
             "Requests that were refused before anybody looked at what they ask",
             requests_refused.clone(),
         );
-        registry.register(
-            "authentication_failures",
-            "Credentials that were not accepted",
-            authentication_failures.clone(),
-        );
+        let failures = authentication_failures.clone();
+        registry.register("authentication_failures", "Credentials that were not accepted", failures);
         registry.register("queue_depth", "Executions that have not ended", queue_depth.clone());
         registry.register("instances_pending", "Events that wait to be matched", pending_instances.clone());
         let bus = BusCounters::default();

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::model::access::{Permission, Role};
 use crate::model::execution::ExecutionStatus;
+use crate::model::key_access::KeyAccess;
 use crate::model::refs::{ActionRef, ExecutionId};
 use crate::model::time::Timestamp;
 use crate::store::StoreError;
@@ -28,6 +29,10 @@ pub struct Wanted {
     pub texts: Texts,
     /// User, trace, rule, … kept with the execution and inherited by its steps.
     pub context: Map<String, Value>,
+    /// Secrets that were opened while this was put together: masked wherever the execution shows.
+    pub secrets: Vec<String>,
+    /// Which encrypted keys may be decrypted for it; what its context says of that holds as well.
+    pub key_access: KeyAccess,
     /// The workflow and position that wants it, and the top of their tree.
     pub parent: Option<Parent>,
     /// Not before that time.
@@ -46,6 +51,8 @@ impl Wanted {
             requester,
             texts: Texts::Literal,
             context: Map::new(),
+            secrets: Vec::new(),
+            key_access: KeyAccess::Any,
             parent: None,
             not_before: None,
             timeout: None,
@@ -117,6 +124,14 @@ pub enum RequestError {
     /// The parameters do not fit.
     #[error("parameters of `{action}`: {}", problems.join("; "))]
     BadParameters {
+        /// The action.
+        action: ActionRef,
+        /// All of it, not the first.
+        problems: Vec<String>,
+    },
+    /// Templates would decrypt what whoever asks may not see in clear.
+    #[error("parameters of `{action}`: {}", problems.join("; "))]
+    NotAllowed {
         /// The action.
         action: ActionRef,
         /// All of it, not the first.

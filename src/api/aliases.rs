@@ -168,9 +168,9 @@ impl Door {
 
     async fn tell(&self, caller: &Authenticated, line: &str, begun: &Begun) -> ApiResult<Value> {
         let alias = &begun.command.alias;
-        let detail = json!({ "execution": begun.execution, "command": line });
-        caller.audit("aliasexecution.run", alias.reference.as_str(), detail).await?;
         let row = self.executions.execution_get(begun.execution).await?;
+        let detail = json!({ "execution": begun.execution, "command": self.shaper.text(&row, line) });
+        caller.audit("aliasexecution.run", alias.reference.as_str(), detail).await?;
         Ok(json!({
             "execution": self.shaper.execution(&row, Secrets::Masked),
             "actionalias": shown(alias),

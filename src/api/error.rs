@@ -177,7 +177,7 @@ impl From<RequestError> for ApiError {
     fn from(problem: RequestError) -> Self {
         match problem {
             RequestError::StoreAway(problem) => problem.into(),
-            RequestError::Forbidden { .. } => Self::forbidden(problem.to_string()),
+            RequestError::Forbidden { .. } | RequestError::NotAllowed { .. } => Self::forbidden(problem.to_string()),
             mistake @ (RequestError::UnknownAction(_)
             | RequestError::Unusable { .. }
             | RequestError::BadParameters { .. }) => Self::bad_request(mistake.to_string()),

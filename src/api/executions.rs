@@ -137,6 +137,7 @@ async fn create(
     let wanted = Wanted {
         texts: Texts::Templates,
         context,
+        key_access: caller.key_access(),
         not_before: new.delay.map(|millis| door.clock.now().plus(Duration::from_millis(millis))),
         ..Wanted::new(new.action, new.parameters.unwrap_or_default(), behalf.requester())
     };
@@ -280,7 +281,8 @@ async fn re_run(
     context.insert("re-run".to_owned(), json!({ "ref": id }));
     let requester = caller.on_behalf_of(None).await?.requester();
     caller.audit("execution.re_run", &id.to_string(), Value::Null).await?;
-    let copy = door.dispatcher.re_run(&row, again.parameters.unwrap_or_default(), context, requester).await?;
+    let (parameters, key_access) = (again.parameters.unwrap_or_default(), caller.key_access());
+    let copy = door.dispatcher.re_run(&row, parameters, context, requester, key_access).await?;
     let row = door.executions.execution_get(copy).await?;
     Ok((StatusCode::CREATED, Json(door.shaper.execution(&row, Secrets::Masked))).into_response())
 }
@@ -290,6 +292,7 @@ impl From<ReRunError> for ApiError {
         match problem {
             ReRunError::Request(problem) => problem.into(),
             ReRunError::Store(problem) => problem.into(),
+            ReRunError::SecretOfOthers { .. } => Self::forbidden(problem.to_string()),
         }
     }
 }
@@ -343,11 +346,11 @@ async fn output(
     Path(id): Path<ExecutionId>,
     Query(wanted): Query<OutputQuery>,
 ) -> ApiResult<String> {
-    door.executions.execution_get(id).await?;
+    let execution = door.executions.execution_get(id).await?;
     let (mut text, mut after) = (String::new(), 0);
     loop {
         let rows = door.outputs.output_read(id, after, OUTPUT_PAGE).await?;
-        let Some(last) = rows.last() else { return Ok(text) };
+        let Some(last) = rows.last() else { return Ok(door.shaper.text(&execution, &text)) };
         after = last.sequence;
         let shown = rows.iter().filter(|row| wanted.output_type.as_ref().is_none_or(|stream| *stream == row.stream));
         text.extend(shown.map(|row| row.text.as_str()));

@@ -22,6 +22,7 @@ use crate::auth::{
 };
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::model::key_access::KeyAccess;
 use crate::requests::Requester;
 use crate::secrets::SecretText;
 use crate::store::identities::AuditRow;
@@ -338,6 +339,11 @@ impl Authenticated {
         }
         let Principal { name, role, .. } = &self.principal;
         Err(ApiError::forbidden(format!("`{name}` may not do this: the role {role} lacks the permission {permission}")))
+    }
+
+    /// Which encrypted keys may be decrypted in what they ask for.
+    pub fn key_access(&self) -> KeyAccess {
+        if self.principal.may(Permission::KeyDecrypt) { KeyAccess::Any } else { KeyAccess::NamedByContent }
     }
 
     /// Writes down what is about to be changed. First the line, then the change: none goes unrecorded.

@@ -18,6 +18,7 @@ use crate::api::listing::ListQuery;
 use crate::auth::Permission;
 use crate::clock::Clock;
 use crate::datastore::{Datastore, SYSTEM_SCOPE, Sealing, user_scope};
+use crate::secrets::SHORTEST_SECRET_BYTES;
 use crate::store::StoreError;
 use crate::store::damage::leave_out;
 use crate::store::key_values::KeyRow;
@@ -157,7 +158,14 @@ async fn set(
     let detail = json!({ "scope": scope, "secret": write.secret, "ttl": new.ttl });
     caller.audit("key.set", &name, detail).await?;
     door.datastore.values().key_write(&write, door.clock.now()).await?;
-    door.shown(&door.get(&scope, &name).await?, Reading::AsStored).map(Json)
+    let row = door.get(&scope, &name).await?;
+    let mut shown = door.shown(&row, Reading::AsStored)?;
+    if row.secret && door.datastore.open(&row).is_ok_and(|text| text.trim().len() < SHORTEST_SECRET_BYTES) {
+        shown["warning"] = json!(format!(
+            "a secret of fewer than {SHORTEST_SECRET_BYTES} bytes is encrypted, but not masked where an execution shows it"
+        ));
+    }
+    Ok(Json(shown))
 }
 
 async fn remove(

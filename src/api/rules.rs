@@ -297,12 +297,23 @@ impl Door {
         match verdict {
             Verdict::Failed(reason) => answer["failed"] = json!(reason),
             Verdict::NotMatched { first } => answer["first_unmet"] = json!(first),
-            Verdict::Matched { .. } => match rule.render_parameters(&json!({ "trigger": payload }), kv.as_ref()) {
+            Verdict::Matched { .. } => match self.try_parameters(rule, payload, &view) {
                 Ok(parameters) => answer["parameters"] = Value::Object(parameters),
                 Err(reason) => answer["failed"] = json!(reason),
             },
         }
         Redactor::new(view.opened()).redact_value(&answer)
+    }
+
+    /// Whoever tries a rule chooses the event: it may not choose which key is decrypted.
+    fn try_parameters(
+        &self,
+        rule: &CompiledRule,
+        payload: &Value,
+        view: &Arc<crate::datastore::TemplateView>,
+    ) -> Result<Map<String, Value>, String> {
+        let kv: Arc<dyn templates::Datastore> = view.for_content(rule.key_access(), rule.templates());
+        rule.render_parameters(&json!({ "trigger": payload }), Some(&kv))
     }
 }
 

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::gate::Authenticated;
 use crate::auth::Permission;
 use crate::datastore::Datastore;
 
+use crate::datastore::sealed::{redactor_of, shown_context};
 use crate::dispatch::Dispatcher;
-use crate::dispatch::sealed::{redactor_of, shown_context};
 use crate::model::action::{Action, WORKFLOW_RUNNER};
-use crate::secrets::{MASK, Redactor};
+use crate::secrets::Redactor;
 use crate::store::journal::EntryRow;
 use crate::store::obligations::ObligationRow;
 use crate::store::rows::ExecutionRow;
@@ -54,7 +54,7 @@ impl Shaper {
         let catalogue = self.dispatcher.catalogue();
         let action = catalogue.actions.get(&row.action).map(Arc::as_ref);
         let redactor = self.redactor(row, secrets);
-        let parameters = self.parameters(row, action, secrets, &redactor);
+        let parameters = self.parameters(row, secrets, &redactor);
         let context = redactor.redact_value(&shown_context(&row.context));
         let log: Vec<Value> =
             row.status_log.iter().map(|(at, status)| json!({ "timestamp": at, "status": status })).collect();
@@ -88,7 +88,7 @@ impl Shaper {
     pub(super) fn waiting(&self, shown: &mut Value, row: &ExecutionRow, waits: &[ObligationRow], open: &[EntryRow]) {
         let redactor = self.redactor(row, Secrets::Masked);
         let waits = waits.iter().map(|wait| {
-            json!({ "kind": wait.kind, "key": wait.key, "due_at": wait.due_at,
+            json!({ "kind": wait.kind, "key": redactor.redact(&wait.key), "due_at": wait.due_at,
                 "detail": wait.detail.as_deref().map(|detail| redactor.redact(detail)) })
         });
         let steps = open.iter().filter_map(|entry| {
@@ -111,25 +111,16 @@ impl Shaper {
         }
     }
 
-    fn parameters(&self, row: &ExecutionRow, action: Option<&Action>, secrets: Secrets, redactor: &Redactor) -> Value {
-        let mut parameters = row.parameters.clone();
-        if secrets == Secrets::Shown {
-            return parameters;
+    fn parameters(&self, row: &ExecutionRow, secrets: Secrets, redactor: &Redactor) -> Value {
+        match secrets {
+            Secrets::Shown => row.parameters.clone(),
+            Secrets::Masked => self.dispatcher.shown_parameters(row, redactor),
         }
-        let runner = self.dispatcher.registry().get(&row.runner).map(|runner| runner.parameters()).unwrap_or_default();
-        let own = action.into_iter().flat_map(|action| &action.parameters);
-        if let Value::Object(given) = &mut parameters {
-            for (name, _) in own.chain(&runner).filter(|(_, spec)| spec.secret) {
-                mask(given, name);
-            }
-        }
-        redactor.redact_value(&parameters)
     }
-}
 
-fn mask(given: &mut Map<String, Value>, name: &str) {
-    if let Some(value) = given.get_mut(name).filter(|value| !value.is_null()) {
-        *value = Value::from(MASK);
+    /// A text about an execution without its secrets.
+    pub(super) fn text(&self, row: &ExecutionRow, text: &str) -> String {
+        self.redactor(row, Secrets::Masked).redact(text).into_owned()
     }
 }
 

@@ -13,6 +13,7 @@ use super::format::Given;
 use crate::clock::Clock;
 use crate::datastore::{Datastore, TemplateView};
 use crate::model::access::Role;
+use crate::model::key_access::KeyAccess;
 use crate::model::pack::Catalogue;
 use crate::model::refs::{AliasRef, ExecutionId};
 use crate::requests::{RequestError, Requester, Requests, Texts, Wanted};
@@ -252,7 +253,11 @@ impl Desk {
         if let Some(problem) = view.missed() {
             return Err(problem.into());
         }
-        let own = own.map_err(|problem| Refusal::OwnParameters(problem.to_string()))?;
+        let secrets = view.opened();
+        let own = own.map_err(|problem| {
+            let problem = self.parts.datastore.redactor(&secrets).redact(&problem.to_string()).into_owned();
+            Refusal::OwnParameters(problem)
+        })?;
         let mut parameters: Map<String, Value> =
             given.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
         for (name, value) in own.as_object().into_iter().flatten() {
@@ -262,7 +267,10 @@ impl Desk {
         }
         let Speaker { user, role, chat_user, channel, route } = speaker;
         let requester = Requester::User { name: user.clone(), role: *role };
-        let mut wanted = Wanted { texts: Texts::Literal, ..Wanted::new(alias.action.clone(), parameters, requester) };
+        // A room sees the answer: what content does not name is decrypted for nobody there.
+        let key_access = KeyAccess::NamedByContent;
+        let wanted = Wanted::new(alias.action.clone(), parameters, requester);
+        let mut wanted = Wanted { texts: Texts::Literal, secrets, key_access, ..wanted };
         wanted.context.insert("user".to_owned(), json!(user));
         wanted.context.insert("api_user".to_owned(), json!(chat_user));
         wanted.context.insert("source_channel".to_owned(), json!(channel));

@@ -63,6 +63,7 @@ impl Installation {
             refuse_to_replace_key(&store, &key_file).await?;
             let keyring = Arc::new(Keyring::open_or_create_at(&key_file)?);
             agree_on_key(&store, &keyring, &key_file).await?;
+            let store = store.sealed_by(Arc::<Keyring>::clone(&keyring));
             let guards_dir = guards_dir.unwrap_or_else(|| config.data_dir.join("guards"));
             keep_private([&guards_dir, &nodes_dir])?;
             return Ok(Self { store, keyring, guards_dir, nodes_dir, runners, sharing: Sharing::Alone });
@@ -76,6 +77,7 @@ impl Installation {
         data_folder::check_opened(&store, &config.data_dir).await?;
         let keyring = Arc::new(Keyring::open_or_create_at(&key_file)?);
         agree_on_key(&store, &keyring, &key_file).await?;
+        let store = store.sealed_by(Arc::<Keyring>::clone(&keyring));
         let name = store.contents().setting_agree("installation", &world.ids.uuid_v4()).await?;
         let guards_dir = match guards_dir {
             Some(dir) => dir,

@@ -1,5 +1,6 @@
 //! One attempt: a claimed execution, its runner, its output, its end.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -7,15 +8,17 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::policies::concurrency_of;
-use super::sealed::redactor_of;
 use super::trials::Beside;
 use super::{Dispatcher, Running, StopCause};
 use crate::bus::Topic;
 use crate::clock;
+use crate::datastore::sealed::redactor_of;
 use crate::model::action::{OnLost, WORKFLOW_RUNNER};
 use crate::model::execution::ExecutionStatus;
 use crate::model::pack::OverThreshold;
+use crate::model::time::Timestamp;
 use crate::runners::{Call, Outcome, OutputChunk, OutputSink, RunEnd, Runner, Stop, WaitsFor, Workplace};
+use crate::secrets::{RedactingLines, Redactor};
 use crate::store::StoreResult;
 use crate::store::output::OutputRow;
 use crate::store::rows::ExecutionRow;
@@ -52,6 +55,9 @@ impl Dispatcher {
         drop(slot);
         match (end, why) {
             (RunEnd::Finished(outcome), why) if is_cut_short(row, &outcome, why) => self.hand_back(row).await,
+            (RunEnd::Finished(outcome), _) if row.runner == WORKFLOW_RUNNER => {
+                self.finish(&self.with_its_secrets(row).await?, outcome).await
+            }
             (RunEnd::Finished(outcome), why) => self.finish(row, explain_stop(row, outcome, why)).await,
             (RunEnd::NotBegun(_), why @ (StopCause::Canceled | StopCause::Timeout)) => {
                 self.finish(row, explain_stop(row, canceled(), why)).await
@@ -62,6 +68,12 @@ impl Dispatcher {
             (RunEnd::Waiting(WaitsFor::Journal), _) => Ok(()),
             (RunEnd::Waiting(inquiry @ WaitsFor::Inquiry { .. }), _) => self.await_answer(row, inquiry).await,
         }
+    }
+
+    /// A workflow learns secrets while it runs, and writes them to its context.
+    async fn with_its_secrets(&self, row: &ExecutionRow) -> StoreResult<ExecutionRow> {
+        let context = self.stores.executions.execution_get(row.id).await?.context;
+        Ok(ExecutionRow { context, ..row.clone() })
     }
 
     /// It is run again by whoever comes next.
@@ -184,7 +196,11 @@ impl Dispatcher {
     async fn store_output(&self, row: &ExecutionRow, mut chunks: mpsc::Receiver<OutputChunk>) -> StoreResult<()> {
         let Some(first) = chunks.recv().await else { return Ok(()) };
         let redactor = redactor_of(&row.context, &self.stores.datastore);
-        let mut sequence = self.stores.outputs.output_last(row.id).await?;
+        let mut shown = ShownOutput {
+            redactor: Arc::new(redactor),
+            streams: BTreeMap::new(),
+            sequence: self.stores.outputs.output_last(row.id).await?,
+        };
         let mut batch = vec![first];
         while !batch.is_empty() {
             while batch.len() < OUTPUT_BATCH
@@ -193,30 +209,65 @@ impl Dispatcher {
                 batch.push(more);
             }
             let now = self.world.clock.now();
-            let rows: Vec<OutputRow> = batch
-                .drain(..)
-                .map(|chunk| {
-                    sequence += 1;
-                    let text = redactor.redact(&chunk.text).into_owned();
-                    OutputRow { sequence, stream: chunk.stream.as_str().to_owned(), text, written_at: now }
-                })
-                .collect();
-            self.stores.outputs.output_append(row.id, &rows).await?;
-            self.world.bus.hint(Topic::Announcements);
+            let rows: Vec<OutputRow> = batch.drain(..).filter_map(|chunk| shown.push(&chunk, now)).collect();
+            self.append_output(row, &rows).await?;
             batch.extend(chunks.recv().await);
         }
+        let rest = shown.finish(self.world.clock.now());
+        self.append_output(row, &rest).await
+    }
+
+    async fn append_output(&self, row: &ExecutionRow, rows: &[OutputRow]) -> StoreResult<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.stores.outputs.output_append(row.id, rows).await?;
+        self.world.bus.hint(Topic::Announcements);
         Ok(())
     }
 
     async fn await_answer(&self, row: &ExecutionRow, inquiry: WaitsFor) -> StoreResult<()> {
         let WaitsFor::Inquiry { schema, route, roles, users, ttl } = inquiry else { return Ok(()) };
         let now = self.world.clock.now();
+        // Everybody may look at what is asked.
+        let redactor = redactor_of(&row.context, &self.stores.datastore);
+        let (schema, route) = (redactor.redact_value(&json!(schema)), redactor.redact_value(&json!(route)));
         let detail = json!({ "schema": schema, "route": route, "roles": roles, "users": users,
             "ttl_minutes": ttl.as_secs() / 60 });
         self.stores.executions.execution_await_answer(row.claim(), &detail, now.plus(ttl), now).await?;
         self.world.bus.hint(Topic::Announcements);
         let payload = json!({ "id": row.id, "route": route });
         self.raise_internal("core.st2.generic.inquiry", payload, row).await
+    }
+}
+
+/// The output of one attempt as it may be shown; a secret that comes in two pieces is seen as well.
+struct ShownOutput {
+    redactor: Arc<Redactor>,
+    streams: BTreeMap<&'static str, RedactingLines>,
+    sequence: i64,
+}
+
+impl ShownOutput {
+    fn push(&mut self, chunk: &OutputChunk, now: Timestamp) -> Option<OutputRow> {
+        let stream = chunk.stream.as_str();
+        let lines = self.streams.entry(stream).or_insert_with(|| RedactingLines::new(Arc::clone(&self.redactor)));
+        let text = lines.push(&chunk.text);
+        self.row(stream, text, now)
+    }
+
+    /// What was held back because a secret could have begun there.
+    fn finish(mut self, now: Timestamp) -> Vec<OutputRow> {
+        let streams = std::mem::take(&mut self.streams);
+        streams.into_iter().filter_map(|(stream, mut lines)| self.row(stream, lines.finish(), now)).collect()
+    }
+
+    fn row(&mut self, stream: &str, text: String, now: Timestamp) -> Option<OutputRow> {
+        if text.is_empty() {
+            return None;
+        }
+        self.sequence += 1;
+        Some(OutputRow { sequence: self.sequence, stream: stream.to_owned(), text, written_at: now })
     }
 }
 

@@ -7,16 +7,18 @@ use serde_json::{Value, json};
 
 use super::Dispatcher;
 use super::policies::{concurrency_of, retry_delay};
-use super::sealed::redactor_of;
 use crate::bus::Topic;
+use crate::datastore::sealed::{redactor_of, seal_into, sealed_secrets_of, secrets_of};
 use crate::model::execution::ExecutionStatus;
+use crate::model::key_access::KeyAccess;
 use crate::model::pack::Catalogue;
 use crate::model::refs::{ExecutionId, InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
 use crate::requests::{RequestError, Requester, Requests, Texts, Wanted};
 use crate::runners::{Outcome, Workplace};
+use crate::secrets::{MASK, Redactor};
 use crate::store::events::Arrival;
-use crate::store::rows::{Completion, ExecutionRow, NewExecution, NewInstance, ParentOutcome, Start, Wake};
+use crate::store::rows::{Completion, ExecutionRow, NewExecution, NewInstance, ParentOutcome, Secrecy, Start, Wake};
 use crate::store::{StoreError, StoreResult};
 use crate::workflows::StepOutcome;
 
@@ -76,7 +78,39 @@ impl Dispatcher {
         }
     }
 
+    /// What the action's output schema calls secret. The runners put results in different places.
+    fn secret_results(&self, row: &ExecutionRow, outcome: &Outcome) -> Vec<String> {
+        let catalogue = self.catalogue();
+        let Some(action) = catalogue.actions.get(&row.action) else { return Vec::new() };
+        let mut secrets = Vec::new();
+        for (name, spec) in action.output_schema.iter().filter(|(_, spec)| spec.secret) {
+            for place in ["", "/result", "/output", "/body"] {
+                let value = outcome.result.pointer(place).and_then(|result| result.get(name));
+                secrets.extend(value.map(|value| spec.secret_texts(value)).unwrap_or_default());
+            }
+        }
+        secrets
+    }
+
+    /// The execution with further secrets, which are written to its context before anything that holds them.
+    pub(super) async fn with_secrets(&self, row: ExecutionRow, secrets: &[String]) -> StoreResult<ExecutionRow> {
+        let known = row.context.as_object().cloned().unwrap_or_default();
+        let context = seal_into(known, secrets, &self.stores.datastore).map(Value::Object);
+        let context = context.map_err(|problem| StoreError::Corrupt(problem.to_string()))?;
+        if context == row.context {
+            return Ok(row);
+        }
+        match self.stores.executions.execution_learn(row.claim(), &context).await {
+            Ok(()) | Err(StoreError::Conflict) => Ok(ExecutionRow { context, ..row }),
+            Err(problem) => Err(problem),
+        }
+    }
+
     async fn try_to_finish(&self, row: &ExecutionRow, outcome: &Outcome) -> StoreResult<Finish> {
+        let secrets = self.secret_results(row, outcome);
+        let mut learned = None;
+        let row =
+            if secrets.is_empty() { row } else { learned.insert(self.with_secrets(row.clone(), &secrets).await?) };
         let end = self.completion(row, outcome).await?;
         let mut news = self.news_of(row, &end);
         match self.write_end(end).await {
@@ -147,6 +181,7 @@ impl Dispatcher {
             claim: row.claim(),
             status: outcome.status,
             result: outcome.result.clone(),
+            secrecy: Secrecy::of_context(&row.context),
             ended_at: now,
             parent: row.parent.as_ref().map(|parent| parent_outcome(row, parent, outcome)),
             instances: self.internal_triggers(&catalogue, row, outcome, now),
@@ -233,6 +268,20 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// The parameters of an execution as people may see them: secret ones by name, secrets in others by value.
+    pub fn shown_parameters(&self, row: &ExecutionRow, redactor: &Redactor) -> Value {
+        let catalogue = self.catalogue();
+        let own = catalogue.actions.get(&row.action).into_iter().flat_map(|action| &action.parameters);
+        let of_runner = self.registry().get(&row.runner).map(|runner| runner.parameters()).unwrap_or_default();
+        let mut shown = row.parameters.clone();
+        for (name, _) in own.chain(&of_runner).filter(|(_, spec)| spec.secret) {
+            if let Some(value) = shown.get_mut(name).filter(|value| !value.is_null()) {
+                *value = Value::from(MASK);
+            }
+        }
+        redactor.redact_value(&shown)
+    }
+
     /// Starts a copy of an execution, with other parameters where they are given.
     pub async fn re_run(
         &self,
@@ -240,17 +289,41 @@ impl Dispatcher {
         changed: serde_json::Map<String, Value>,
         context: serde_json::Map<String, Value>,
         requester: Requester,
+        key_access: KeyAccess,
     ) -> Result<ExecutionId, ReRunError> {
         let mut parameters = row.parameters.as_object().cloned().unwrap_or_default();
+        self.drop_immutable(row, &mut parameters);
+        let is_other_user = context.get("user").and_then(Value::as_str) != Some(row.user());
+        if key_access == KeyAccess::NamedByContent && is_other_user && !changed.is_empty() {
+            self.refuse_secrets_of_others(row, &parameters, &changed)?;
+        }
         parameters.extend(changed);
         self.drop_immutable(row, &mut parameters);
-        let wanted =
-            Wanted { texts: Texts::Literal, context, ..Wanted::new(row.action.clone(), parameters, requester) };
+        let secrets = secrets_of(&row.context, &self.stores.datastore)
+            .map_err(|problem| StoreError::Corrupt(problem.to_string()))?;
+        let wanted = Wanted::new(row.action.clone(), parameters, requester);
+        let wanted = Wanted { texts: Texts::Literal, context, secrets, key_access, ..wanted };
         let plan = self.plan(wanted)?;
         self.stores.executions.execution_request(plan.execution()).await?;
         let id = plan.execution().id;
         plan.committed();
         Ok(id)
+    }
+
+    /// Secrets that somebody else gave, or had decrypted, go with the parameters that they were given with: who may not
+    /// see them must not send them elsewhere by changing the others.
+    fn refuse_secrets_of_others(
+        &self,
+        row: &ExecutionRow,
+        kept: &serde_json::Map<String, Value>,
+        changed: &serde_json::Map<String, Value>,
+    ) -> Result<(), ReRunError> {
+        let redactor = redactor_of(&row.context, &self.stores.datastore);
+        let mut kept = kept.iter().filter(|(name, _)| !changed.contains_key(*name));
+        match kept.find(|(_, value)| redactor.redact_value(value) != **value) {
+            Some((name, _)) => Err(ReRunError::SecretOfOthers { parameter: name.clone(), user: row.user().to_owned() }),
+            None => Ok(()),
+        }
     }
 
     fn drop_immutable(&self, row: &ExecutionRow, parameters: &mut serde_json::Map<String, Value>) {
@@ -284,7 +357,8 @@ enum WrittenBy {
 fn parent_outcome(row: &ExecutionRow, parent: &(ExecutionId, String), outcome: &Outcome) -> ParentOutcome {
     let (execution, position) = parent.clone();
     let outcome = StepOutcome::of_child(&row.action, outcome.status, &outcome.result).to_text();
-    ParentOutcome { execution, position, outcome, wake: Wake::Queue }
+    let sealed_secrets = sealed_secrets_of(&row.context).map(str::to_owned);
+    ParentOutcome { execution, position, outcome, sealed_secrets, wake: Wake::Queue }
 }
 
 /// Why an execution could not be run again.
@@ -296,6 +370,17 @@ pub enum ReRunError {
     /// The store could not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A parameter that is kept holds a secret of somebody else.
+    #[error(
+        "parameter `{parameter}` holds a secret that was given or decrypted for `{user}`; give it anew, change nothing, \
+         or let an admin run it again"
+    )]
+    SecretOfOthers {
+        /// The parameter.
+        parameter: String,
+        /// As whom the execution ran.
+        user: String,
+    },
 }
 
 /// A rule on the end of actions must not be set off by the action that it runs itself, round and round.
@@ -312,7 +397,7 @@ fn action_payload(dispatcher: &Dispatcher, row: &ExecutionRow, outcome: &Outcome
         "action_name": row.action.name(),
         "action_ref": row.action,
         "runner_ref": row.runner,
-        "parameters": redactor.redact_value(&row.parameters),
+        "parameters": dispatcher.shown_parameters(row, &redactor),
         "result": redactor.redact_value(&outcome.result),
     })
 }

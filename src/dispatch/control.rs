@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Dispatcher, StopCause};
 use crate::bus::Topic;
-use crate::model::action::WORKFLOW_RUNNER;
+use crate::model::action::{WORKFLOW_RUNNER, texts_in};
 use crate::model::execution::ExecutionStatus as Status;
 use crate::model::refs::ExecutionId;
 use crate::requests::{Cancellation, Cancels};
@@ -200,6 +200,7 @@ impl Dispatcher {
         if let Some(schema) = detail.get("schema").filter(|schema| !schema.is_null()) {
             check_answer(schema, &response)?;
         }
+        let row = self.with_secrets(row, &secret_answers(&detail["schema"], &response)).await?;
         let result = json!({ "response": response, "responded_by": user });
         if !self.finish_once(&row, Outcome::succeeded(result)).await? {
             let status = self.stores.executions.execution_get(id).await?.status;
@@ -246,6 +247,13 @@ fn may_answer(detail: &Value, user: &str, role: &str) -> Result<(), ControlError
     }
     let wanted = users.into_iter().chain(roles).collect::<Vec<_>>().join(", ");
     Err(ControlError::NotYours { user: user.to_owned(), wanted })
+}
+
+/// What an answer says where its schema calls it secret.
+fn secret_answers(schema: &Value, response: &Value) -> Vec<String> {
+    let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let secret = properties.filter(|(_, property)| property.get("secret") == Some(&Value::Bool(true)));
+    secret.filter_map(|(name, _)| response.get(name)).flat_map(texts_in).collect()
 }
 
 fn check_answer(schema: &Value, response: &Value) -> Result<(), ControlError> {

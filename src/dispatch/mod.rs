@@ -7,7 +7,6 @@ pub mod policies;
 pub mod attempt;
 pub mod completion;
 pub mod control;
-pub mod sealed;
 pub mod shortages;
 pub mod sweeper;
 pub mod trials;

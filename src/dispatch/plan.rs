@@ -6,17 +6,20 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::parameters::{CompiledAction, Surroundings};
+use super::Dispatcher;
+use super::parameters::{CompiledAction, Hidden, Sight, Surroundings};
 use super::policies::concurrency_of;
-use super::{Dispatcher, sealed};
 use crate::bus::Topic;
+use crate::datastore::{TemplateView, sealed};
 use crate::model::access::Permission;
 use crate::model::action::{Action, WORKFLOW_RUNNER};
+use crate::model::key_access::KeyAccess;
+use crate::model::pack::Pack;
 use crate::model::refs::{ActionRef, ExecutionId};
 use crate::model::time::Timestamp;
-use crate::requests::{Plan, RequestError, Requester, Requests, Wanted};
+use crate::requests::{Plan, RequestError, Requester, Requests, Texts, Wanted};
+use crate::secrets::{MASK, Redactor};
 use crate::store::rows::{ExecutionRow, NewExecution, Start};
-use crate::templates;
 
 impl Requests for Dispatcher {
     fn plan(&self, wanted: Wanted) -> Result<Box<dyn Plan>, RequestError> {
@@ -25,8 +28,9 @@ impl Requests for Dispatcher {
         self.check_permission(&compiled.action, &wanted.requester)?;
         let now = self.world.clock.now();
         let (parameters, secrets) = self.fill(&compiled, &wanted)?;
-        let context = sealed::seal_into(wanted.context, &secrets, &self.stores.datastore)
+        let mut context = sealed::seal_into(wanted.context, &secrets, &self.stores.datastore)
             .map_err(|problem| unusable(&wanted.action, &problem.to_string()))?;
+        wanted.key_access.keep_in(&mut context);
         let (start, permit) = self.first_place(&compiled, &parameters, wanted.not_before, now);
         let id = wanted.id.unwrap_or_else(|| ExecutionId::from_bytes(self.world.ids.next()));
         let timeout = wanted.timeout.or_else(|| workflow_timeout(&compiled, &parameters));
@@ -51,6 +55,7 @@ impl Requests for Dispatcher {
         let id = wanted.id.unwrap_or_else(|| ExecutionId::from_bytes(self.world.ids.next()));
         let catalogue = self.catalogue();
         let runner = catalogue.actions.get(&wanted.action).map_or("unknown", |action| action.runner.as_str());
+        let problem = Redactor::new(&wanted.secrets).redact(&problem.to_string()).into_owned();
         NewExecution {
             id,
             runner: runner.to_owned(),
@@ -61,7 +66,7 @@ impl Requests for Dispatcher {
             on_lost: crate::model::action::OnLost::Fail,
             requested_at: now,
             deadline: None,
-            start: Start::Failed { result: json!({ "error": problem.to_string() }) },
+            start: Start::Failed { result: json!({ "error": problem }) },
             action: wanted.action,
         }
     }
@@ -100,23 +105,30 @@ impl Dispatcher {
         let user = wanted.context.get("user").and_then(Value::as_str).unwrap_or(crate::model::SYSTEM_USER);
         let view = self.stores.datastore.for_templates(user);
         let catalogue = self.catalogue();
-        let pack = catalogue.packs.get(wanted.action.pack());
-        let config = pack.map(|pack| json!(pack.config)).unwrap_or_default();
-        let datastore: Arc<dyn templates::Datastore> = Arc::<crate::datastore::TemplateView>::clone(&view);
+        let pack = catalogue.packs.get(wanted.action.pack()).map(Arc::as_ref);
+        let access = wanted.key_access.and(KeyAccess::of_context(&wanted.context));
         let around = Surroundings {
             action_context: Value::Object(wanted.context.clone()),
-            config_context: config,
-            datastore: Some(datastore),
+            content: content_sight(compiled, pack, &view, access),
+            caller: caller_sight(wanted.texts, pack, &view, access),
         };
         let filled = compiled.fill(wanted.parameters.clone(), wanted.texts, &around);
         if let Some(problem) = view.missed() {
             return Err(RequestError::StoreAway(problem));
         }
-        let parameters =
-            filled.map_err(|problems| RequestError::BadParameters { action: wanted.action.clone(), problems })?;
-        let mut secrets = compiled.secret_values(&parameters);
+        let mut secrets = wanted.secrets.clone();
+        secrets.extend(pack.map(Pack::secret_texts).unwrap_or_default());
         secrets.extend(view.opened());
-        Ok((parameters, secrets))
+        match filled {
+            Ok(parameters) => {
+                secrets.extend(compiled.secret_values(&parameters));
+                Ok((parameters, secrets))
+            }
+            Err(problems) => {
+                secrets.extend(compiled.secret_values(&wanted.parameters));
+                Err(refusal(&wanted.action, problems, &secrets, &view))
+            }
+        }
     }
 
     /// Leased to this process if it may start at once and a worker is free; else in the queue.
@@ -141,6 +153,46 @@ impl Dispatcher {
             Err(_) => (Start::Queued { due_at: now, line: None }, None),
         }
     }
+}
+
+/// Templates of content have the rights of content, as far as callers have no part in which key they decrypt.
+fn content_sight(compiled: &CompiledAction, pack: Option<&Pack>, view: &Arc<TemplateView>, access: KeyAccess) -> Sight {
+    Sight {
+        config_context: pack.map(|pack| json!(pack.config)).unwrap_or_default(),
+        datastore: Some(view.for_content(access, compiled.templates())),
+        hidden: Hidden::Nothing,
+    }
+}
+
+/// Templates of a caller have the caller's rights.
+fn caller_sight(texts: Texts, pack: Option<&Pack>, view: &Arc<TemplateView>, access: KeyAccess) -> Sight {
+    match (texts, access) {
+        (Texts::Literal, _) => Sight::default(),
+        (Texts::Templates, KeyAccess::Any) => Sight {
+            config_context: pack.map(|pack| json!(pack.config)).unwrap_or_default(),
+            datastore: Some(view.for_caller(access)),
+            hidden: Hidden::Nothing,
+        },
+        (Texts::Templates, KeyAccess::NamedByContent) => {
+            let (opened_by, of_config) = (Arc::clone(view), pack.map(Pack::secret_texts).unwrap_or_default());
+            Sight {
+                config_context: pack.map(|pack| json!(pack.masked_config(MASK))).unwrap_or_default(),
+                datastore: Some(view.for_caller(access)),
+                hidden: Hidden::Opened(Arc::new(move || [opened_by.opened(), of_config.clone()].concat())),
+            }
+        }
+    }
+}
+
+/// What is wrong with the parameters, without the secrets that it may quote.
+fn refusal(action: &ActionRef, problems: Vec<String>, secrets: &[String], view: &TemplateView) -> RequestError {
+    let redactor = Redactor::new(secrets);
+    let problems = problems.into_iter().map(|problem| redactor.redact(&problem).into_owned()).collect();
+    let action = action.clone();
+    if view.refused() {
+        return RequestError::NotAllowed { action, problems };
+    }
+    RequestError::BadParameters { action, problems }
 }
 
 fn unusable(action: &ActionRef, why: &str) -> RequestError {

@@ -71,6 +71,27 @@ pub struct ParameterSpec {
     pub position: Option<u32>,
 }
 
+/// Secrets shorter than this are not masked: they occur in innocent text, and masking them there would only tell where.
+pub const SHORTEST_MASKED_BYTES: usize = 4;
+
+impl ParameterSpec {
+    /// The texts that are secret in a value of this parameter.
+    pub fn secret_texts(&self, value: &Value) -> Vec<String> {
+        if self.secret { texts_in(value) } else { Vec::new() }
+    }
+}
+
+/// All texts and numbers in a value.
+pub fn texts_in(value: &Value) -> Vec<String> {
+    match value {
+        Value::Null | Value::Bool(_) => Vec::new(),
+        Value::Number(number) => vec![number.to_string()],
+        Value::String(text) => vec![text.clone()],
+        Value::Array(items) => items.iter().flat_map(texts_in).collect(),
+        Value::Object(members) => members.values().flat_map(texts_in).collect(),
+    }
+}
+
 impl Default for ParameterSpec {
     fn default() -> Self {
         Self {

@@ -10,6 +10,7 @@ pub mod trigger;
 pub mod rule;
 pub mod action;
 pub mod execution;
+pub mod key_access;
 pub mod load;
 pub mod schedule;
 pub mod group_config;

@@ -38,6 +38,21 @@ pub struct Pack {
     pub config: BTreeMap<String, Value>,
 }
 
+impl Pack {
+    /// The values of its configuration that its schema calls secret.
+    pub fn secret_texts(&self) -> Vec<String> {
+        let values = self.config_schema.iter().filter_map(|(name, spec)| Some((spec, self.config.get(name)?)));
+        values.flat_map(|(spec, value)| spec.secret_texts(value)).collect()
+    }
+
+    /// Its configuration as somebody sees it who may not see secrets.
+    pub fn masked_config(&self, mask: &str) -> BTreeMap<String, Value> {
+        let is_secret = |name: &String| self.config_schema.get(name).is_some_and(|spec| spec.secret);
+        let shown = |name: &String, value: &Value| if is_secret(name) { mask.into() } else { value.clone() };
+        self.config.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect()
+    }
+}
+
 /// A policy as declared; what it means is decided by `dispatch`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {

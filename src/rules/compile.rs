@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::model::key_access::KeyAccess;
 use crate::model::rule::{Condition, Criterion, Rule, Throttle};
 use crate::rules::criteria::{Check, Compiled, QUANTIFIERS, Quantifier, Source, Test};
 use crate::rules::operators::{self, Comparison, Operator};
@@ -40,6 +41,10 @@ pub(super) fn compile(rule: &Rule) -> Result<CompiledRule, Vec<CompileProblem>> 
     let when = rule.when.as_deref().and_then(|text| compile_when(text, &mut problems));
     let throttle = rule.throttle.as_ref().and_then(|throttle| compile_throttle(throttle, &mut problems));
     let parameters = compile_parameters(rule, &mut problems);
+    let is_of_event = |(_, value): &(String, CompiledValue)| value.references().contains("trigger");
+    let key_access = if parameters.iter().any(is_of_event) { KeyAccess::NamedByContent } else { KeyAccess::Any };
+    let uses_config = parameters.iter().any(|(_, value)| value.references().contains("config_context"));
+    let templates = rule.action.parameters.values().map(Value::to_string).collect::<Vec<_>>().join("\n");
     if !problems.found.is_empty() {
         return Err(problems.found);
     }
@@ -53,6 +58,9 @@ pub(super) fn compile(rule: &Rule) -> Result<CompiledRule, Vec<CompileProblem>> 
         when,
         throttle,
         parameters,
+        templates: templates.into(),
+        key_access,
+        uses_config,
     })
 }
 

@@ -209,10 +209,10 @@ impl Engine {
         let mut enforced = Vec::new();
         for (rule, found) in match_instance(&rules.index, instance, Some(&kv), now) {
             match found {
-                Match::Failed(reason) => enforced.push(self.failure(rule.reference(), reason)),
+                Match::Failed(reason) => enforced.push(self.failure(rule.reference(), &reason, &view.opened())),
                 Match::Matched { throttle_key } => {
                     if self.passes(&rule, throttle_key, instance.id).await? {
-                        enforced.push(self.enforce(rules, &rule, instance, &kv)?);
+                        enforced.push(self.enforce(rules, &rule, instance, &view)?);
                     }
                 }
             }
@@ -245,19 +245,27 @@ impl Engine {
         rules: &Rules,
         rule: &CompiledRule,
         instance: &TriggerInstance,
-        kv: &Arc<dyn templates::Datastore>,
+        view: &Arc<TemplateView>,
     ) -> StoreResult<Enforced> {
         let pack = rules.catalogue.packs.get(rule.reference().pack());
         let config = pack.map(|pack| json!(pack.config)).unwrap_or_default();
         let context = context_of(rule.reference(), instance);
         let names = json!({ "trigger": instance.payload, "action_context": context, "config_context": config });
-        let parameters = match rule.render_parameters(&names, Some(kv)) {
+        let kv: Arc<dyn templates::Datastore> = view.for_content(rule.key_access(), rule.templates());
+        let rendered = rule.render_parameters(&names, Some(&kv));
+        let mut secrets = view.opened();
+        if let Some(pack) = pack.filter(|_| rule.uses_config()) {
+            secrets.extend(pack.secret_texts());
+        }
+        let parameters = match rendered {
             Ok(parameters) => parameters,
-            Err(reason) => return Ok(self.failure(rule.reference(), reason)),
+            Err(reason) => return Ok(self.failure(rule.reference(), &reason, &secrets)),
         };
         let wanted = Wanted {
             texts: Texts::Literal,
             context,
+            secrets,
+            key_access: rule.key_access(),
             ..Wanted::new(rule.action().clone(), parameters, Requester::Content)
         };
         match self.requests.plan(wanted.clone()) {
@@ -267,13 +275,16 @@ impl Engine {
             }
             Err(RequestError::StoreAway(problem)) => Err(problem),
             Err(problem) => {
+                let reason = self.datastore.redactor(&wanted.secrets).redact(&problem.to_string()).into_owned();
                 let failed = self.requests.plan_failed(wanted, &problem);
-                Ok(Enforced { row: self.row(rule.reference(), Some(problem.to_string()), Some(failed)), plan: None })
+                Ok(Enforced { row: self.row(rule.reference(), Some(reason), Some(failed)), plan: None })
             }
         }
     }
 
-    fn failure(&self, rule: &RuleRef, reason: String) -> Enforced {
+    /// A template or operator may quote what it failed on.
+    fn failure(&self, rule: &RuleRef, reason: &str, secrets: &[String]) -> Enforced {
+        let reason = self.datastore.redactor(secrets).redact(reason).into_owned();
         Enforced { row: self.row(rule, Some(reason), None), plan: None }
     }
 

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::model::key_access::KeyAccess;
 use crate::model::refs::{ActionRef, RuleRef};
 use crate::model::rule::{Rule, RuleKind};
 use crate::model::time::Timestamp;
@@ -49,6 +50,10 @@ pub struct CompiledRule {
     when: Option<When>,
     throttle: Option<CompiledThrottle>,
     parameters: Vec<(String, CompiledValue)>,
+    /// The texts of the parameters: which keys they name.
+    templates: Arc<str>,
+    key_access: KeyAccess,
+    uses_config: bool,
 }
 
 #[derive(Debug)]
@@ -115,6 +120,21 @@ impl CompiledRule {
     /// What it runs.
     pub const fn action(&self) -> &ActionRef {
         &self.action
+    }
+
+    /// The texts of its parameters, templates among them.
+    pub const fn templates(&self) -> &Arc<str> {
+        &self.templates
+    }
+
+    /// Which encrypted keys may be decrypted for its action: senders of events may not choose one.
+    pub const fn key_access(&self) -> KeyAccess {
+        self.key_access
+    }
+
+    /// Do its parameters use the configuration of its pack?
+    pub const fn uses_config(&self) -> bool {
+        self.uses_config
     }
 
     /// How long a throttle key stays used up; `None` without a throttle.

@@ -18,10 +18,14 @@ use crate::secrets::{MessageKey, hex, random_bytes};
 /// Names the algorithm and the layout, so that both can change without losing what was sealed before.
 const PREFIX: &str = "petrel1:";
 const NONCE_BYTES: usize = 12;
+/// Begins every encrypted cell of the store. Cells have a key of their own, so that a value of the datastore, which
+/// users see in its encrypted form, cannot be passed off as a cell and be read back in clear.
+const CELL_PREFIX: &str = "petrel-cell1:";
 
 /// Seals values for the store and makes fingerprints of secrets.
 pub struct Keyring {
     cipher: ChaCha20Poly1305,
+    cell_cipher: ChaCha20Poly1305,
     fingerprint_key: [u8; 32],
     message_key: MessageKey,
 }
@@ -90,8 +94,9 @@ impl Keyring {
     /// A keyring over a key that is kept elsewhere.
     pub fn from_key(key: &[u8; 32]) -> Self {
         let cipher = ChaCha20Poly1305::new(&derive(key, b"petrel datastore value v1").into());
+        let cell_cipher = ChaCha20Poly1305::new(&derive(key, b"petrel store cell v1").into());
         let message_key = MessageKey::new(derive(key, b"petrel messages v1"));
-        Self { cipher, fingerprint_key: derive(key, b"petrel fingerprint v1"), message_key }
+        Self { cipher, cell_cipher, fingerprint_key: derive(key, b"petrel fingerprint v1"), message_key }
     }
 
     fn read(path: &Path) -> Result<Self, KeyringError> {
@@ -108,19 +113,39 @@ impl Keyring {
 
     /// Encrypts a value. The same value looks different each time.
     pub fn seal(&self, plain: &str) -> String {
-        let nonce: [u8; NONCE_BYTES] = random_bytes();
-        let sealed = self.cipher.encrypt(&Nonce::<ChaCha20Poly1305>::from(nonce), plain.as_bytes());
-        let sealed = sealed.expect("values are far smaller than the cipher's 256 GiB");
-        format!("{PREFIX}{}", BASE64_STANDARD_NO_PAD.encode([nonce.as_slice(), &sealed].concat()))
+        format!("{PREFIX}{}", BASE64_STANDARD_NO_PAD.encode(encrypt(&self.cipher, plain.as_bytes())))
+    }
+
+    /// Encrypts a text column of the store.
+    pub fn seal_cell_text(&self, plain: &str) -> String {
+        format!("{CELL_PREFIX}{}", BASE64_STANDARD_NO_PAD.encode(encrypt(&self.cell_cipher, plain.as_bytes())))
+    }
+
+    /// Decrypts what [`Keyring::seal_cell_text`] made; `None` for any other text.
+    pub fn open_cell_text(&self, sealed: &str) -> Option<String> {
+        let bytes = BASE64_STANDARD_NO_PAD.decode(sealed.strip_prefix(CELL_PREFIX)?).ok()?;
+        String::from_utf8(decrypt(&self.cell_cipher, &bytes)?).ok()
+    }
+
+    /// Encrypts a binary column of the store.
+    pub fn seal_cell_bytes(&self, plain: &[u8]) -> Vec<u8> {
+        [CELL_PREFIX.as_bytes(), &encrypt(&self.cell_cipher, plain)].concat()
+    }
+
+    /// Decrypts what [`Keyring::seal_cell_bytes`] made; `None` for any other bytes.
+    pub fn open_cell_bytes(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        decrypt(&self.cell_cipher, sealed.strip_prefix(CELL_PREFIX.as_bytes())?)
     }
 
     /// Decrypts what [`Keyring::seal`] made.
     pub fn open(&self, sealed: &str) -> Result<String, OpenError> {
         let encoded = sealed.strip_prefix(PREFIX).ok_or(OpenError::NotSealed)?;
         let bytes = BASE64_STANDARD_NO_PAD.decode(encoded).map_err(|_| OpenError::NotSealed)?;
-        let (nonce, body) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or(OpenError::NotSealed)?;
-        let plain = self.cipher.decrypt(&Nonce::<ChaCha20Poly1305>::from(*nonce), body);
-        String::from_utf8(plain.map_err(|_| OpenError::WrongKey)?).map_err(|_| OpenError::WrongKey)
+        if bytes.len() < NONCE_BYTES {
+            return Err(OpenError::NotSealed);
+        }
+        let plain = decrypt(&self.cipher, &bytes).ok_or(OpenError::WrongKey)?;
+        String::from_utf8(plain).map_err(|_| OpenError::WrongKey)
     }
 
     /// Signs messages between the daemons of this installation.
@@ -139,6 +164,19 @@ impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Keyring")
     }
+}
+
+/// A nonce, and behind it the cipher text.
+fn encrypt(cipher: &ChaCha20Poly1305, plain: &[u8]) -> Vec<u8> {
+    let nonce: [u8; NONCE_BYTES] = random_bytes();
+    let sealed = cipher.encrypt(&Nonce::<ChaCha20Poly1305>::from(nonce), plain);
+    let sealed = sealed.expect("values are far smaller than the cipher's 256 GiB");
+    [nonce.as_slice(), &sealed].concat()
+}
+
+fn decrypt(cipher: &ChaCha20Poly1305, bytes: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, body) = bytes.split_first_chunk::<NONCE_BYTES>()?;
+    cipher.decrypt(&Nonce::<ChaCha20Poly1305>::from(*nonce), body).ok()
 }
 
 fn derive(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
@@ -219,6 +257,18 @@ mod tests {
         for text in ["", "hunter2", "petrel1:", "petrel1:!!!", "petrel1:AAAA"] {
             assert_eq!(keyring().open(text), Err(OpenError::NotSealed), "{text}");
         }
+    }
+
+    #[test]
+    fn cells_of_the_store_have_a_key_of_their_own() {
+        let (text, bytes) = (keyring().seal_cell_text("hunter2"), keyring().seal_cell_bytes(b"hunter2"));
+        assert_eq!(keyring().open_cell_text(&text).as_deref(), Some("hunter2"));
+        assert_eq!(keyring().open_cell_bytes(&bytes).as_deref(), Some(b"hunter2".as_slice()));
+        let value = keyring().seal("hunter2");
+        let forged = value.replacen(PREFIX, CELL_PREFIX, 1);
+        assert_eq!(keyring().open_cell_text(&forged), None, "an encrypted value is no cell");
+        assert_eq!(keyring().open_cell_text("hunter2"), None);
+        assert_eq!(Keyring::from_key(&[8; 32]).open_cell_text(&text), None);
     }
 
     #[test]

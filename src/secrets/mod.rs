@@ -1,9 +1,15 @@
 //! What must not be seen: sealed in the store, compared without being kept, masked wherever text leaves the process.
 
+mod dump;
+mod escapes;
+mod forms;
 mod keyring;
 mod message_key;
 mod redact;
 mod stream;
+
+#[cfg(test)]
+mod encodings_tests;
 
 use std::fmt;
 
@@ -11,7 +17,7 @@ use serde::Deserialize;
 
 pub use self::keyring::{Keyring, KeyringError, OpenError};
 pub use self::message_key::MessageKey;
-pub use self::redact::Redactor;
+pub use self::redact::{Redactor, SHORTEST_SECRET_BYTES};
 pub use self::stream::RedactingLines;
 
 /// What stands where a secret stood.

@@ -1,65 +1,69 @@
-//! Redaction by value: whatever was declared secret is masked in any text, in clear and in the usual encodings.
+//! Redaction by value: whatever was declared secret is masked in any text, in clear and as ordinary tools write it.
+//! A text is searched as it stands; read without quoting, escapes and line breaks ([`escapes`]); as base64 over several
+//! lines; and as a dump of bytes ([`dump`]).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-use aho_corasick::AhoCorasick;
-use base64::engine::GeneralPurpose;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE, Engine};
 use serde_json::{Map, Value};
 
+use super::dump::{self, Dump};
+use super::escapes::{self, Indent, Reading};
+use super::forms::{self, Collected, Forms};
 use crate::secrets::MASK;
 
 /// Shorter values are not masked: they occur in innocent text, and masking them there would only tell where.
-const SHORTEST_SECRET_BYTES: usize = 4;
+pub const SHORTEST_SECRET_BYTES: usize = 4;
 /// Lines of a longer secret, as of a private key, are masked one by one from this length.
 const SHORTEST_LINE_BYTES: usize = 12;
+/// A stream never holds back more than this beyond its longest secret, whatever is left out when it is read.
+const MOST_HELD_BYTES: usize = 16 * 1024;
 
 /// Masks a set of secret values. Building costs time; it is meant to be kept until the set changes.
 pub struct Redactor {
     matcher: Matcher,
-    /// In the matcher's order, which is that of their bytes.
-    forms: Vec<(String, Bleed)>,
 }
 
 enum Matcher {
     Nothing,
     Everything,
-    Forms(AhoCorasick),
+    Secrets(Box<Secrets>),
 }
 
-/// Secrets in base64 share their first and last digit with their neighbours when they do not begin or end at a group
-/// of three bytes; those digits are masked as well.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Bleed {
-    left: usize,
-    right: usize,
+/// What secrets look like in each reading of a text.
+struct Secrets {
+    written: Forms,
+    read: Option<Forms>,
+    base64: Option<Forms>,
+    bytes: Option<Forms>,
 }
 
 impl Redactor {
     /// Masks `secrets`. Values shorter than four bytes are left out.
     pub fn new(secrets: impl IntoIterator<Item: AsRef<str>>) -> Self {
-        let mut forms = BTreeMap::new();
+        let [mut written, mut read, mut base64, mut bytes] = [const { Collected::new() }; 4];
         for secret in secrets {
-            collect_forms(secret.as_ref(), &mut forms);
+            for part in parts(secret.as_ref()) {
+                forms::as_written(part, &mut written);
+                forms::as_read(part, SHORTEST_SECRET_BYTES, &mut read);
+                forms::as_base64(part, &mut base64);
+                bytes.insert(part.as_bytes().to_vec(), forms::Bleed::default());
+            }
         }
-        if forms.is_empty() {
-            return Self { matcher: Matcher::Nothing, forms: Vec::new() };
-        }
-        let matcher = AhoCorasick::new(forms.keys()).expect("secrets together are far below the matcher's 2 GiB");
-        Self { matcher: Matcher::Forms(matcher), forms: forms.into_iter().collect() }
+        let Some(written) = Forms::new(written) else { return Self::nothing() };
+        let [read, base64, bytes] = [read, base64, bytes].map(Forms::new);
+        Self { matcher: Matcher::Secrets(Box::new(Secrets { written, read, base64, bytes })) }
     }
 
     /// Masks whole texts: for where it cannot be known any more which of them hold a secret.
     pub const fn everything() -> Self {
-        Self { matcher: Matcher::Everything, forms: Vec::new() }
+        Self { matcher: Matcher::Everything }
     }
 
     /// Masks nothing.
-    pub fn nothing() -> Self {
-        Self::new([""; 0])
+    pub const fn nothing() -> Self {
+        Self { matcher: Matcher::Nothing }
     }
 
     /// The text with every secret masked.
@@ -85,44 +89,101 @@ impl Redactor {
 
     /// Where secrets stand, in order, without overlaps.
     pub(super) fn find_secrets(&self, text: &str) -> Vec<Range<usize>> {
-        let matcher = match &self.matcher {
+        let secrets = match &self.matcher {
             Matcher::Nothing => return Vec::new(),
             Matcher::Everything if text.is_empty() => return Vec::new(),
             Matcher::Everything => return std::iter::once(0..text.len()).collect(),
-            Matcher::Forms(matcher) => matcher,
+            Matcher::Secrets(secrets) => secrets,
         };
-        let mut spans: Vec<Range<usize>> = Vec::new();
-        for found in matcher.find_overlapping_iter(text) {
-            let (_, bleed) = self.forms[found.pattern().as_usize()];
-            spans.push(widen(text, found.range(), bleed));
+        let mut spans: Vec<Range<usize>> = secrets.written.find(text.as_bytes()).collect();
+        secrets.find_read(text, &mut spans);
+        secrets.find_dumped(text, &mut spans);
+        for span in &mut spans {
+            *span = text.floor_char_boundary(span.start)..text.ceil_char_boundary(span.end);
         }
-        spans.sort_by_key(|span| (span.start, span.end));
-        spans.dedup_by(|later, earlier| {
-            let touches = later.start <= earlier.end;
-            if touches {
-                earlier.end = earlier.end.max(later.end);
-            }
-            touches
+        joined(spans)
+    }
+
+    /// Where the longest end of the text begins with which a secret could begin; its end if there is none.
+    pub(super) fn open_from(&self, text: &str) -> usize {
+        let Matcher::Secrets(secrets) = &self.matcher else { return text.len() };
+        let open = secrets.open_written(text).min(secrets.open_read(text)).min(secrets.open_dumped(text));
+        let most_held = MOST_HELD_BYTES + 8 * secrets.written.longest();
+        text.floor_char_boundary(open.max(text.len().saturating_sub(most_held)))
+    }
+}
+
+impl Secrets {
+    fn find_read(&self, text: &str, spans: &mut Vec<Range<usize>>) {
+        if !escapes::has_any(text) {
+            return;
+        }
+        for reading in Indent::ALL.map(|indent| escapes::read(text, indent)) {
+            let mut add = |forms: Option<&Forms>, bytes: Vec<u8>| {
+                let found = forms.into_iter().flat_map(|forms| forms.find(&bytes));
+                spans.extend(found.map(|found| reading.place_of(&found)));
+            };
+            add(self.read.as_ref(), reading.plain());
+            add(self.base64.as_ref(), reading.base64());
+        }
+    }
+
+    fn find_dumped(&self, text: &str, spans: &mut Vec<Range<usize>>) {
+        let Some(forms) = &self.bytes else { return };
+        let dump = Dump::read(text);
+        for reading in &dump.readings {
+            let found = forms.find(&reading.bytes).map(|found| dump.with_column(text, reading.place_of(&found)));
+            spans.extend(found);
+        }
+    }
+
+    fn open_written(&self, text: &str) -> usize {
+        self.written.open_from(text.as_bytes())
+    }
+
+    fn open_read(&self, text: &str) -> usize {
+        let cut = escapes::cut_off_from(text);
+        let complete = text.get(..cut).unwrap_or_default();
+        let open = Indent::ALL.map(|indent| {
+            let reading = escapes::read(complete, indent);
+            let open = |forms: Option<&Forms>, bytes: Vec<u8>| {
+                forms.and_then(|forms| reading.start_of(forms.open_from(&bytes))).unwrap_or(cut)
+            };
+            open(self.read.as_ref(), reading.plain()).min(open(self.base64.as_ref(), reading.base64()))
         });
-        spans
+        open.into_iter().min().unwrap_or(cut)
     }
 
-    /// Could `tail` be the beginning of a secret that goes on after it?
-    pub(super) fn begins_secret(&self, tail: &str) -> bool {
-        let at = self.forms.partition_point(|(form, _)| form.as_str() <= tail);
-        self.forms.get(at).is_some_and(|(form, _)| form.starts_with(tail))
-    }
-
-    /// The longest form of any secret.
-    pub(super) fn longest_form_bytes(&self) -> usize {
-        self.forms.iter().map(|(form, _)| form.len() + 1).max().unwrap_or(0)
+    fn open_dumped(&self, text: &str) -> usize {
+        let Some(forms) = &self.bytes else { return text.len() };
+        let cut = dump::cut_off_from(text);
+        let dump = Dump::read(text.get(..cut).unwrap_or_default());
+        let open = |reading: &Reading| reading.start_of(forms.open_from(&reading.bytes));
+        dump.readings.iter().filter_map(open).min().unwrap_or(cut).min(cut)
     }
 }
 
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Redactor({} forms)", self.forms.len())
+        let forms = match &self.matcher {
+            Matcher::Nothing => 0,
+            Matcher::Everything => return f.write_str("Redactor(everything)"),
+            Matcher::Secrets(secrets) => secrets.written.count(),
+        };
+        write!(f, "Redactor({forms} forms)")
     }
+}
+
+fn joined(mut spans: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    spans.sort_by_key(|span| (span.start, span.end));
+    spans.dedup_by(|later, earlier| {
+        let touches = later.start <= earlier.end;
+        if touches {
+            earlier.end = earlier.end.max(later.end);
+        }
+        touches
+    });
+    spans
 }
 
 /// Puts the mask over spans that are in order and do not overlap.
@@ -138,25 +199,6 @@ pub(super) fn mask(text: &str, spans: &[Range<usize>]) -> String {
     masked
 }
 
-fn widen(text: &str, found: Range<usize>, bleed: Bleed) -> Range<usize> {
-    let is_digit =
-        |at: usize| text.as_bytes().get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte));
-    let left = usize::from(bleed.left > 0 && found.start > 0 && is_digit(found.start - 1));
-    let right = usize::from(bleed.right > 0 && is_digit(found.end));
-    found.start - left..found.end + right
-}
-
-fn collect_forms(secret: &str, forms: &mut BTreeMap<String, Bleed>) {
-    for part in parts(secret) {
-        for form in encodings(part) {
-            forms.insert(form, Bleed::default());
-        }
-        for (form, bleed) in base64_forms(part) {
-            forms.entry(form).or_insert(bleed);
-        }
-    }
-}
-
 /// The secret, the secret without the white space around it, and its longer lines.
 fn parts(secret: &str) -> Vec<&str> {
     let lines = secret.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE_BYTES);
@@ -167,85 +209,11 @@ fn parts(secret: &str) -> Vec<&str> {
     parts
 }
 
-/// In clear, in JSON (also inside JSON, in ASCII, with escaped slashes) and in URLs (both ways to write a space).
-fn encodings(secret: &str) -> Vec<String> {
-    let json = json_escaped(secret);
-    let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    let percent = percent_encoded(secret);
-    vec![
-        json_escaped(&json),
-        json.replace('/', r"\/"),
-        ascii_escaped(&json),
-        lower_hex(&form),
-        lower_hex(&percent),
-        form,
-        percent,
-        json,
-        secret.to_owned(),
-    ]
-}
-
-fn json_escaped(text: &str) -> String {
-    let quoted = Value::from(text).to_string();
-    quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&quoted).to_owned()
-}
-
-fn ascii_escaped(json: &str) -> String {
-    let mut units = [0; 2];
-    let escape = |c: char| match c {
-        c if c.is_ascii() => c.to_string(),
-        c => c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat(),
-    };
-    json.chars().map(escape).collect()
-}
-
-fn percent_encoded(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
-}
-
-/// `%2F` as `%2f`.
-fn lower_hex(encoded: &str) -> String {
-    let mut digits_left = 0;
-    let lower = |c: char| {
-        let is_digit = digits_left > 0;
-        digits_left = if c == '%' { 2 } else { usize::saturating_sub(digits_left, 1) };
-        if is_digit { c.to_ascii_lowercase() } else { c }
-    };
-    encoded.chars().map(lower).collect()
-}
-
-/// The digits that the secret alone decides, for each of the three places where it can begin within a group of three
-/// bytes; and the whole encoding with its padding.
-fn base64_forms(secret: &str) -> Vec<(String, Bleed)> {
-    let engines: [&GeneralPurpose; 2] = [&BASE64_STANDARD, &BASE64_URL_SAFE];
-    let mut forms = Vec::new();
-    for engine in engines {
-        forms.push((engine.encode(secret), Bleed::default()));
-        for offset in 0..3 {
-            forms.push(base64_core(engine, secret, offset));
-        }
-    }
-    forms
-}
-
-fn base64_core(engine: &GeneralPurpose, secret: &str, offset: usize) -> (String, Bleed) {
-    const DIGITS_TOUCHED_BY_OFFSET: [usize; 3] = [0, 2, 3];
-    let padded = [&[0_u8; 2].as_slice()[..offset], secret.as_bytes()].concat();
-    let whole_digits = padded.len() * 8 / 6;
-    let touched = DIGITS_TOUCHED_BY_OFFSET[offset];
-    let core = engine.encode(&padded).chars().take(whole_digits).skip(touched).collect();
-    (core, Bleed { left: usize::from(offset > 0), right: usize::from(!padded.len().is_multiple_of(3)) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
     use proptest::prelude::*;
     use serde_json::json;
 

@@ -5,6 +5,7 @@ use super::damage::readable;
 use super::driver::{Batch, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::output::{push_blob, read_blob};
+use super::rows::Secrecy;
 use crate::model::time::Timestamp;
 
 super::aggregate! {
@@ -35,7 +36,8 @@ impl Catalogues {
     /// Publishes `content`. [`StoreError::Conflict`]: somebody else has published this version.
     pub async fn catalogue_publish(&self, row: &PublishedRow, content: &[u8]) -> StoreResult<()> {
         let mut batch = batch_of(row);
-        push_blob(&mut batch, &owner_of(row.version), content);
+        // Configurations of packs are among its files, and some of their values are secret.
+        push_blob(&mut batch, &owner_of(row.version), content, Secrecy::Sealed);
         self.driver.commit(batch).await.map(drop)
     }
 

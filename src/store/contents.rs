@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::damage::readable;
-use super::driver::{Batch, cells};
+use super::driver::{Batch, Guarded, cells};
 use super::error::{StoreError, StoreResult};
 use super::executions::committed;
+use super::rows::Secrecy;
 use super::stream::push_announcement;
 use crate::model::refs::RuleRef;
 use crate::model::time::Timestamp;
@@ -37,6 +38,11 @@ pub const KEY_IS_LOST: &str = "If it is lost for good, what was encrypted cannot
 
 /// The setting that counts changes of stored content: one small row tells a daemon whether to look.
 const CONTENT_CHANGES: &str = "content_changes";
+
+/// Some values of a pack's configuration are secret; which, says a schema that the store does not know.
+fn secrecy_of(uid: &str) -> Secrecy {
+    if uid.starts_with("config:") { Secrecy::Sealed } else { Secrecy::Clear }
+}
 
 pub(super) fn push_content_change(batch: &mut Batch) {
     let sql = "INSERT INTO meta (name, value) VALUES (?1, '1')
@@ -70,7 +76,8 @@ impl Contents {
         for (uid, version) in objects.iter().filter(|(uid, version)| known.get(*uid) != Some(version)) {
             let sql = "INSERT INTO last_good_content (uid, file, content) VALUES (?1, ?2, ?3)
                 ON CONFLICT (uid) DO UPDATE SET file = excluded.file, content = excluded.content";
-            batch.push(sql, cells![uid.as_str(), version.0.as_str(), version.1.as_str()]);
+            let content = Guarded(version.1.as_str(), secrecy_of(uid));
+            batch.push(sql, cells![uid.as_str(), version.0.as_str(), content]);
         }
         if batch.statements.is_empty() {
             return Ok(());

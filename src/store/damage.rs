@@ -57,6 +57,8 @@ pub(super) fn id_of(row: &Row, column: usize) -> String {
     match row.0.get(column) {
         Some(Cell::Text(text)) => text.clone(),
         Some(Cell::Int(number)) => number.to_string(),
-        Some(Cell::Null(_) | Cell::Blob(_)) | None => "without an id".to_owned(),
+        Some(Cell::Null(_) | Cell::Blob(_) | Cell::SecretText(_) | Cell::SecretBlob(_)) | None => {
+            "without an id".to_owned()
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use async_trait::async_trait;
 
 use super::error::StoreError;
+use super::rows::Secrecy;
 
 /// What a cell holds, or would hold if it were not NULL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,10 @@ pub(super) enum Cell {
     Text(String),
     /// BLOB.
     Blob(Vec<u8>),
+    /// TEXT that may hold a secret: encrypted on its way to the database ([`super::sealing`]).
+    SecretText(String),
+    /// BLOB that may hold a secret.
+    SecretBlob(Vec<u8>),
 }
 
 impl Cell {
@@ -37,8 +42,8 @@ impl Cell {
         match self {
             Self::Null(kind) => *kind,
             Self::Int(_) => Kind::Int,
-            Self::Text(_) => Kind::Text,
-            Self::Blob(_) => Kind::Blob,
+            Self::Text(_) | Self::SecretText(_) => Kind::Text,
+            Self::Blob(_) | Self::SecretBlob(_) => Kind::Blob,
         }
     }
 }
@@ -104,6 +109,41 @@ impl<T: IntoCell> IntoCell for Option<T> {
     const KIND: Kind = T::KIND;
     fn into_cell(self) -> Cell {
         self.map_or(Cell::Null(T::KIND), T::into_cell)
+    }
+}
+
+/// A text as a cell, encrypted if the fact that it belongs to holds secrets.
+#[derive(Debug)]
+pub(super) struct Guarded<T>(pub(super) T, pub(super) Secrecy);
+
+impl IntoCell for Guarded<String> {
+    const KIND: Kind = Kind::Text;
+    fn into_cell(self) -> Cell {
+        match self.1 {
+            Secrecy::Clear => Cell::Text(self.0),
+            Secrecy::Sealed => Cell::SecretText(self.0),
+        }
+    }
+}
+impl IntoCell for Guarded<&str> {
+    const KIND: Kind = Kind::Text;
+    fn into_cell(self) -> Cell {
+        Guarded(self.0.to_owned(), self.1).into_cell()
+    }
+}
+impl IntoCell for Guarded<&serde_json::Value> {
+    const KIND: Kind = Kind::Text;
+    fn into_cell(self) -> Cell {
+        Guarded(self.0.to_string(), self.1).into_cell()
+    }
+}
+impl IntoCell for Guarded<Vec<u8>> {
+    const KIND: Kind = Kind::Blob;
+    fn into_cell(self) -> Cell {
+        match self.1 {
+            Secrecy::Clear => Cell::Blob(self.0),
+            Secrecy::Sealed => Cell::SecretBlob(self.0),
+        }
     }
 }
 

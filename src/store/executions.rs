@@ -5,12 +5,14 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use super::damage::readable;
-use super::driver::{Batch, Cell, Row, cells};
+use super::driver::{Batch, Cell, Guarded, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::events::{first_int, push_instance};
 use super::groups::push_activity_end;
 use super::output::{push_blob, read_blob};
-use super::rows::{Claim, Completion, ExecutionRow, Lease, NewExecution, Page, ParentOutcome, Share, Start, Wake};
+use super::rows::{
+    Claim, Completion, ExecutionRow, Lease, NewExecution, Page, ParentOutcome, Secrecy, Share, Start, Wake,
+};
 use super::slots::push_slot_release;
 use super::stream::push_announcement;
 use crate::model::action::OnLost;
@@ -120,6 +122,7 @@ pub(super) fn push_new_execution(batch: &mut Batch, new: &NewExecution) {
     let size = result.as_ref().map_or(0, |text| i64::try_from(text.len()).unwrap_or(i64::MAX));
     let user = new.context.get("user").and_then(Value::as_str).unwrap_or(crate::model::SYSTEM_USER);
     let log = log_entry(new.requested_at, status);
+    let secrecy = Secrecy::of_context(&new.context);
     batch.push(
         INSERT_EXECUTION,
         cells![
@@ -130,7 +133,7 @@ pub(super) fn push_new_execution(batch: &mut Batch, new: &NewExecution) {
             parent,
             position,
             new.root,
-            &new.parameters,
+            Guarded(&new.parameters, secrecy),
             &new.context,
             user,
             on_lost,
@@ -138,7 +141,7 @@ pub(super) fn push_new_execution(batch: &mut Batch, new: &NewExecution) {
             started_at,
             ended_at,
             fence,
-            result,
+            result.map(|text| Guarded(text, secrecy)),
             size,
             log
         ],
@@ -171,10 +174,10 @@ pub(super) fn push_completion(batch: &mut Batch, end: &Completion) {
     let Claim { execution, fence } = end.claim;
     let text = end.result.to_string();
     let size = i64::try_from(text.len()).unwrap_or(i64::MAX);
-    let inline = (text.len() <= INLINE_RESULT_BYTES).then(|| text.clone());
+    let inline = (text.len() <= INLINE_RESULT_BYTES).then(|| Guarded(text.clone(), end.secrecy));
     let log = log_entry(end.ended_at, end.status);
     if inline.is_none() {
-        push_blob(batch, &execution.to_string(), text.as_bytes());
+        push_blob(batch, &execution.to_string(), text.as_bytes(), end.secrecy);
     }
     batch.require(sql, cells![execution, fence, end.status.as_str(), end.ended_at, inline, size, log]);
     batch.push("DELETE FROM obligations WHERE execution_id = ?1", cells![execution]);
@@ -194,8 +197,11 @@ pub(super) fn push_completion(batch: &mut Batch, end: &Completion) {
 }
 
 fn push_outcome(batch: &mut Batch, parent: &ParentOutcome, now: Timestamp) {
-    let sql = "UPDATE journal SET outcome = ?3 WHERE execution_id = ?1 AND position = ?2 AND outcome IS NULL";
-    batch.push(sql, cells![parent.execution, parent.position.as_str(), parent.outcome.as_str()]);
+    let sql = "UPDATE journal SET outcome = ?3, sealed_secrets = ?4
+        WHERE execution_id = ?1 AND position = ?2 AND outcome IS NULL";
+    let secrecy = if parent.sealed_secrets.is_some() { Secrecy::Sealed } else { Secrecy::Clear };
+    let outcome = Guarded(parent.outcome.as_str(), secrecy);
+    batch.push(sql, cells![parent.execution, parent.position.as_str(), outcome, parent.sealed_secrets.clone()]);
     match parent.wake {
         Wake::Queue => push_wake(batch, parent.execution, now),
         Wake::Running => {}
@@ -318,6 +324,15 @@ impl Executions {
     pub async fn execution_finish(&self, end: &Completion) -> StoreResult<()> {
         let mut batch = Batch::default();
         push_completion(&mut batch, end);
+        self.driver.commit(batch).await.map(drop)
+    }
+
+    /// Writes the context of an execution that has learned secrets. [`StoreError::Conflict`]: the claim is old, or it has
+    /// ended already.
+    pub async fn execution_learn(&self, claim: Claim, context: &Value) -> StoreResult<()> {
+        let mut batch = Batch::default();
+        batch.require(STILL_CLAIMED, cells![claim.execution, claim.fence]);
+        batch.push("UPDATE executions SET context = ?2 WHERE id = ?1", cells![claim.execution, context]);
         self.driver.commit(batch).await.map(drop)
     }
 

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::driver::{Batch, Row, cells};
+use super::driver::{Batch, Guarded, Row, cells};
 use super::error::{StoreError, StoreResult};
 use super::events::push_instance;
 use super::executions::{STILL_CLAIMED, committed, push_completion, push_new_execution, push_status_change, push_wake};
 use super::key_values::{KeyWrite, push_key_write};
 use super::output::push_output;
-use super::rows::{Claim, Completion, NewExecution, NewInstance};
+use super::rows::{Claim, Completion, NewExecution, NewInstance, Secrecy};
 use super::stream::push_announcement;
 use crate::model::execution::ExecutionStatus;
 use crate::model::refs::ExecutionId;
@@ -71,6 +71,8 @@ pub struct EntryRow {
     pub child: Option<ExecutionId>,
     /// When it was written.
     pub recorded_at: Timestamp,
+    /// The secrets that its child knew when it ended, encrypted.
+    pub sealed_secrets: Option<String>,
 }
 
 /// Something with a time limit that a workflow waits for by itself.
@@ -123,6 +125,10 @@ pub struct Turn {
     pub announcements: Vec<(String, Value)>,
     /// The engine's state, if it changed.
     pub state: Option<Value>,
+    /// The execution's context, if it learned secrets.
+    pub context: Option<Value>,
+    /// Whether entries, outcomes, state and parameters may hold secrets.
+    pub secrecy: Secrecy,
     /// What becomes of the lease.
     pub then: Then,
 }
@@ -176,6 +182,8 @@ impl Turn {
             lines: Vec::new(),
             announcements: Vec::new(),
             state: None,
+            context: None,
+            secrecy: Secrecy::Clear,
             then,
         }
     }
@@ -185,10 +193,10 @@ impl Turn {
         let Claim { execution, fence } = self.claim;
         batch.require(STILL_CLAIMED, cells![execution, fence]);
         self.completions.iter().for_each(|end| push_completion(&mut batch, end));
-        self.entries.iter().for_each(|entry| push_entry(&mut batch, execution, entry));
+        self.entries.iter().for_each(|entry| push_entry(&mut batch, execution, entry, self.secrecy));
         for (position, outcome) in &self.outcomes {
             let sql = "UPDATE journal SET outcome = ?3 WHERE execution_id = ?1 AND position = ?2 AND outcome IS NULL";
-            batch.push(sql, cells![execution, position.as_str(), outcome.as_str()]);
+            batch.push(sql, cells![execution, position.as_str(), Guarded(outcome.as_str(), self.secrecy)]);
         }
         self.children.iter().for_each(|child| push_new_execution(&mut batch, child));
         for child in &self.children {
@@ -204,24 +212,28 @@ impl Turn {
             push_announcement(&mut batch, name, &execution.to_string(), Some(payload), self.now);
         }
         if let Some(state) = &self.state {
+            let state = Guarded(state, self.secrecy);
             batch.push("UPDATE workflows SET state = ?2 WHERE execution_id = ?1", cells![execution, state]);
         }
-        push_then(&mut batch, execution, &self.then, self.now);
+        if let Some(context) = &self.context {
+            batch.push("UPDATE executions SET context = ?2 WHERE id = ?1", cells![execution, context]);
+        }
+        push_then(&mut batch, &self);
         batch
     }
 }
 
-fn push_entry(batch: &mut Batch, execution: ExecutionId, entry: &EntryRow) {
+fn push_entry(batch: &mut Batch, execution: ExecutionId, entry: &EntryRow, secrecy: Secrecy) {
     let sql = "INSERT INTO journal (execution_id, position, sequence, request, outcome, child_id, recorded_at)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    let outcome = entry.outcome.clone();
+    let outcome = entry.outcome.clone().map(|outcome| Guarded(outcome, secrecy));
     batch.push(
         sql,
         cells![
             execution,
             entry.position.as_str(),
             entry.sequence,
-            entry.request.as_str(),
+            Guarded(entry.request.as_str(), secrecy),
             outcome,
             entry.child,
             entry.recorded_at
@@ -251,9 +263,10 @@ fn push_wait(batch: &mut Batch, execution: ExecutionId, wait: &Wait, now: Timest
     }
 }
 
-fn push_then(batch: &mut Batch, execution: ExecutionId, then: &Then, now: Timestamp) {
+fn push_then(batch: &mut Batch, turn: &Turn) {
+    let (execution, now) = (turn.claim.execution, turn.now);
     let give_back = "DELETE FROM obligations WHERE execution_id = ?1 AND kind = 'lease'";
-    match then {
+    match &turn.then {
         Then::Continue => {}
         Then::Suspend => batch.push(give_back, cells![execution]),
         Then::Pause { due_at, reason } => push_pause(batch, execution, *due_at, reason, now),
@@ -262,7 +275,10 @@ fn push_then(batch: &mut Batch, execution: ExecutionId, then: &Then, now: Timest
             batch.push("DELETE FROM journal WHERE execution_id = ?1", cells![execution]);
             let waits = "DELETE FROM obligations WHERE execution_id = ?1 AND kind IN ('timer', 'signal', 'lease')";
             batch.push(waits, cells![execution]);
-            batch.push("UPDATE executions SET parameters = ?2 WHERE id = ?1", cells![execution, parameters]);
+            batch.push(
+                "UPDATE executions SET parameters = ?2 WHERE id = ?1",
+                cells![execution, Guarded(parameters, turn.secrecy)],
+            );
             push_wake(batch, execution, now);
         }
     }
@@ -323,14 +339,14 @@ impl Journals {
 
     /// The whole journal, in the order it was written.
     pub async fn journal_read(&self, execution: ExecutionId) -> StoreResult<Vec<EntryRow>> {
-        let sql = "SELECT position, sequence, request, outcome, child_id, recorded_at FROM journal
+        let sql = "SELECT position, sequence, request, outcome, child_id, recorded_at, sealed_secrets FROM journal
             WHERE execution_id = ?1 ORDER BY sequence";
         self.driver.query(sql, cells![execution]).await?.iter().map(entry).collect()
     }
 
     /// Entries without an outcome, in the order they were written: what a workflow waits for.
     pub async fn journal_open(&self, execution: ExecutionId) -> StoreResult<Vec<EntryRow>> {
-        let sql = "SELECT position, sequence, request, outcome, child_id, recorded_at FROM journal
+        let sql = "SELECT position, sequence, request, outcome, child_id, recorded_at, sealed_secrets FROM journal
             WHERE execution_id = ?1 AND outcome IS NULL ORDER BY sequence";
         self.driver.query(sql, cells![execution]).await?.iter().map(entry).collect()
     }
@@ -430,6 +446,7 @@ fn entry(row: &Row) -> StoreResult<EntryRow> {
         outcome: row.text_or_null(3)?.map(str::to_owned),
         child: row.parse_or_null(4)?,
         recorded_at: row.time(5)?,
+        sealed_secrets: row.text_or_null(6)?.map(str::to_owned),
     })
 }
 

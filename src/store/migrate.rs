@@ -19,6 +19,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "withdrawals", sql: include_str!("migrations/0003_withdrawals.sql") },
     Step { name: "asked_by", sql: include_str!("migrations/0004_asked_by.sql") },
     Step { name: "suspects", sql: include_str!("migrations/0005_suspects.sql") },
+    Step { name: "secrets", sql: include_str!("migrations/0006_secrets.sql") },
 ];
 
 /// The steps that a database of this version lacks, each with the version it makes.

@@ -10,6 +10,7 @@ mod error;
 mod holds;
 mod migrate;
 mod postgres;
+mod sealing;
 mod sqlite;
 mod sqlite_files;
 pub mod catalogues;
@@ -52,6 +53,7 @@ pub use obligations::Obligations;
 pub use output::Outputs;
 pub use postgres::PostgresSettings;
 pub use retention::Retention;
+pub use sealing::Sealer;
 pub use stream::Announcements;
 pub use suspects::Suspects;
 
@@ -73,6 +75,13 @@ impl Store {
     /// Opens a database on a PostgreSQL server, which several daemons may share. `clock` is for time limits only.
     pub async fn open_postgres(settings: &PostgresSettings, clock: Arc<dyn Clock>) -> StoreResult<Self> {
         Ok(Self { driver: Arc::new(postgres::PostgresDriver::open(settings, clock).await?) })
+    }
+
+    /// The same store with what may hold secrets encrypted by `sealer`: parameters, results and journals of executions
+    /// that know secrets, and configurations of packs.
+    #[must_use]
+    pub fn sealed_by(&self, sealer: Arc<dyn Sealer>) -> Self {
+        Self { driver: Arc::new(sealing::SealingDriver::new(Arc::clone(&self.driver), sealer)) }
     }
 
     /// Trigger instances, enforcements, timers.

@@ -1,8 +1,9 @@
 //! What executions say while they run, and results too large for their row, in chunks.
 
-use super::driver::{Batch, Driver, Row, cells};
+use super::driver::{Batch, Driver, Guarded, Row, cells};
 use super::error::StoreResult;
 use super::events::first_int;
+use super::rows::Secrecy;
 use super::stream::push_announcement;
 use crate::model::refs::ExecutionId;
 use crate::model::time::Timestamp;
@@ -41,11 +42,11 @@ pub(super) fn push_output(
     batch.push(sql, cells![execution, sequence, stream, text, now]);
 }
 
-pub(super) fn push_blob(batch: &mut Batch, owner: &str, content: &[u8]) {
+pub(super) fn push_blob(batch: &mut Batch, owner: &str, content: &[u8], secrecy: Secrecy) {
     batch.push("DELETE FROM blobs WHERE owner = ?1", cells![owner]);
     for (number, chunk) in (0_i64..).zip(content.chunks(BLOB_CHUNK_BYTES)) {
         let sql = "INSERT INTO blobs (owner, chunk, content) VALUES (?1, ?2, ?3)";
-        batch.push(sql, cells![owner, number, chunk.to_vec()]);
+        batch.push(sql, cells![owner, number, Guarded(chunk.to_vec(), secrecy)]);
     }
 }
 

@@ -7,6 +7,26 @@ use crate::model::execution::ExecutionStatus;
 use crate::model::refs::{ActionRef, EnforcementId, ExecutionId, InstanceId, RuleRef, TriggerTypeRef};
 use crate::model::time::Timestamp;
 
+/// The member of an execution's context that holds its secrets, encrypted.
+pub const SEALED_SECRETS: &str = "sealed_secrets";
+
+/// Whether a fact may hold secrets: then its texts are encrypted in the database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Secrecy {
+    /// It holds none.
+    #[default]
+    Clear,
+    /// It may.
+    Sealed,
+}
+
+impl Secrecy {
+    /// Of an execution with this context.
+    pub fn of_context(context: &Value) -> Self {
+        if context.get(SEALED_SECRETS).is_some() { Self::Sealed } else { Self::Clear }
+    }
+}
+
 /// A trigger instance about to be made durable.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewInstance {
@@ -178,6 +198,8 @@ pub struct Completion {
     pub status: ExecutionStatus,
     /// What came out.
     pub result: Value,
+    /// Whether the result may hold secrets.
+    pub secrecy: Secrecy,
     /// When.
     pub ended_at: Timestamp,
     /// The journal entry of the parent that waits for it, and what to write there.
@@ -199,6 +221,8 @@ pub struct ParentOutcome {
     pub position: String,
     /// The text of the outcome.
     pub outcome: String,
+    /// The step's secrets, encrypted: its workflow learns them with the outcome.
+    pub sealed_secrets: Option<String>,
     /// Whether somebody has to look at the workflow now.
     pub wake: Wake,
 }

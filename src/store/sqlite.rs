@@ -309,8 +309,8 @@ impl ToSql for Cell {
         Ok(ToSqlOutput::Borrowed(match self {
             Self::Null(_) => ValueRef::Null,
             Self::Int(number) => ValueRef::Integer(*number),
-            Self::Text(text) => ValueRef::Text(text.as_bytes()),
-            Self::Blob(bytes) => ValueRef::Blob(bytes),
+            Self::Text(text) | Self::SecretText(text) => ValueRef::Text(text.as_bytes()),
+            Self::Blob(bytes) | Self::SecretBlob(bytes) => ValueRef::Blob(bytes),
         }))
     }
 }

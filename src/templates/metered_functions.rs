@@ -18,8 +18,8 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     add_function(environment, MADE, |args| charge_for(args).map(|()| first(args)));
     add_function(environment, USED, |args| charge_for(args).map(|()| first(args)));
     add_function(environment, DATA, check_data);
-    add_function(environment, ADD, |args| operate(args, &SUM, |left, right| Ok(both(left, right)?)));
-    add_function(environment, CONCAT, |args| operate(args, &JOINED, |left, right| Ok(both(left, right)?)));
+    add_function(environment, ADD, |args| operate(args, &SUM, both));
+    add_function(environment, CONCAT, |args| operate(args, &JOINED, both));
     add_function(environment, MULTIPLY, |args| operate(args, &PRODUCT, size_of_product));
     add_filters(environment);
     environment.add_test("in", |state: &State<'_, '_>, value: &Value, container: &Value| {

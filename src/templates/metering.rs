@@ -55,8 +55,16 @@ fn made<'a>(expr: &Expr<'a>) -> Expr<'a> {
             let span = rebuilt.span();
             call(MADE, vec![rebuilt], span)
         }
-        Expr::Call(_) | Expr::Var(_) | Expr::Const(_) | Expr::GetAttr(_) | Expr::GetItem(_) => rebuilt,
-        Expr::UnaryOp(_) | Expr::BinOp(_) | Expr::Compare(_) | Expr::IfExpr(_) | Expr::Test(_) => rebuilt,
+        Expr::Call(_)
+        | Expr::Var(_)
+        | Expr::Const(_)
+        | Expr::GetAttr(_)
+        | Expr::GetItem(_)
+        | Expr::UnaryOp(_)
+        | Expr::BinOp(_)
+        | Expr::Compare(_)
+        | Expr::IfExpr(_)
+        | Expr::Test(_) => rebuilt,
     }
 }
 

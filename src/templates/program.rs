@@ -5,20 +5,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use minijinja::machinery::{CodeGenerator, Instructions, eval, make_string_output, parse, parse_expr};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, Value};
-use self_cell::self_cell;
 
+use self::owned::Owned;
 use crate::templates::metering::{meter_expression, meter_template};
 
-struct Code<'s> {
+pub(in crate::templates) struct Code<'s> {
     instructions: Instructions<'s>,
     blocks: BTreeMap<&'s str, Instructions<'s>>,
 }
 
-self_cell! {
-    struct Owned {
-        owner: String,
-        #[covariant]
-        dependent: Code,
+#[expect(clippy::mem_forget, reason = "the crate's own, in what its macro makes")]
+mod owned {
+    use self_cell::self_cell;
+
+    use super::Code;
+
+    self_cell! {
+        pub(in crate::templates) struct Owned {
+            owner: String,
+            #[covariant]
+            dependent: Code,
+        }
     }
 }
 

@@ -71,15 +71,31 @@ impl<'s> Scan<'s> {
                 self.step()?;
                 self.steps.push(0);
             }
-            Token::Ident("if" | "else" | "and" | "or" | "not" | "in" | "is") => return self.step(),
-            Token::Ident(_) | Token::Str(_) | Token::String(_) | Token::Int(_) | Token::Int128(_) | Token::Float(_) => {
-            }
-            Token::TemplateData(_) | Token::VariableEnd => {}
-            Token::Plus | Token::Minus | Token::Mul | Token::Div | Token::FloorDiv | Token::Pow | Token::Mod => {
-                return self.step();
-            }
-            Token::Dot | Token::Tilde | Token::Pipe => return self.step(),
-            Token::Eq | Token::Ne | Token::Gt | Token::Gte | Token::Lt | Token::Lte => return self.step(),
+            Token::Ident("if" | "else" | "and" | "or" | "not" | "in" | "is")
+            | Token::Dot
+            | Token::Tilde
+            | Token::Pipe
+            | Token::Plus
+            | Token::Minus
+            | Token::Mul
+            | Token::Div
+            | Token::FloorDiv
+            | Token::Pow
+            | Token::Mod
+            | Token::Eq
+            | Token::Ne
+            | Token::Gt
+            | Token::Gte
+            | Token::Lt
+            | Token::Lte => return self.step(),
+            Token::Ident(_)
+            | Token::Str(_)
+            | Token::String(_)
+            | Token::Int(_)
+            | Token::Int128(_)
+            | Token::Float(_)
+            | Token::TemplateData(_)
+            | Token::VariableEnd => {}
         }
         Ok(())
     }

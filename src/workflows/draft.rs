@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::host::{Entry, JournalSize};
 use super::journal_host::Told;
@@ -12,6 +12,7 @@ use super::outcome::StepOutcome;
 use super::position::Position;
 use super::request::Request;
 use super::state::{State, Steering};
+use crate::datastore::Redactor;
 use crate::model::refs::ExecutionId;
 use crate::model::time::Timestamp;
 use crate::requests::Plan;
@@ -30,6 +31,10 @@ pub(super) struct Draft {
     pub(super) state: State,
     pub(super) steering: Steering,
     pub(super) turn: Turn,
+    /// The execution's context, with the secrets that the workflow knows by now.
+    pub(super) context: Value,
+    /// Masks those secrets.
+    pub(super) redactor: Redactor,
     pub(super) plans: Vec<Box<dyn Plan>>,
     /// The claim is lost or the store is away: nothing more is written.
     pub(super) failure: Option<StoreError>,
@@ -40,7 +45,7 @@ pub(super) struct Draft {
 impl Draft {
     /// From the journal as it was read at the beginning of the turn.
     pub(super) fn new(turn: Turn, told: Told, journal: &[EntryRow], lines: i64) -> StoreResult<Self> {
-        let Told { state, steering } = told;
+        let Told { state, steering, context, bundle: _ } = told;
         let mut draft = Self {
             entries: HashMap::new(),
             order: Vec::new(),
@@ -51,6 +56,8 @@ impl Draft {
             state,
             steering,
             turn,
+            context,
+            redactor: Redactor::nothing(),
             plans: Vec::new(),
             failure: None,
             unwritten: Vec::new(),
@@ -101,6 +108,7 @@ impl Draft {
             outcome: outcome.clone(),
             child,
             recorded_at: now,
+            sealed_secrets: None,
         };
         self.count(&row);
         (Entry { position: at.clone(), request, outcome: outcome.map(Arc::from) }, row)
@@ -142,6 +150,7 @@ impl Draft {
             claim: _,
             now: _,
             then: _,
+            secrecy: _,
             entries,
             outcomes,
             children,
@@ -152,6 +161,7 @@ impl Draft {
             lines,
             announcements,
             state,
+            context,
         } = &self.turn;
         let empty = entries.is_empty()
             && outcomes.is_empty()
@@ -162,7 +172,8 @@ impl Draft {
             && instances.is_empty()
             && lines.is_empty()
             && announcements.is_empty()
-            && state.is_none();
+            && state.is_none()
+            && context.is_none();
         !empty
     }
 }

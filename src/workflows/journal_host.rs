@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::draft::Draft;
 use super::host::{Answer, Entry, Host, Interrupt, JournalSize, Waited};
-use super::key_steps::{KeyStep, NoAnswer};
+use super::key_steps::{Asking, KeyStep, NoAnswer};
 use super::outcome::{StepError, StepOutcome};
 use super::parked::{Mailbox, Parked, Waiting};
 use super::position::Position;
@@ -18,11 +18,13 @@ use super::waits::{ask_parameters, wait_of};
 use crate::bus::{Bus, Topic};
 use crate::clock::{Clock, Ids};
 use crate::datastore::Datastore;
+use crate::datastore::sealed::{open_secrets, redactor_of, seal_into};
+use crate::model::key_access::KeyAccess;
 use crate::model::refs::{ActionRef, ExecutionId, InstanceId, TriggerTypeRef};
 use crate::model::time::Timestamp;
 use crate::requests::{Parent, Plan, RequestError, Requester, Requests, Wanted};
 use crate::store::journal::{EntryRow, Journals, Then, Turn, Wait};
-use crate::store::rows::{Completion, ExecutionRow, NewInstance, Wake};
+use crate::store::rows::{Completion, ExecutionRow, NewInstance, Secrecy, Wake};
 use crate::store::{StoreError, StoreResult};
 
 /// What a turn works with.
@@ -44,6 +46,10 @@ pub(super) struct Tools {
 pub(super) struct Told {
     pub(super) state: State,
     pub(super) steering: Steering,
+    /// The execution's context.
+    pub(super) context: Value,
+    /// The texts of its scripts: which keys they name.
+    pub(super) bundle: Arc<str>,
 }
 
 /// The host of one turn.
@@ -51,6 +57,7 @@ pub(super) struct JournalHost {
     pub(super) tools: Tools,
     pub(super) row: ExecutionRow,
     mailbox: Arc<Mailbox>,
+    bundle: Arc<str>,
     draft: Mutex<Draft>,
 }
 
@@ -65,8 +72,48 @@ impl JournalHost {
         lines: i64,
     ) -> StoreResult<Self> {
         let turn = Turn::new(row.claim(), tools.clock.now(), Then::Continue);
-        let draft = Draft::new(turn, told, journal, lines)?;
-        Ok(Self { tools, row, mailbox, draft: Mutex::new(draft) })
+        let bundle = Arc::clone(&told.bundle);
+        let mut draft = Draft::new(turn, told, journal, lines)?;
+        draft.redactor = redactor_of(&draft.context, &tools.datastore);
+        let host = Self { tools, row, mailbox, bundle, draft: Mutex::new(draft) };
+        journal.iter().filter_map(|entry| entry.sealed_secrets.as_deref()).try_for_each(|sealed| host.learn(sealed))?;
+        Ok(host)
+    }
+
+    /// The secrets of a step that has ended: its result may hold them.
+    fn learn(&self, sealed: &str) -> StoreResult<()> {
+        let secrets = open_secrets(sealed, &self.tools.datastore);
+        self.remember(&secrets.map_err(|problem| StoreError::Corrupt(problem.to_string()))?)
+    }
+
+    /// From here on these secrets are masked wherever the workflow or a step of it shows, after a restart as well.
+    fn remember(&self, secrets: &[String]) -> StoreResult<()> {
+        let mut draft = self.lock();
+        let known = draft.context.as_object().cloned().unwrap_or_default();
+        let context = seal_into(known, secrets, &self.tools.datastore).map(Value::Object);
+        let context = context.map_err(|problem| StoreError::Corrupt(problem.to_string()))?;
+        if context != draft.context {
+            draft.redactor = redactor_of(&context, &self.tools.datastore);
+            draft.turn.context = Some(context.clone());
+            draft.context = context;
+        }
+        Ok(())
+    }
+
+    /// Ends of steps come in, with the secrets that they bring.
+    fn arrive(&self, ends: Vec<Completion>, wake: Wake) {
+        let sealed = ends.iter().filter_map(|end| end.parent.as_ref()?.sealed_secrets.as_deref());
+        let learned = sealed.into_iter().try_for_each(|sealed| self.learn(sealed));
+        let mut draft = self.lock();
+        if let Err(problem) = learned {
+            draft.failure.get_or_insert(problem);
+        }
+        draft.arrive(ends, wake);
+    }
+
+    /// A text without the secrets that this workflow knows.
+    pub(super) fn redact(&self, text: &str) -> String {
+        self.lock().redactor.redact(text).into_owned()
     }
 
     /// The mailbox through which this turn can be told to let go.
@@ -119,6 +166,7 @@ impl JournalHost {
         let now = self.tools.clock.now();
         let fresh = Turn::new(self.row.claim(), now, Then::Continue);
         let mut turn = std::mem::replace(&mut draft.turn, fresh);
+        turn.secrecy = Secrecy::of_context(&draft.context);
         turn.now = now;
         turn.then = then;
         let plans = std::mem::take(&mut draft.plans);
@@ -164,7 +212,7 @@ impl JournalHost {
     /// Takes no more letters; those that came are written with the next write, and wake the workflow again.
     pub(super) fn close(&self) {
         let ends = self.tools.parked.close(self.row.id, &self.mailbox);
-        self.lock().arrive(ends, Wake::Queue);
+        self.arrive(ends, Wake::Queue);
     }
 
     /// Is there something that a suspension must not leave unwritten?
@@ -193,7 +241,7 @@ impl JournalHost {
     fn take_letters(&self) -> usize {
         let ends = self.mailbox.take();
         let count = ends.len();
-        self.lock().arrive(ends, Wake::Running);
+        self.arrive(ends, Wake::Running);
         count
     }
 
@@ -244,7 +292,7 @@ impl JournalHost {
         };
         let parameters = if request.kind == StepKind::Ask { ask_parameters(parameters) } else { parameters };
         let parent = Parent { execution: self.row.id, position: at.to_string(), root: self.row.root };
-        let mut context = self.row.context.as_object().cloned().unwrap_or_default();
+        let mut context = self.lock().context.as_object().cloned().unwrap_or_default();
         for own in ["policies", "activity", "notify", "action_alias_ref"] {
             context.remove(own);
         }
@@ -274,13 +322,17 @@ impl JournalHost {
     fn place_key_step(&self, at: &Position, request: &Request) -> Answer {
         const TRIES: usize = 50;
         for _ in 0..TRIES {
-            let step = match KeyStep::of(request, &self.tools.datastore, self.row.user(), self.tools.clock.now()) {
+            let asking = Asking { user: self.row.user(), access: self.key_access(), scripts: &self.bundle };
+            let step = match KeyStep::of(request, &self.tools.datastore, &asking, self.tools.clock.now()) {
                 Ok(step) => step,
                 Err(NoAnswer::Refused(why)) => {
                     return self.settle(at, request.clone(), &StepOutcome::Error(StepError::new(why)));
                 }
                 Err(NoAnswer::StoreAway(problem)) => return self.fail(problem),
             };
+            if let Err(problem) = self.remember(&step.secrets) {
+                return self.fail(problem);
+            }
             let Some(write) = step.write else {
                 return self.settle(at, request.clone(), &step.outcome);
             };
@@ -290,6 +342,7 @@ impl JournalHost {
             let (entry, row) =
                 self.lock().entry(at, request.clone(), Some(&step.outcome), None, self.tools.clock.now());
             let mut turn = Turn::new(self.row.claim(), self.tools.clock.now(), Then::Continue);
+            turn.secrecy = Secrecy::of_context(&self.lock().context);
             turn.entries.push(row);
             turn.key_writes.push(write);
             match self.tools.journals.turn_record_blocking(turn) {
@@ -302,6 +355,10 @@ impl JournalHost {
             }
         }
         self.fail(StoreError::Conflict)
+    }
+
+    fn key_access(&self) -> KeyAccess {
+        self.lock().context.as_object().map(KeyAccess::of_context).unwrap_or_default()
     }
 
     /// The turn ends here, and is tried again: what the store could not do is no answer to the script.
@@ -330,13 +387,15 @@ impl JournalHost {
             }
             StepKind::Emit => self.emit(at, request, now),
             StepKind::Notify => {
-                let payload = json!({ "payload": request.params, "execution_id": self.row.id });
-                self.lock().turn.announcements.push(("st2.announcement__chatops".to_owned(), payload));
+                let mut draft = self.lock();
+                let said = draft.redactor.redact_value(&request.params);
+                let payload = json!({ "payload": said, "execution_id": self.row.id });
+                draft.turn.announcements.push(("st2.announcement__chatops".to_owned(), payload));
                 Ok(Value::Null)
             }
             StepKind::Log => {
-                let line = format!("{}: {}\n", text("level"), text("message"));
                 let mut draft = self.lock();
+                let line = format!("{}: {}\n", text("level"), draft.redactor.redact(&text("message")));
                 draft.lines += 1;
                 let number = draft.lines;
                 draft.turn.lines.push((number, line));
@@ -357,11 +416,14 @@ impl JournalHost {
             name.parse().map_err(|problem: crate::model::refs::BadRef| problem.to_string())?;
         let id = InstanceId::from_bytes(self.tools.ids.next());
         let key = format!("{}/{at}", self.row.id);
+        let payload = request.params.get("payload").cloned().unwrap_or_default();
+        // Whoever may look sees the payloads of triggers.
+        let payload = self.lock().redactor.redact_value(&payload);
         let instance = NewInstance {
             id,
             trigger: trigger_type.to_string(),
             trigger_type,
-            payload: request.params.get("payload").cloned().unwrap_or_default(),
+            payload,
             occurred_at: now,
             trace_tag: self.row.context_text("trace_tag").unwrap_or(&key).to_owned(),
             dedupe: None,
@@ -437,6 +499,7 @@ impl Host for JournalHost {
     }
 
     fn warn(&self, message: &str) {
+        let message = self.redact(message);
         tracing::warn!(execution = %self.row.id, action = %self.row.action, "{message}");
     }
 }

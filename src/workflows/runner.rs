@@ -137,7 +137,7 @@ impl WorkflowRunner {
             Ok(workflow) => workflow,
             Err(problem) => return Ok(TurnResult::Over(failed(&StepError::new(problem)))),
         };
-        let told = read_told(&workflow)?;
+        let told = read_told(&workflow, &row)?;
         self.take_signals(&row).await?;
         let rollback = told.state.rollback.clone();
         let host = self.host(row, told).await?;
@@ -273,6 +273,7 @@ impl WorkflowRunner {
         if let Some(interrupt) = host.interrupted() {
             return self.interrupted(host, interrupt).await;
         }
+        let what = host.redact(&what);
         tracing::warn!(execution = %host.row.id, action = %host.row.action, what, "a workflow is paused for a person to look at");
         let reason = format!(
             "{what}; put right what changed and `petrel execution resume {id}`, or `petrel execution cancel {id}` \
@@ -472,11 +473,11 @@ async fn until_taken<F: Future<Output = StoreResult<()>>>(clock: &dyn Clock, wri
     }
 }
 
-fn read_told(workflow: &WorkflowRow) -> StoreResult<Told> {
+fn read_told(workflow: &WorkflowRow, row: &ExecutionRow) -> StoreResult<Told> {
     let damaged = |problem: serde_json::Error| StoreError::Corrupt(format!("the state of a workflow: {problem}"));
     let state = serde_json::from_value(workflow.state.clone()).map_err(damaged)?;
     let steering = serde_json::from_value(workflow.steering.clone()).map_err(damaged)?;
-    Ok(Told { state, steering })
+    Ok(Told { state, steering, context: row.context.clone(), bundle: Arc::from(workflow.bundle.as_str()) })
 }
 
 /// The end of a workflow that failed before it did anything.

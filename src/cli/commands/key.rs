@@ -47,7 +47,8 @@ async fn set(session: &Session, command: &KeyCommand) -> Outcome {
         body["ttl"] = Value::from(ttl.as_secs().max(1));
     }
     let answer = session.api.put(&["keys", name], &body).await?;
-    session.say(&answer, format!("set {name}"))
+    let warning = answer["warning"].as_str().map(|warning| format!("; {warning}")).unwrap_or_default();
+    session.say(&answer, format!("set {name}{warning}"))
 }
 
 const fn as_text(flag: bool) -> &'static str {

@@ -272,7 +272,13 @@ fn configuration_is_read_and_compared_with_its_schema() {
     let core = &loaded.catalogue.packs["core"];
     assert!(core.config_schema["token"].secret);
     assert_eq!(core.config["token"], "x");
-    assert_eq!(findings(&loaded), ["configs/core.yaml warning: the configuration schema of pack `core` has no `tokn`"]);
+    assert_eq!(
+        findings(&loaded),
+        [
+            "configs/core.yaml warning: `token` is secret, and too short to be masked where it shows",
+            "configs/core.yaml warning: the configuration schema of pack `core` has no `tokn`",
+        ]
+    );
 }
 
 #[test]

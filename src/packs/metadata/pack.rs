@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::model::action::ParameterSpec;
+use crate::model::action::{ParameterSpec, SHORTEST_MASKED_BYTES};
 use crate::model::pack::Pack;
 use crate::packs::diagnostic::Report;
 use crate::packs::fields::Fields;
@@ -81,7 +81,12 @@ pub fn read_config(node: &Node, pack: &Pack, report: &mut Report) -> BTreeMap<St
         return BTreeMap::new();
     };
     for entry in entries {
-        if pack.config_schema.contains_key(&entry.key) {
+        if let Some(spec) = pack.config_schema.get(&entry.key) {
+            if spec.secret_texts(&entry.value.to_json()).iter().any(|text| is_too_short(text)) {
+                let what = format!("`{}` is secret, and too short to be masked where it shows", entry.key);
+                report.warning(entry.key_span, what);
+                report.help(format!("take a longer secret; {SHORTEST_MASKED_BYTES} bytes are the least"));
+            }
             continue;
         }
         let what = format!("the configuration schema of pack `{}` has no `{}`", pack.reference, entry.key);
@@ -91,6 +96,11 @@ pub fn read_config(node: &Node, pack: &Pack, report: &mut Report) -> BTreeMap<St
         }
     }
     entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect()
+}
+
+fn is_too_short(secret: &str) -> bool {
+    let length = secret.trim().len();
+    length > 0 && length < SHORTEST_MASKED_BYTES
 }
 
 /// May a pack be called so?

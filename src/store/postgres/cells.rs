@@ -22,9 +22,11 @@ impl ToSql for Cell {
             Self::Null(_) => Ok(IsNull::Yes),
             Self::Int(number) => number.to_sql(of, out),
             // PostgreSQL's text cannot hold NUL, which output of processes may have.
-            Self::Text(text) if text.contains('\0') => text.replace('\0', "\u{fffd}").to_sql(of, out),
-            Self::Text(text) => text.to_sql(of, out),
-            Self::Blob(bytes) => bytes.to_sql(of, out),
+            Self::Text(text) | Self::SecretText(text) if text.contains('\0') => {
+                text.replace('\0', "\u{fffd}").to_sql(of, out)
+            }
+            Self::Text(text) | Self::SecretText(text) => text.to_sql(of, out),
+            Self::Blob(bytes) | Self::SecretBlob(bytes) => bytes.to_sql(of, out),
         }
     }
 

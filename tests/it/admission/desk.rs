@@ -18,7 +18,7 @@ use petrel::model::pack::Catalogue;
 use petrel::model::refs::{ActionRef, ExecutionId};
 use petrel::model::scaling::Origin;
 use petrel::requests::{Cancellation, Cancels, EndHook, Plan, RequestError, Requests, Wanted};
-use petrel::store::rows::{Completion, Lease, NewExecution, Share, Start};
+use petrel::store::rows::{Completion, Lease, NewExecution, Secrecy, Share, Start};
 use petrel::store::{Store, StoreError};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -165,6 +165,7 @@ impl Desk {
             claim: row.claim(),
             status,
             result: Value::Null,
+            secrecy: Secrecy::Clear,
             ended_at: now,
             parent: None,
             instances: Vec::new(),

@@ -6,6 +6,7 @@ mod crashes;
 mod data_folder;
 mod doors;
 mod effects;
+mod opened_secrets;
 mod poison;
 mod random_kills;
 mod scaling;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use petrel::model::refs::InstanceId;
 use petrel::store::Store;
 use petrel::store::events::{Arrival, HeldInstance};
+use petrel::store::identities::{TokenRow, UserRow};
 use petrel::store::journal::{EntryRow, Then, Turn, Wait};
 use petrel::store::rows::{NewExecution, NewInstance, Start};
 
@@ -53,7 +54,11 @@ async fn a_step_moves_along_what_is_relative_once(store: Store) {
     let delayed = Start::Queued { due_at: at(30), line: None };
     let new = NewExecution { start: delayed, deadline: Some(at(90)), ..execution(2, at(1)) };
     store.executions().execution_request(&new).await.unwrap();
-    store.identities().token_put(id(1), "hash", "ann", at(50)).await.unwrap();
+    let name = "ann".to_owned();
+    let ann = UserRow { name: name.clone(), password_hash: None, role: "operator".to_owned(), created_at: at(1) };
+    store.identities().user_put(&ann).await.unwrap();
+    let token = TokenRow { id: id(1), user: name, expires_at: at(50) };
+    store.identities().token_put(&token, "hash", None).await.unwrap();
     let keyed = NewInstance { dedupe: Some(("k".to_owned(), at(200))), ..instance(1) };
     accept(&store.events(), &keyed, at(1)).await.unwrap();
 

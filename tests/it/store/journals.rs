@@ -41,6 +41,7 @@ pub(super) fn entry(position: &str, sequence: i64) -> EntryRow {
         outcome: None,
         child: None,
         recorded_at: at(2),
+        sealed_secrets: None,
     }
 }
 
@@ -162,7 +163,7 @@ async fn the_end_of_a_step_reaches_its_parent_with_it(store: Store) {
     let child = claim(&store, "b", 9, at(2)).await[0].claim();
     let outcome = |text: &str| {
         let (position, outcome) = ("1".to_owned(), text.to_owned());
-        Some(ParentOutcome { execution: id(1), position, outcome, wake: Wake::Queue })
+        Some(ParentOutcome { execution: id(1), position, outcome, sealed_secrets: None, wake: Wake::Queue })
     };
     let ends = Completion { parent: outcome("{\"ok\":1}"), ..end(child, at(3)) };
     store.executions().execution_finish(&ends).await.unwrap();

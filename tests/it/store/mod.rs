@@ -34,7 +34,9 @@ use petrel::model::execution::ExecutionStatus;
 use petrel::model::refs::{ExecutionId, Id};
 use petrel::model::time::Timestamp;
 use petrel::store::events::{Accepted, Arrival};
-use petrel::store::rows::{Claim, Completion, ExecutionRow, Lease, NewExecution, NewInstance, Page, Share, Start};
+use petrel::store::rows::{
+    Claim, Completion, ExecutionRow, Lease, NewExecution, NewInstance, Page, Secrecy, Share, Start,
+};
 use petrel::store::{Events, Store, StoreResult};
 use serde_json::{Value, json};
 
@@ -59,7 +61,7 @@ macro_rules! promises {
 }
 use promises;
 
-const ALL: [&[Promise]; 15] = [
+const ALL: [&[Promise]; 16] = [
     events::PROMISES,
     executions::PROMISES,
     slots::PROMISES,
@@ -186,6 +188,7 @@ fn end_with(claim: Claim, result: Value, ended_at: Timestamp) -> Completion {
         claim,
         status: ExecutionStatus::Succeeded,
         result,
+        secrecy: Secrecy::Clear,
         ended_at,
         parent: None,
         instances: Vec::new(),

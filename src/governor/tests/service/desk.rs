@@ -25,7 +25,7 @@ use crate::model::pack::Catalogue;
 use crate::model::refs::{ActionRef, ExecutionId};
 use crate::model::scaling::Origin;
 use crate::requests::{Cancellation, Cancels, EndHook, Plan, RequestError, Requests, Wanted};
-use crate::store::rows::{ActivityEnd, Completion, ExecutionRow, Lease, NewExecution, Start};
+use crate::store::rows::{ActivityEnd, Completion, ExecutionRow, Lease, NewExecution, Secrecy, Start};
 use crate::store::{Store, StoreError, StoreResult};
 
 pub(super) struct Desk {
@@ -267,6 +267,7 @@ impl Desk {
             claim: row.claim(),
             status,
             result: Value::Null,
+            secrecy: Secrecy::Clear,
             ended_at: self.clock.now(),
             parent: None,
             instances: Vec::new(),

@@ -1,9 +1,15 @@
 //! The datastore as the rest of Petrel reads it: values opened or left sealed, names in StackStorm's scopes.
 
-use std::sync::{Arc, Mutex};
+pub mod sealed;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Clock;
+use crate::model::key_access::{KeyAccess, names_key};
 use crate::model::time::Timestamp;
+pub use crate::secrets::Redactor;
+
 use crate::secrets::Keyring;
 use crate::store::key_values::{Expected, KeyRow, KeyWrite};
 use crate::store::{KeyValues, StoreError};
@@ -86,10 +92,15 @@ impl Datastore {
         self.keyring.keyed_hash(bytes)
     }
 
-    /// A view for templates, on behalf of a user. It remembers which secrets it opened.
+    /// A view for templates of content, on behalf of a user. It remembers which secrets it opened.
     pub fn for_templates(&self, user: &str) -> Arc<TemplateView> {
-        let (opened, missed) = (Mutex::default(), Mutex::default());
-        Arc::new(TemplateView { datastore: self.clone(), user: user.to_owned(), opened, missed })
+        let (user, seen) = (user.to_owned(), Arc::default());
+        Arc::new(TemplateView { datastore: self.clone(), user, decrypts: Decrypts::Everything, seen })
+    }
+
+    /// Masks these secrets: for engines that know no redactor.
+    pub fn redactor(&self, secrets: impl IntoIterator<Item = impl AsRef<str>>) -> Redactor {
+        Redactor::new(secrets)
     }
 }
 
@@ -107,29 +118,108 @@ pub enum Sealing {
 pub struct TemplateView {
     datastore: Datastore,
     user: String,
-    opened: Mutex<Vec<String>>,
-    missed: Mutex<Option<StoreError>>,
+    decrypts: Decrypts,
+    /// Shared by the views of one request.
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// Which encrypted values a template may decrypt.
+#[derive(Debug)]
+enum Decrypts {
+    /// Any.
+    Everything,
+    /// Those of keys that this text names.
+    NamedIn(Arc<str>),
+    /// None: it was written by somebody who may not decrypt keys.
+    Nothing,
+}
+
+/// What templates did with the datastore.
+#[derive(Debug, Default)]
+struct Seen {
+    opened: Vec<String>,
+    missed: Option<StoreError>,
+    refused: bool,
+    /// Encrypted values, as stored, of keys that content named.
+    named: HashSet<String>,
 }
 
 impl TemplateView {
+    /// The same for templates of content, whose text is `source`, in a request with this access.
+    pub fn for_content(self: &Arc<Self>, access: KeyAccess, source: &Arc<str>) -> Arc<Self> {
+        match access {
+            KeyAccess::Any => Arc::clone(self),
+            KeyAccess::NamedByContent => self.with(Decrypts::NamedIn(Arc::clone(source))),
+        }
+    }
+
+    /// The same for templates that a caller wrote.
+    pub fn for_caller(self: &Arc<Self>, access: KeyAccess) -> Arc<Self> {
+        match access {
+            KeyAccess::Any => Arc::clone(self),
+            KeyAccess::NamedByContent => self.with(Decrypts::Nothing),
+        }
+    }
+
+    fn with(&self, decrypts: Decrypts) -> Arc<Self> {
+        let (datastore, user, seen) = (self.datastore.clone(), self.user.clone(), Arc::clone(&self.seen));
+        Arc::new(Self { datastore, user, decrypts, seen })
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The secrets that templates opened, for redaction.
     pub fn opened(&self) -> Vec<String> {
-        self.opened.lock().map(|opened| opened.clone()).unwrap_or_default()
+        self.seen().opened.clone()
+    }
+
+    /// Was something not decrypted because the request lacks the permission?
+    pub fn refused(&self) -> bool {
+        self.seen().refused
     }
 
     /// Why a value could not be read, if the store was away for one. What was rendered then is not what it would be, and
     /// that it could not be rendered says nothing about the template: it has to be done again.
     pub fn missed(&self) -> Option<StoreError> {
-        self.missed.lock().map_or(None, |missed| missed.clone())
+        self.seen().missed.clone()
     }
 
     /// The error as a text for people; that the store was away is remembered.
     fn note(&self, problem: StoreError) -> String {
         let text = problem.to_string();
-        if let (StoreError::Unavailable(_), Ok(mut missed)) = (&problem, self.missed.lock()) {
-            missed.get_or_insert(problem);
+        if let StoreError::Unavailable(_) = &problem {
+            self.seen().missed.get_or_insert(problem);
         }
         text
+    }
+
+    /// An encrypted value of a key that content named may be decrypted later on, by whichever of its templates.
+    fn note_named(&self, key: &str, row: &KeyRow) {
+        if let Decrypts::NamedIn(source) = &self.decrypts
+            && row.secret
+            && names_key(source, key)
+        {
+            self.seen().named.insert(row.value.clone());
+        }
+    }
+
+    fn may_decrypt(&self, text: &str) -> Result<(), String> {
+        let why = match &self.decrypts {
+            Decrypts::Everything => return Ok(()),
+            Decrypts::NamedIn(_) if self.seen().named.contains(text) => return Ok(()),
+            Decrypts::NamedIn(_) => {
+                "`decrypt_kv`: its template does not name this key, and whoever chose it may not see encrypted values \
+                 in clear; write the key into the template, or let an admin ask"
+            }
+            Decrypts::Nothing => {
+                "`decrypt_kv` in a request needs the permission to see encrypted values in clear, which only admins have; \
+                 an action whose metadata decrypts the value can be run without it"
+            }
+        };
+        self.seen().refused = true;
+        Err(why.to_owned())
     }
 
     fn scope(&self, scope: templates::Scope) -> String {
@@ -144,6 +234,9 @@ impl templates::Datastore for TemplateView {
     fn get(&self, scope: templates::Scope, key: &str) -> Result<Option<String>, String> {
         let scope = self.scope(scope);
         let row = wait_here(|| self.datastore.get_blocking(&scope, key)).map_err(|problem| self.note(problem))?;
+        if let Some(row) = &row {
+            self.note_named(key, row);
+        }
         Ok(row.map(|row| row.value))
     }
 
@@ -155,10 +248,9 @@ impl templates::Datastore for TemplateView {
     }
 
     fn decrypt(&self, text: &str) -> Result<String, String> {
+        self.may_decrypt(text)?;
         let clear = self.datastore.keyring.open(text).map_err(|problem| problem.to_string())?;
-        if let Ok(mut opened) = self.opened.lock() {
-            opened.push(clear.clone());
-        }
+        self.seen().opened.extend(sealed::secret_parts(&clear));
         Ok(clear)
     }
 }
