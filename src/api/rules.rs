@@ -23,7 +23,7 @@ use crate::auth::Permission;
 use crate::bus::{Bus, Topic};
 use crate::clock::{self, Clock};
 use crate::content::Compilers;
-use crate::datastore::Datastore;
+use crate::datastore::{Datastore, TemplateView};
 use crate::dispatch::Dispatcher;
 use crate::model::SYSTEM_USER;
 use crate::model::pack::Catalogue;
@@ -284,7 +284,7 @@ fn tell_other_trigger(answer: &mut Value, awaited: &str, seen: &str) {
 impl Door {
     fn try_rule(&self, rule: &CompiledRule, payload: &Value) -> Value {
         let view = self.datastore.for_templates(SYSTEM_USER);
-        let names = Arc::<crate::datastore::TemplateView>::clone(&view);
+        let names = Arc::<TemplateView>::clone(&view);
         let kv: Option<Arc<dyn templates::Datastore>> = Some(names);
         let now = self.clock.now();
         let verdict = rule.evaluate(payload, kv.as_ref(), now);
@@ -297,24 +297,23 @@ impl Door {
         match verdict {
             Verdict::Failed(reason) => answer["failed"] = json!(reason),
             Verdict::NotMatched { first } => answer["first_unmet"] = json!(first),
-            Verdict::Matched { .. } => match self.try_parameters(rule, payload, &view) {
+            Verdict::Matched { .. } => match try_parameters(rule, payload, &view) {
                 Ok(parameters) => answer["parameters"] = Value::Object(parameters),
                 Err(reason) => answer["failed"] = json!(reason),
             },
         }
         Redactor::new(view.opened()).redact_value(&answer)
     }
+}
 
-    /// Whoever tries a rule chooses the event: it may not choose which key is decrypted.
-    fn try_parameters(
-        &self,
-        rule: &CompiledRule,
-        payload: &Value,
-        view: &Arc<crate::datastore::TemplateView>,
-    ) -> Result<Map<String, Value>, String> {
-        let kv: Arc<dyn templates::Datastore> = view.for_content(rule.key_access(), rule.templates());
-        rule.render_parameters(&json!({ "trigger": payload }), Some(&kv))
-    }
+/// The caller who tries a rule chooses the event, which may not choose the key that is decrypted.
+fn try_parameters(
+    rule: &CompiledRule,
+    payload: &Value,
+    view: &Arc<TemplateView>,
+) -> Result<Map<String, Value>, String> {
+    let kv: Arc<dyn templates::Datastore> = view.for_content(rule.key_access(), rule.templates());
+    rule.render_parameters(&json!({ "trigger": payload }), Some(&kv))
 }
 
 fn explained(row: &Explanation) -> Value {

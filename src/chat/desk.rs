@@ -11,7 +11,7 @@ use super::alias::ChatAlias;
 use super::book::{Book, Command, NoCommand};
 use super::format::Given;
 use crate::clock::Clock;
-use crate::datastore::{Datastore, TemplateView};
+use crate::datastore::{self, Datastore, TemplateView};
 use crate::model::access::Role;
 use crate::model::key_access::KeyAccess;
 use crate::model::pack::Catalogue;
@@ -255,7 +255,7 @@ impl Desk {
         }
         let secrets = view.opened();
         let own = own.map_err(|problem| {
-            let problem = self.parts.datastore.redactor(&secrets).redact(&problem.to_string()).into_owned();
+            let problem = datastore::redactor(&secrets).redact(&problem.to_string()).into_owned();
             Refusal::OwnParameters(problem)
         })?;
         let mut parameters: Map<String, Value> =

@@ -97,11 +97,11 @@ impl Datastore {
         let (user, seen) = (user.to_owned(), Arc::default());
         Arc::new(TemplateView { datastore: self.clone(), user, decrypts: Decrypts::Everything, seen })
     }
+}
 
-    /// Masks these secrets: for engines that know no redactor.
-    pub fn redactor(&self, secrets: impl IntoIterator<Item = impl AsRef<str>>) -> Redactor {
-        Redactor::new(secrets)
-    }
+/// Masks these secrets: for engines that know no redactor.
+pub fn redactor(secrets: impl IntoIterator<Item = impl AsRef<str>>) -> Redactor {
+    Redactor::new(secrets)
 }
 
 /// Whether a value is stored in clear.

@@ -89,11 +89,11 @@ fn open(sealed: Option<&Value>, datastore: &Datastore) -> Result<Vec<String>, Un
 }
 
 impl Sealer for Keyring {
-    fn seal(&self, plain: &[u8]) -> Vec<u8> {
+    fn seal_bytes(&self, plain: &[u8]) -> Vec<u8> {
         self.seal_cell_bytes(plain)
     }
 
-    fn open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+    fn open_bytes(&self, sealed: &[u8]) -> Option<Vec<u8>> {
         self.open_cell_bytes(sealed)
     }
 

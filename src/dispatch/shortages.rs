@@ -65,7 +65,7 @@ fn told(shortage: Shortage, reason: &str) -> String {
 
 /// Grows with the attempts, which nothing but shortages and lost daemons uses up.
 fn delay_of(fence: i64) -> Duration {
-    let doublings = u32::try_from(fence.saturating_sub(1)).unwrap_or(0).min(16);
+    let doublings = fence.saturating_sub(1).clamp(0, 16);
     FIRST_DELAY.saturating_mul(1 << doublings).min(LONGEST_DELAY)
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{CompiledRule, Match, RuleIndex, match_instance};
 use crate::bus::{Bus, Topic};
 use crate::clock::{Clock, Ids};
-use crate::datastore::{Datastore, TemplateView};
+use crate::datastore::{self, Datastore, TemplateView};
 use crate::evaluation::{Trials, Verdict};
 use crate::model::pack::Catalogue;
 use crate::model::refs::{EnforcementId, InstanceId, RuleRef};
@@ -275,7 +275,7 @@ impl Engine {
             }
             Err(RequestError::StoreAway(problem)) => Err(problem),
             Err(problem) => {
-                let reason = self.datastore.redactor(&wanted.secrets).redact(&problem.to_string()).into_owned();
+                let reason = datastore::redactor(&wanted.secrets).redact(&problem.to_string()).into_owned();
                 let failed = self.requests.plan_failed(wanted, &problem);
                 Ok(Enforced { row: self.row(rule.reference(), Some(reason), Some(failed)), plan: None })
             }
@@ -284,7 +284,7 @@ impl Engine {
 
     /// A template or operator may quote what it failed on.
     fn failure(&self, rule: &RuleRef, reason: &str, secrets: &[String]) -> Enforced {
-        let reason = self.datastore.redactor(secrets).redact(reason).into_owned();
+        let reason = datastore::redactor(secrets).redact(reason).into_owned();
         Enforced { row: self.row(rule, Some(reason), None), plan: None }
     }
 

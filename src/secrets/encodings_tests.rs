@@ -1,4 +1,5 @@
 //! What ordinary tools make of a secret is masked, whole and in pieces.
+#![expect(clippy::format_collect, reason = "short texts of a test")]
 
 use std::sync::Arc;
 

@@ -215,16 +215,13 @@ fn low_surrogate(bytes: &[u8], mut at: usize) -> Option<(u32, usize)> {
 }
 
 fn read_percent(bytes: &[u8], at: usize, reading: &mut Reading) -> usize {
-    match digits(bytes, at + 1, 2, 16) {
-        (value, 2) => {
-            reading.push_decoded(u8::try_from(value).unwrap_or_default(), at..at + 3);
-            at + 3
-        }
-        _ => {
-            reading.push(b'%', at..at + 1);
-            at + 1
-        }
+    let (value, count) = digits(bytes, at + 1, 2, 16);
+    if count == 2 {
+        reading.push_decoded(u8::try_from(value).unwrap_or_default(), at..at + 3);
+        return at + 3;
     }
+    reading.push(b'%', at..at + 1);
+    at + 1
 }
 
 /// Longer entities stand for nothing that a secret is likely to hold.
@@ -234,16 +231,12 @@ fn read_entity(text: &str, at: usize, reading: &mut Reading) -> usize {
     let window = text.as_bytes().get(at + 1..(at + LONGEST_ENTITY).min(text.len())).unwrap_or_default();
     let end = window.iter().position(|byte| *byte == b';');
     let decoded = end.and_then(|end| Some((entity(text.get(at + 1..at + 1 + end)?)?, at + 2 + end)));
-    match decoded {
-        Some((c, end)) => {
-            reading.push_char(c, &(at..end));
-            end
-        }
-        None => {
-            reading.push(b'&', at..at + 1);
-            at + 1
-        }
+    if let Some((c, end)) = decoded {
+        reading.push_char(c, &(at..end));
+        return end;
     }
+    reading.push(b'&', at..at + 1);
+    at + 1
 }
 
 fn entity(name: &str) -> Option<char> {

@@ -26,7 +26,7 @@ pub(super) type Collected = BTreeMap<Vec<u8>, Bleed>;
 pub(super) struct Forms {
     automaton: AhoCorasick,
     /// In the automaton's order, which is that of their bytes.
-    forms: Vec<(Vec<u8>, Bleed)>,
+    patterns: Vec<(Vec<u8>, Bleed)>,
     longest: usize,
 }
 
@@ -36,12 +36,12 @@ impl Forms {
         let automaton = (!collected.is_empty()).then(|| AhoCorasick::new(collected.keys()))?;
         let automaton = automaton.expect("secrets together are far below the automaton's 2 GiB");
         let longest = collected.keys().map(Vec::len).max().unwrap_or(0);
-        Some(Self { automaton, forms: collected.into_iter().collect(), longest })
+        Some(Self { automaton, patterns: collected.into_iter().collect(), longest })
     }
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.forms.len()
+        self.patterns.len()
     }
 
     /// The length of the longest form in bytes.
@@ -52,7 +52,7 @@ impl Forms {
     /// Where forms stand, with the digits that they share with their neighbours.
     pub(super) fn find<'f>(&'f self, bytes: &'f [u8]) -> impl Iterator<Item = Range<usize>> + 'f {
         self.automaton.find_overlapping_iter(bytes).map(|found| {
-            let (_, bleed) = self.forms[found.pattern().as_usize()];
+            let (_, bleed) = self.patterns[found.pattern().as_usize()];
             widen(bytes, found.range(), bleed)
         })
     }
@@ -62,8 +62,8 @@ impl Forms {
         let earliest = bytes.len().saturating_sub(self.longest);
         let continues = |at: &usize| {
             let tail = bytes.get(*at..).unwrap_or_default();
-            let next = self.forms.partition_point(|(form, _)| form.as_slice() <= tail);
-            self.forms.get(next).is_some_and(|(form, _)| form.starts_with(tail))
+            let next = self.patterns.partition_point(|(form, _)| form.as_slice() <= tail);
+            self.patterns.get(next).is_some_and(|(form, _)| form.starts_with(tail))
         };
         (earliest..bytes.len()).find(continues).unwrap_or(bytes.len())
     }

@@ -223,6 +223,12 @@ impl Turn {
     }
 }
 
+/// How long a step waits is no secret, and is read when the clock steps (`clock_steps.rs`).
+fn secrecy_of_request(request: &str, secrecy: Secrecy) -> Secrecy {
+    let waits = request.starts_with("{\"kind\":\"sleep");
+    if waits { Secrecy::Clear } else { secrecy }
+}
+
 fn push_entry(batch: &mut Batch, execution: ExecutionId, entry: &EntryRow, secrecy: Secrecy) {
     let sql = "INSERT INTO journal (execution_id, position, sequence, request, outcome, child_id, recorded_at)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -233,7 +239,7 @@ fn push_entry(batch: &mut Batch, execution: ExecutionId, entry: &EntryRow, secre
             execution,
             entry.position.as_str(),
             entry.sequence,
-            Guarded(entry.request.as_str(), secrecy),
+            Guarded(entry.request.as_str(), secrecy_of_request(&entry.request, secrecy)),
             outcome,
             entry.child,
             entry.recorded_at

@@ -14,10 +14,10 @@ use crate::model::time::Timestamp;
 /// The installation's key, as the store uses it.
 pub trait Sealer: Send + Sync {
     /// Encrypts bytes. The same bytes look different each time.
-    fn seal(&self, plain: &[u8]) -> Vec<u8>;
+    fn seal_bytes(&self, plain: &[u8]) -> Vec<u8>;
 
-    /// Decrypts what [`Sealer::seal`] made; `None` for anything else.
-    fn open(&self, sealed: &[u8]) -> Option<Vec<u8>>;
+    /// Decrypts what [`Sealer::seal_bytes`] made; `None` for anything else.
+    fn open_bytes(&self, sealed: &[u8]) -> Option<Vec<u8>>;
 
     /// The same for text columns.
     fn seal_text(&self, plain: &str) -> String;
@@ -41,7 +41,7 @@ impl SealingDriver {
         for cell in cells {
             match cell {
                 Cell::SecretText(text) => *cell = Cell::Text(self.sealer.seal_text(text)),
-                Cell::SecretBlob(bytes) => *cell = Cell::Blob(self.sealer.seal(bytes)),
+                Cell::SecretBlob(bytes) => *cell = Cell::Blob(self.sealer.seal_bytes(bytes)),
                 Cell::Null(_) | Cell::Int(_) | Cell::Text(_) | Cell::Blob(_) => {}
             }
         }
@@ -62,7 +62,7 @@ impl SealingDriver {
                     }
                 }
                 Cell::Blob(bytes) => {
-                    if let Some(opened) = self.sealer.open(bytes) {
+                    if let Some(opened) = self.sealer.open_bytes(bytes) {
                         *bytes = opened;
                     }
                 }

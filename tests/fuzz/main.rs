@@ -13,8 +13,6 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::exit,
     clippy::disallowed_methods,
     unreachable_pub,
     reason = "a test program: it starts its own children, reads its own variables and prints for people"

@@ -39,7 +39,7 @@ fn leaking(config_secret: &str) -> Site {
             "name: {name}\nrunner_type: local-shell-cmd\nparameters:\n  cmd:\n    immutable: true\n    default: >-\n      {cmd}\n"
         )
     };
-    let quoted = |key: &str| format!(r#"echo using {{{{ st2kv.system.{key} | decrypt_kv | to_json_string }}}}"#);
+    let quoted = |key: &str| format!("echo using {{{{ st2kv.system.{key} | decrypt_kv | to_json_string }}}}");
     site()
         .file("packs/t/config.schema.yaml", "token: {type: string, secret: true}\n")
         .file("configs/t.yaml", &format!("token: \"{config_secret}\"\n"))

@@ -58,7 +58,8 @@ async fn g03_over_kill_9_every_event_whose_action_had_not_begun_has_its_effect_o
     let ran = times_by_tag(&site, "once");
     assert!(ran.values().all(|times| *times == 1), "run again on a guess: {ran:?}");
     for n in acknowledged {
-        let row = rows.iter().find(|row| row.parameters["tag"] == n.to_string()).expect("its execution");
+        let tag = n.to_string();
+        let row = rows.iter().find(|row| row.parameters["tag"] == tag).expect("its execution");
         if row.status == ExecutionStatus::Abandoned {
             assert!(begun_at_a_kill.contains(&row.id.to_string()), "abandoned though it had not begun: {row:?}");
         } else {
