@@ -87,7 +87,7 @@ const MOST_CODE_LINES_IN_DAEMON: usize = 300;
 const BANNED_NAMES: &[&str] = &["utils", "util", "common", "helper", "helpers", "misc", "manager", "data", "info"];
 const BANNED_CRATES: &[&str] = &["serde_yml", "libyml", "openssl", "openssl-sys", "native-tls", "sqlx", "async-std"];
 /// What is locked today, and a few more; raise it on purpose.
-const MOST_LOCKED_CRATES: usize = 490;
+const MOST_LOCKED_CRATES: usize = 494;
 
 #[test]
 fn the_table_of_layers_is_the_one_in_the_paper() {

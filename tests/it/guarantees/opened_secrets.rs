@@ -21,7 +21,7 @@ const SPREADS: &str = r#"
     log("info", "it is " + secret);
     publish("token", secret);
     emit("core.st2.generic.notifytrigger", #{ message: secret });
-    notify(secret);
+    notify("ops", secret);
     let told = run("core.local", #{ cmd: "echo told \"" + secret + "\"" });
     let inner = run("t.inner", #{});
     #{ told: told.stdout, secret: secret, inner: inner }
