@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt as _};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -347,13 +347,22 @@ impl GuardDir {
         let boot = boot_id()?;
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
+            if path.extension().is_none_or(|extension| extension != LIFE) {
+                continue;
+            }
             // Of what was under way before the host was started again nothing can be proven.
-            if path.extension().is_some_and(|extension| extension == LIFE) && fs::read_to_string(&path)? != boot {
-                attempt_file::remove_if_there(&path)?;
+            match fs::read_to_string(&path) {
+                Ok(of_life) if of_life == boot => {}
+                Ok(_) => attempt_file::remove_if_there(&path)?,
+                // Another daemon of this host has just ended that life.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         attempt_file::forget_old(&self.dir, KEPT)?;
-        fs::write(self.life_file(owner), boot)
+        let life = self.life_file(owner);
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(life)?;
+        file.write_all(boot.as_bytes())
     }
 
     /// Nothing of that daemon's is in question any more.
