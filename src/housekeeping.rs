@@ -107,7 +107,7 @@ impl Housekeeping {
         let at = self.clock.monotonic();
         let before = match self.looked_at() {
             Some(before) => Some(before),
-            None => self.retention.swept_at().await?,
+            None => self.note_from_store().await?,
         };
         *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         let mut until = self.patience_until.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,6 +120,13 @@ impl Housekeeping {
             *until = Some(at.saturating_add(PATIENCE));
         }
         Ok(until.is_some_and(|until| at < until))
+    }
+
+    /// What an earlier life noted, which need not be noted again soon after.
+    async fn note_from_store(&self) -> StoreResult<Option<Timestamp>> {
+        let swept_at = self.retention.swept_at().await?;
+        *self.noted_at.lock().unwrap_or_else(PoisonError::into_inner) = swept_at;
+        Ok(swept_at)
     }
 
     /// Once in a while is enough to know a leap from a pause.
