@@ -9,11 +9,11 @@ use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
-use crate::templates::budget::{Weight, charge, charge_value, weigh};
+use crate::templates::budget::{charge, charge_value, weigh};
 use crate::templates::datastore::decrypt_kv;
 use crate::templates::json_text::{write_json, write_json_indented, write_yaml};
 use crate::templates::jsonpath::JsonPath;
-use crate::templates::metered_functions::{charge_match, charge_method};
+use crate::templates::metered_functions::{charge_match, charge_method, size_indented};
 use crate::templates::python_regex::{self, Matching};
 use crate::templates::shell_text::quote;
 use crate::templates::to_json;
@@ -142,9 +142,9 @@ fn to_json_string(value: &Value, indent: Option<usize>, named: Kwargs) -> Result
     let _: (Option<bool>, Option<Value>) = (named.get("sort_keys")?, named.get("separators")?);
     named.assert_all_used()?;
     text_of(value)?;
-    let Weight { bytes, levels } = weigh(value)?;
-    charge_value(bytes.saturating_add(bytes / 8 * levels * indent.unwrap_or_default().min(MOST_INDENT)))?;
-    match indent.map(|indent| indent.min(MOST_INDENT)) {
+    let indent = indent.map(|indent| indent.min(MOST_INDENT));
+    charge_value(size_indented(value, indent.unwrap_or_default())?)?;
+    match indent {
         Some(indent) => write_json_indented(value, indent),
         None => write_json(value),
     }

@@ -137,7 +137,9 @@ type Size = fn(&[Value]) -> Result<usize, Error>;
 
 fn add_filters(environment: &mut Environment<'static>) {
     let with_size: [(&'static str, Value, Size); 12] = [
-        ("join", Value::from_function(filters::join), |args| size_of_join(args.first(), args)),
+        ("join", Value::from_function(filters::join), |args| {
+            size_of_join(args.first(), args.get(1..).unwrap_or_default())
+        }),
         ("replace", Value::from_function(filters::replace), size_of_replacement),
         ("indent", Value::from_function(filters::indent), size_of_indented),
         ("batch", Value::from_function(filters::batch), size_of_filled),
@@ -171,13 +173,13 @@ pub(super) fn charge_method(value: &Value, method: &str, args: &[Value]) -> Resu
     charge_value(bytes)
 }
 
-fn size_of_join(list: Option<&Value>, others: &[Value]) -> Result<usize, Error> {
+fn size_of_join(list: Option<&Value>, joiners: &[Value]) -> Result<usize, Error> {
     let Some(list) = list else { return Ok(0) };
     let count = match list.as_str() {
         Some(text) => text.len(),
         None => list.len().unwrap_or(weigh(list)?.bytes),
     };
-    let between = others.iter().filter(|other| *other != list).map(longest_text).max().unwrap_or_default();
+    let between = joiners.iter().map(longest_text).max().unwrap_or_default();
     Ok(count.saturating_mul(between).saturating_add(weigh(list)?.bytes))
 }
 
@@ -227,7 +229,8 @@ fn size_of_filled(args: &[Value]) -> Result<usize, Error> {
     Ok(count.saturating_mul(ITEM_BYTES).saturating_add(size_of_parts(args)?))
 }
 
-/// Every directive may show every argument; widths and precisions are numbers in the format, or arguments for a `*`.
+/// Every directive may show every argument; widths and precisions are numbers in the format, or arguments: for a `*`, or for
+/// a directive inside another one.
 fn size_of_formatted(args: &[Value]) -> Result<usize, Error> {
     let format = text(args.first());
     let directives = format.matches(['%', '{']).count();
@@ -237,15 +240,21 @@ fn size_of_formatted(args: &[Value]) -> Result<usize, Error> {
     for argument in args.iter().skip(1) {
         shown = shown.saturating_add(weigh(argument)?.bytes);
     }
-    let from_arguments = args.iter().skip(1).map(largest_number).max().filter(|_| format.contains('*'));
+    let from_arguments =
+        args.iter().skip(1).map(largest_number).max().filter(|_| format.contains('*') || format.contains(":{"));
     let each = shown.saturating_add(from_arguments.unwrap_or_default());
     Ok(directives.saturating_mul(each).saturating_add(widths).saturating_add(format.len()))
 }
 
 /// Text of a value over several lines: each is indented by its level.
 fn size_of_nested_text(args: &[Value]) -> Result<usize, Error> {
-    let Weight { bytes, levels } = args.first().map(weigh).transpose()?.unwrap_or(Weight { bytes: 0, levels: 0 });
     let indent = args.iter().skip(1).map(largest_number).max().unwrap_or_default();
+    args.first().map_or(Ok(0), |value| size_indented(value, indent))
+}
+
+/// The text of a value whose lines are indented by so much for each level.
+pub(super) fn size_indented(value: &Value, indent: usize) -> Result<usize, Error> {
+    let Weight { bytes, levels } = weigh(value)?;
     Ok(bytes.saturating_add((bytes / ITEM_BYTES).saturating_mul(levels).saturating_mul(indent)))
 }
 
